@@ -1,0 +1,3 @@
+//! The `replicator` command.
+
+fn main() {}

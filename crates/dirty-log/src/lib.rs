@@ -1,0 +1,1 @@
+//! Which regions of a device are out of sync on a site.

@@ -1,0 +1,1 @@
+//! The type registry: class and name to constructor, with use counts.

@@ -1,0 +1,1 @@
+//! The replicator and replicator-dev targets: log, site links and devices joined.

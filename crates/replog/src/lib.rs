@@ -1,0 +1,1 @@
+//! The replication log: a ring buffer with group commit, recovery and a read overlay.

@@ -1,0 +1,1 @@
+//! Virtual disks, clock, faults, workloads and the oracle.

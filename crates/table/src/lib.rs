@@ -1,0 +1,1 @@
+//! dm table text to typed tables, and back.

@@ -1,0 +1,1 @@
+//! ublk devices as the front end of a replicator.

@@ -1,0 +1,1 @@
+//! Does the engine's effects with io_uring on files and block devices.
