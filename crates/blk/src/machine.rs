@@ -26,8 +26,9 @@ use crate::units::{DevNr, Sectors};
 pub enum Event {
     /// The front end has a request. Its payload, if any, stays where it is until `Fetch`.
     Request { req: ReqId, dev: DevNr, op: Op },
-    /// The payload asked for by `Fetch` is in the buffer, or could not be had.
-    Fetched { req: ReqId, result: Result<BufMut, Errno> },
+    /// The payload asked for by `Fetch` is in the buffer, or could not be had. The
+    /// buffer comes back, whatever the result: its place in a group is taken.
+    Fetched { req: ReqId, result: Result<(), Errno>, buf: BufMut },
     /// A submitted I/O has ended. A read's buffer comes back, whatever the result.
     Done { io: IoId, result: Result<(), Errno>, buf: Option<BufMut> },
 }
