@@ -1,4 +1,9 @@
 //! What is on the log device, byte for byte.
 
+pub mod crc;
+mod fields;
 pub mod group;
+mod group_rules;
+mod roster;
+mod slots;
 pub mod superblock;

@@ -1,9 +1,52 @@
 //! The superblock: identity, checkpoint and roster, in two slots written in turn.
+//!
+//! ```text
+//! byte  bytes  field              (little-endian; what is not listed is reserved and zero)
+//!    0      8  magic              "RPLOGSUP"
+//!    8      4  crc                CRC-32C of bytes 12..`bytes`
+//!   12      4  bytes              of the superblock, roster included: whole blocks of 4096
+//!   16      2  version            1; this and everything above stays in all versions
+//!   24      8  generation         …and this
+//!   32     16  uuid               as RFC 9562 orders its bytes
+//!   48      8  features, compat
+//!   56      8  features, ro_compat
+//!   64      8  features, incompat
+//!   72      8  ring_bytes
+//!   80      8  epoch
+//!   88      8  epoch_first_group
+//!   96      8  durable
+//!  104      8  head.pos           in bytes since the log was made
+//!  112      8  head.group
+//!  120      8  head.seq
+//!  128      8  head.epoch
+//!  136      4  head.crc
+//!  140      4  flags              bit 0: bypassed
+//!  144      8  bypassed_since     an epoch; 0 unless bypassed
+//!  152      2  sites              how many (S)
+//!  154      2  devices            how many (D)
+//!  156      2  legs               how many (L)
+//!  158     98  reserved           named bookmarks; keys
+//!  256   64 S  sites              ┐
+//!  ...  160 D  devices            ├ the roster: diagrams in roster.rs
+//!  ...  224 L  legs               ┘
+//!  ...         zero to `bytes`
+//! ```
+//!
+//! A superblock that is being written may be torn, so it is never the only one:
+//! [`choose`] decides between the slots. What must not be lost with one slot that
+//! rots later (a new epoch, a site's flags) is written to both, one after the other.
 
-use blk::{DevNr, Sectors, Seq, SlinkNr};
+use blk::{BLOCK_BYTES, Seq};
 use uuid::Uuid;
 
-use crate::geometry::RingPos;
+pub use super::roster::{DeviceRecord, LegRecord, RosterError, SiteRecord};
+pub use super::slots::{Damaged, LogState, Newer, choose};
+
+use super::crc::crc32c;
+use super::fields::{Reader, Writer};
+use super::group_rules::NUMBER_MAX;
+use super::roster::{self, Counts};
+use crate::geometry::{LOG_SIZE_MIN, RING_OFFSET, RingPos, SLOT_BYTES};
 
 /// A checkpoint of the log, and who belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +93,12 @@ pub struct Anchor {
 }
 
 /// Feature words. An unknown bit in `incompat` forbids opening, in `ro_compat` writing.
+///
+/// Version 1 knows no bit. Foreseen in `incompat`: compressed payloads, encrypted
+/// payloads; in `compat`: named bookmarks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// May be ignored.
+    /// May be ignored, and is lost when a writer that ignores it writes a superblock.
     pub compat: u64,
     /// May be ignored when reading.
     pub ro_compat: u64,
@@ -60,43 +106,317 @@ pub struct Features {
     pub incompat: u64,
 }
 
-/// A site in the roster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteRecord {
-    /// The site.
-    pub slink: SlinkNr,
-    /// Everything up to here is on the site's media or durably marked dirty.
-    pub covered: Seq,
-    /// The site's own copy lacks what came after this (LD lost, P7).
-    pub lost_since: Option<Seq>,
-    /// Its dirty logs can't be trusted: all regions are dirty at the next open (I7).
-    pub all_dirty: bool,
-    /// Its image may differ from any state the application could have seen (P3).
-    pub inconsistent: bool,
-    /// Identity of what is at the other end, for later use; all zero if unknown.
-    pub peer: Uuid,
+/// Why the content of a slot is not a superblock.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SuperblockError {
+    /// No log, as far as this slot knows.
+    #[error("no superblock: expected the magic \"RPLOGSUP\", found \"{}\"", found.escape_ascii())]
+    NoMagic {
+        /// What stands in its place.
+        found: [u8; 8],
+    },
+    /// Less than the superblock says it has, or a length that none has.
+    #[error("a superblock of {found} bytes, in a slot of {slot}: whole blocks of 4096 expected")]
+    BadLength {
+        /// What it says.
+        found: u32,
+        /// Bytes there are.
+        slot: usize,
+    },
+    /// Torn, or changed since it was written.
+    #[error("superblock checksum {stored:08x} expected, {computed:08x} found")]
+    BadChecksum {
+        /// What the superblock says.
+        stored: u32,
+        /// What its bytes give.
+        computed: u32,
+    },
+    /// Written by a later version of the program.
+    #[error("superblock version 1 expected, {found} found; use a program that knows it")]
+    UnsupportedVersion {
+        /// The version it names.
+        found: u16,
+        /// Its generation.
+        generation: u64,
+    },
+    /// It needs something that this version of the program lacks.
+    #[error("the log uses features that this program does not know: incompat {incompat:#x}")]
+    UnknownFeature {
+        /// The unknown bits.
+        incompat: u64,
+        /// Its generation.
+        generation: u64,
+    },
+    /// A whole superblock that nobody should have written.
+    #[error("superblock field {field} is {found}, out of range")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        found: u64,
+    },
+    /// A roster that nobody should have written.
+    #[error("superblock roster: {0}")]
+    Roster(#[from] RosterError),
+    /// A byte that means nothing yet means something to somebody.
+    #[error("byte {at} of the superblock is reserved and not zero")]
+    Reserved {
+        /// Which one.
+        at: usize,
+    },
 }
 
-/// A device in the roster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRecord {
-    /// Its number.
-    pub nr: DevNr,
-    /// Its size.
-    pub size: Sectors,
-    /// Its name when it joined, for messages.
-    pub name: String,
+impl Superblock {
+    /// The superblock as it stands in its slot, padded to whole blocks.
+    ///
+    /// # Panics
+    /// If it breaks a rule that [`Superblock::validate`] states: it could not be read again.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        if let Err(error) = self.validate() {
+            panic!("superblock {} would not be readable: {error}", self.generation);
+        }
+        self.write()
+    }
+
+    /// Reads a superblock from the beginning of its slot.
+    ///
+    /// # Errors
+    /// Anything but a superblock that this version may read.
+    pub fn decode(slot: &[u8]) -> Result<Self, SuperblockError> {
+        let bytes = check_envelope(slot)?;
+        let superblock = Self::read(bytes)?;
+        superblock.validate()?;
+        if superblock.features.are_known() {
+            superblock.check_canonical(bytes)?;
+        }
+        Ok(superblock)
+    }
+
+    /// Checks everything that the superblock alone can tell.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn validate(&self) -> Result<(), SuperblockError> {
+        let broken = self.rules().into_iter().find(|rule| !rule.holds);
+        if let Some(Rule { field, found, .. }) = broken {
+            return Err(SuperblockError::Invalid { field, found });
+        }
+        roster::validate(&self.sites, &self.devices, &self.legs)?;
+        Ok(())
+    }
+
+    /// What group headers of this log carry: the first half of its UUID.
+    #[must_use]
+    pub fn log(&self) -> u64 {
+        self.uuid.as_u64_pair().0
+    }
+
+    fn rules(&self) -> [Rule; 8] {
+        let head = &self.head;
+        let rule = |field, found, holds| Rule { field, found, holds };
+        let (pos, ring) = (head.pos.0, self.ring_bytes);
+        // I1: from `epoch_first_group` on every group is of this epoch.
+        let head_epoch_fits = head.epoch == self.epoch
+            || head.epoch < self.epoch && head.group < self.epoch_first_group;
+        [
+            rule("ring_bytes", ring, whole_blocks(ring) && RING_BYTES.contains(&ring)),
+            rule("epoch", self.epoch, self.epoch <= NUMBER_MAX),
+            rule(
+                "epoch_first_group",
+                self.epoch_first_group,
+                (1..=NUMBER_MAX).contains(&self.epoch_first_group),
+            ),
+            rule("durable", self.durable.0, self.durable.0 <= NUMBER_MAX),
+            rule("head.pos", pos, whole_blocks(pos) && pos <= NUMBER_MAX),
+            rule("head.group", head.group, head.group <= NUMBER_MAX),
+            // I3, I5: the head passes only what a site has, a site only what is durable.
+            rule("head.seq", head.seq.0, head.seq <= self.durable),
+            rule("head.epoch", head.epoch, head_epoch_fits),
+        ]
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let counts = self.counts();
+        let mut slot = vec![0; counts.superblock_bytes()];
+        self.write_body(&mut slot[CRC_COVERS..]);
+        let crc = crc32c(&slot[CRC_COVERS..]);
+        let mut envelope = Writer::new(&mut slot[..CRC_COVERS]);
+        envelope.bytes(&MAGIC);
+        envelope.u32(crc);
+        slot
+    }
+
+    fn write_body(&self, body: &mut [u8]) {
+        let counts = self.counts();
+        let bytes = u32::try_from(counts.superblock_bytes()).expect("it fits its slot");
+        let mut to = Writer::new(body);
+        to.u32(bytes);
+        to.u16(VERSION);
+        to.reserved(6);
+        to.u64(self.generation);
+        to.bytes(self.uuid.as_bytes());
+        to.u64(self.features.compat);
+        to.u64(self.features.ro_compat);
+        to.u64(self.features.incompat);
+        to.u64(self.ring_bytes);
+        to.u64(self.epoch);
+        to.u64(self.epoch_first_group);
+        to.u64(self.durable.0);
+        self.head.write(&mut to);
+        to.u32(if self.bypassed_since.is_some() { BYPASSED } else { 0 });
+        to.u64(self.bypassed_since.unwrap_or(0));
+        counts.write(&mut to);
+        to.reserved(98);
+        roster::write(&self.sites, &self.devices, &self.legs, &mut to);
+        to.end();
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, SuperblockError> {
+        let mut from = Reader::new(&bytes[CRC_COVERS + 12..]); // length and version are known
+        let generation = from.u64();
+        let uuid = Uuid::from_bytes(from.array());
+        let features = Features { compat: from.u64(), ro_compat: from.u64(), incompat: from.u64() };
+        let unknown = features.incompat & !Features::KNOWN.incompat;
+        if unknown != 0 {
+            return Err(SuperblockError::UnknownFeature { incompat: unknown, generation });
+        }
+        let ring_bytes = from.u64();
+        let (epoch, epoch_first_group, durable) = (from.u64(), from.u64(), Seq(from.u64()));
+        let head = Anchor::read(&mut from);
+        let (flags, since) = (from.u32(), from.u64());
+        let bypassed_since = (flags & BYPASSED != 0).then_some(since);
+        let counts = Counts::read(&mut from);
+        counts.check(bytes.len())?;
+        from.bytes(98);
+        let (sites, devices, legs) = roster::read(counts, &mut from)?;
+        Ok(Self {
+            generation,
+            uuid,
+            features,
+            ring_bytes,
+            epoch,
+            epoch_first_group,
+            durable,
+            head,
+            bypassed_since,
+            sites,
+            devices,
+            legs,
+        })
+    }
+
+    /// What this version writes, it writes in one way only.
+    fn check_canonical(&self, bytes: &[u8]) -> Result<(), SuperblockError> {
+        let canonical = self.write();
+        match canonical.iter().zip(bytes).position(|(expected, found)| expected != found) {
+            Some(at) => Err(SuperblockError::Reserved { at }),
+            None => Ok(()),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { sites: self.sites.len(), devices: self.devices.len(), legs: self.legs.len() }
+    }
 }
 
-/// A leg in the roster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LegRecord {
-    /// The device.
-    pub dev: DevNr,
-    /// The site.
-    pub slink: SlinkNr,
-    /// Size of the backing device.
-    pub size: Sectors,
-    /// What the backing device is, whatever its path (P15).
-    pub identity: String,
+impl Anchor {
+    fn write(&self, to: &mut Writer<'_>) {
+        to.u64(self.pos.0);
+        to.u64(self.group);
+        to.u64(self.seq.0);
+        to.u64(self.epoch);
+        to.u32(self.crc);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Self {
+        Self {
+            pos: RingPos(from.u64()),
+            group: from.u64(),
+            seq: Seq(from.u64()),
+            epoch: from.u64(),
+            crc: from.u32(),
+        }
+    }
 }
+
+impl Features {
+    /// What this version of the program knows.
+    pub const KNOWN: Self = Self { compat: 0, ro_compat: 0, incompat: 0 };
+
+    /// Whether this program may write to such a log.
+    #[must_use]
+    pub fn are_writable(&self) -> bool {
+        self.ro_compat & !Self::KNOWN.ro_compat == 0
+    }
+
+    /// Whether no bit is foreign, so that every byte of the superblock has a known meaning.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        self.are_writable() && self.compat & !Self::KNOWN.compat == 0
+    }
+}
+
+struct Rule {
+    field: &'static str,
+    found: u64,
+    holds: bool,
+}
+
+/// Magic, length, checksum, version: the bytes of the superblock, if they are whole.
+fn check_envelope(slot: &[u8]) -> Result<&[u8], SuperblockError> {
+    if slot.len() < BLOCK_BYTES {
+        return Err(SuperblockError::BadLength { found: 0, slot: slot.len() });
+    }
+    let mut from = Reader::new(slot);
+    let (magic, stored, length) = (from.array(), from.u32(), from.u32());
+    if magic != MAGIC {
+        return Err(SuperblockError::NoMagic { found: magic });
+    }
+    let bytes = length as usize;
+    let limit = slot.len().min(SLOT_BYTES as usize);
+    if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) || bytes > limit {
+        return Err(SuperblockError::BadLength { found: length, slot: slot.len() });
+    }
+    let computed = crc32c(&slot[CRC_COVERS..bytes]);
+    if stored != computed {
+        return Err(SuperblockError::BadChecksum { stored, computed });
+    }
+    let found = from.u16();
+    if found != VERSION {
+        from.bytes(6);
+        return Err(SuperblockError::UnsupportedVersion { found, generation: from.u64() });
+    }
+    Ok(&slot[..bytes])
+}
+
+fn whole_blocks(bytes: u64) -> bool {
+    bytes.is_multiple_of(BLOCK_BYTES as u64)
+}
+
+/// The most sites in a roster.
+pub const SITES_MAX: usize = 32;
+/// The most devices in a roster.
+pub const DEVICES_MAX: usize = 64;
+/// The most legs in a roster.
+pub const LEGS_MAX: usize = 512;
+/// The longest device name, in bytes; as long as device-mapper's.
+pub const NAME_BYTES_MAX: usize = 127;
+/// The longest identity of a backing device, in bytes.
+pub const IDENTITY_BYTES_MAX: usize = 192;
+
+pub(super) const HEADER_BYTES: usize = 256;
+const MAGIC: [u8; 8] = *b"RPLOGSUP";
+const VERSION: u16 = 1;
+/// The checksum covers everything behind itself.
+const CRC_COVERS: usize = 12;
+const BYPASSED: u32 = 1;
+const RING_BYTES: std::ops::RangeInclusive<u64> =
+    LOG_SIZE_MIN.0 * SECTOR - RING_OFFSET..=i64::MAX as u64 - RING_OFFSET;
+const SECTOR: u64 = blk::SECTOR_BYTES as u64;
+
+const _: () = assert!(
+    Counts { sites: SITES_MAX, devices: DEVICES_MAX, legs: LEGS_MAX }.superblock_bytes()
+        <= SLOT_BYTES as usize,
+    "a roster at its stated maxima fits the slot",
+);
