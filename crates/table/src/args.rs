@@ -1,0 +1,102 @@
+//! The words of a table one after the other, and what each has to be.
+
+use std::ops::Range;
+
+use crate::ErrorKind;
+use crate::error::Fault;
+use crate::units::digits;
+use crate::words::{Where, Word};
+
+/// The words that are left.
+#[derive(Debug)]
+pub(crate) struct Args<'w> {
+    words: &'w [Word<'w>],
+    /// Where the next word would stand if there is none.
+    end: usize,
+}
+
+impl<'w> Args<'w> {
+    /// `words`, of which the text before `end` is read already.
+    pub(crate) fn new(words: &'w [Word<'w>], end: usize) -> Self {
+        Self { words, end: words.last().map_or(end, |last| last.at.end) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The next word, whatever it is.
+    pub(crate) fn next(
+        &mut self,
+        argument: &'static str,
+        expected: &'static str,
+    ) -> Result<&'w Word<'w>, Fault> {
+        let Some((next, rest)) = self.words.split_first() else {
+            return Err(Fault::new(ErrorKind::Missing { argument, expected }, self.end..self.end));
+        };
+        self.words = rest;
+        Ok(next)
+    }
+
+    /// The next word, a number in `range`, and where it stands.
+    pub(crate) fn number(
+        &mut self,
+        argument: &'static str,
+        range: Range<u64>,
+    ) -> Result<(u64, Where), Fault> {
+        let word = self.next(argument, "a whole number")?;
+        Ok((number(argument, word, range)?, word.at.clone()))
+    }
+
+    /// The next word, a number of parameters, and as many words behind it.
+    pub(crate) fn counted(&mut self, argument: &'static str) -> Result<Counted<'w>, Fault> {
+        let word = self.next(argument, "the number of parameters that follow")?;
+        let count = number(argument, word, 0..u64::MAX)?;
+        let left = self.words.len();
+        let taken =
+            usize::try_from(count).ok().and_then(|count| self.words.split_at_checked(count));
+        let Some((words, rest)) = taken else {
+            let kind = ErrorKind::CountBeyondEnd { argument, count, left };
+            return Err(Fault::new(kind, word.at.clone()));
+        };
+        self.words = rest;
+        Ok(Counted { argument, at: word.at.clone(), words })
+    }
+
+    /// No word may be left.
+    pub(crate) fn finish(&self) -> Result<(), Fault> {
+        let Some((first, rest)) = self.words.split_first() else { return Ok(()) };
+        let found = first.text.to_string();
+        Err(Fault::new(ErrorKind::LeftOver { found, more: rest.len() }, first.at.clone()))
+    }
+}
+
+/// The parameters that a number before them counts.
+#[derive(Debug)]
+pub(crate) struct Counted<'w> {
+    pub(crate) argument: &'static str,
+    /// Where the number stands.
+    pub(crate) at: Where,
+    pub(crate) words: &'w [Word<'w>],
+}
+
+impl<'w> Counted<'w> {
+    /// The words as arguments of their own.
+    pub(crate) fn args(&self) -> Args<'w> {
+        Args::new(self.words, self.at.end)
+    }
+
+    /// The number is not one of those that `expected` names.
+    pub(crate) fn wrong(&self, expected: &'static str, found: usize) -> Fault {
+        let argument = self.argument;
+        Fault::new(ErrorKind::Count { argument, expected, found }, self.at.clone())
+    }
+}
+
+fn number(argument: &'static str, word: &Word<'_>, range: Range<u64>) -> Result<u64, Fault> {
+    digits(&word.text).filter(|number| range.contains(number)).ok_or_else(|| {
+        let (min, max) = (range.start, range.end - 1);
+        let found = word.text.to_string();
+        Fault::new(ErrorKind::Number { argument, min, max, found }, word.at.clone())
+    })
+}

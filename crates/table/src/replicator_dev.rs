@@ -1,0 +1,158 @@
+//! The arguments of the `replicator-dev` target:
+//!
+//! ```text
+//! <replicator_device> <dev_nr>
+//! { <slink_nr> 1 <dev_path> <dlog_type> <#dlog_params> [<dlog_dev_path>] [<region_size> [sync|nosync]] }+
+//! ```
+
+use blk::{DevNr, Sectors, SlinkNr};
+
+use crate::args::{Args, Counted};
+use crate::error::Fault;
+use crate::limits::{DEV_NR_MAX, REGION_SECTORS_MIN, REGIONS_MAX, SECTORS_MAX};
+use crate::name::{bare_replicator, check_name, check_path};
+use crate::origin::{Part, Places};
+use crate::replicator::slink_nr;
+use crate::spelling::{INITS, choose};
+use crate::words::{Where, Word};
+use crate::{DirtyLogTable, ErrorKind, Init, LegTable, ReplicatorDevTable};
+
+/// Reads the arguments behind the word `replicator-dev`, of a device of `len`.
+pub(crate) fn read(
+    args: &mut Args<'_>,
+    len: Sectors,
+    places: &mut Places,
+) -> Result<ReplicatorDevTable, Fault> {
+    let replicator = replicator(args, places)?;
+    let (nr, at) = args.number("<dev_nr>", 0..u64::from(DEV_NR_MAX) + 1)?;
+    let dev_nr = DevNr(u32::try_from(nr).expect("the range fits 32 bits"));
+    places.push((Part::DevNr, at));
+    let mut legs: Vec<LegTable> = Vec::new();
+    while legs.is_empty() || !args.is_empty() {
+        let (slink, at) = slink_nr(args)?;
+        check_slink(slink, &at, &legs, places)?;
+        places.push((Part::LegSlink(legs.len()), at));
+        legs.push(leg(slink, args, len, legs.len(), places)?);
+    }
+    Ok(ReplicatorDevTable { replicator, dev_nr, legs })
+}
+
+fn replicator(args: &mut Args<'_>, places: &mut Places) -> Result<String, Fault> {
+    let word = args.next("<replicator_device>", "the replicator's name")?;
+    let bare = bare_replicator(&word.text);
+    check_name(bare).map_err(|kind| Fault::new(kind, word.at.clone()))?;
+    places.push((Part::Replicator, word.at.clone()));
+    Ok(bare.to_owned())
+}
+
+/// The LD comes first, and each site link once.
+fn check_slink(
+    slink: SlinkNr,
+    at: &Where,
+    legs: &[LegTable],
+    places: &Places,
+) -> Result<(), Fault> {
+    if legs.is_empty() && !slink.is_local() {
+        return Err(Fault::new(ErrorKind::FirstLeg { found: slink }, at.clone()));
+    }
+    let Some(taken) = legs.iter().position(|leg| leg.slink == slink) else { return Ok(()) };
+    let fault = Fault::new(ErrorKind::LegTwice { nr: slink }, at.clone());
+    let first = places.iter().find(|(part, _)| *part == Part::LegSlink(taken));
+    Err(match first {
+        Some((_, first)) => fault.with_first(first.clone()),
+        None => fault,
+    })
+}
+
+fn leg(
+    slink: SlinkNr,
+    args: &mut Args<'_>,
+    len: Sectors,
+    nth: usize,
+    places: &mut Places,
+) -> Result<LegTable, Fault> {
+    let count = args.counted("#dev_params")?;
+    if count.words.len() != 1 {
+        return Err(count.wrong("1 parameter (<dev_path>)", count.words.len()));
+    }
+    let path = path("<dev_path>", &count.words[0])?;
+    places.push((Part::LegPath(nth), count.words[0].at.clone()));
+    let dirty_log = dirty_log(args, len, nth, places)?;
+    Ok(LegTable { slink, path, dirty_log })
+}
+
+fn dirty_log(
+    args: &mut Args<'_>,
+    len: Sectors,
+    nth: usize,
+    places: &mut Places,
+) -> Result<DirtyLogTable, Fault> {
+    let kind = args.next("<dlog_type>", "`nolog`, `core` or `disk`")?;
+    let kind = choose("<dlog_type>", kind, &DIRTY_LOGS)?;
+    let count = args.counted("#dlog_params")?;
+    match (kind, count.words) {
+        (Kind::Nolog, []) => Ok(DirtyLogTable::Nolog),
+        (Kind::Core, [_] | [_, _]) => {
+            let (region, init) = region_and_init(&mut count.args(), len)?;
+            Ok(DirtyLogTable::Core { region, init })
+        }
+        (Kind::Disk, [device, _] | [device, _, _]) => {
+            let path = path("<dlog_dev_path>", device)?;
+            places.push((Part::DirtyLogPath(nth), device.at.clone()));
+            let mut params = Args::new(&count.words[1..], device.at.end);
+            let (region, init) = region_and_init(&mut params, len)?;
+            Ok(DirtyLogTable::Disk { path, region, init })
+        }
+        (kind, _) => Err(wrong_count(kind, &count)),
+    }
+}
+
+fn wrong_count(kind: Kind, count: &Counted<'_>) -> Fault {
+    let expected = match kind {
+        Kind::Nolog => "0 parameters of `nolog`",
+        Kind::Core => "1 or 2 parameters of `core` (<region_size> [sync|nosync])",
+        Kind::Disk => "2 or 3 parameters of `disk` (<dlog_dev_path> <region_size> [sync|nosync])",
+    };
+    count.wrong(expected, count.words.len())
+}
+
+fn region_and_init(params: &mut Args<'_>, len: Sectors) -> Result<(Sectors, Option<Init>), Fault> {
+    let (region, at) = params.number("<region_size>", 0..SECTORS_MAX.0 + 1)?;
+    let region = Sectors(region);
+    check_region(region, len).map_err(|kind| Fault::new(kind, at))?;
+    let init = match params.is_empty() {
+        true => None,
+        false => Some(choose("[sync|nosync]", params.next("[sync|nosync]", "a word")?, INITS)?),
+    };
+    Ok((region, init))
+}
+
+fn check_region(found: Sectors, len: Sectors) -> Result<(), ErrorKind> {
+    if !found.0.is_power_of_two() || found < REGION_SECTORS_MIN {
+        return Err(ErrorKind::Region { found });
+    }
+    if found > len {
+        return Err(ErrorKind::RegionBeyondDevice { found, len });
+    }
+    if len.0.div_ceil(found.0) > REGIONS_MAX {
+        let least = Sectors(len.0.div_ceil(REGIONS_MAX).next_power_of_two());
+        return Err(ErrorKind::RegionCount { found, least, len });
+    }
+    Ok(())
+}
+
+fn path(argument: &'static str, word: &Word<'_>) -> Result<String, Fault> {
+    check_path(argument, &word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
+    Ok(word.text.to_string())
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Nolog,
+    Core,
+    Disk,
+}
+
+/// `-` is what the code of 2009 also took for "none".
+const DIRTY_LOGS: [(&str, Kind); 4] =
+    [("nolog", Kind::Nolog), ("core", Kind::Core), ("disk", Kind::Disk), ("-", Kind::Nolog)];
