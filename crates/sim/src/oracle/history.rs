@@ -1,0 +1,190 @@
+//! Which writes there were, and which of them each sector has seen, in order.
+//!
+//! A write's number is its place in the order of admission. A sector of zeroes, or of
+//! a write that the front end issued again after a crash, may stem from any of several
+//! writes: what one look can mean is a set of *readings*, never a guess.
+
+use std::fmt;
+use std::ops::Range;
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::payload::Content;
+
+/// The number of a write in the order of admission; 0 stands for the initial zeroes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nr(pub u32);
+
+/// An instant of the application: grows with every submission and acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub u64);
+
+/// A write and what the application saw of it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What it wrote.
+    pub content: Content,
+    /// Where, in the row of all sectors.
+    pub row: Range<usize>,
+    /// When it was submitted.
+    pub submitted: Instant,
+    /// When it was acknowledged; [`Instant::NEVER`] if it was not.
+    pub acked: Instant,
+}
+
+/// All writes that are alive, and the sectors they touched.
+#[derive(Clone, Debug)]
+pub struct History {
+    writes: Vec<Write>,
+    /// Live writes of each sector, oldest first; the first is the oldest still of interest.
+    sectors: Vec<SmallVec<[Nr; 4]>>,
+}
+
+/// A crash-legal stretch: what is shown has been submitted at `from`, and nothing newer
+/// was acknowledged before `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(crate) from: Instant,
+    pub(crate) to: Instant,
+}
+
+/// Stretches of the readings of one value, newest first, touching ones joined.
+pub(super) type Stretches = SmallVec<[Stretch; 1]>;
+
+impl History {
+    /// `sectors` sectors of zeroes and no write.
+    #[must_use]
+    pub fn new(sectors: usize) -> Self {
+        let origin = Write {
+            content: Content::ZEROES,
+            row: 0..sectors,
+            submitted: Instant(0),
+            acked: Instant(0),
+        };
+        Self { writes: vec![origin], sectors: vec![smallvec![Nr(0)]; sectors] }
+    }
+
+    /// The newest write there is, alive or not.
+    #[must_use]
+    pub fn last(&self) -> Nr {
+        Nr(u32::try_from(self.writes.len() - 1).expect("fewer than 2^32 writes"))
+    }
+
+    /// Adds a write and numbers it.
+    pub fn push(&mut self, write: Write) -> Nr {
+        let nr = self.last().next();
+        for seen in &mut self.sectors[write.row.clone()] {
+            seen.push(nr);
+        }
+        self.writes.push(write);
+        nr
+    }
+
+    /// What there is to know of a write.
+    ///
+    /// # Panics
+    /// If there is no such write.
+    #[must_use]
+    pub fn write(&self, nr: Nr) -> &Write {
+        &self.writes[nr.index()]
+    }
+
+    /// Notes when a write was acknowledged.
+    pub fn ack(&mut self, nr: Nr, at: Instant) {
+        self.writes[nr.index()].acked = at;
+    }
+
+    /// Live writes of a sector, oldest first.
+    #[must_use]
+    pub fn of(&self, at: usize) -> &[Nr] {
+        &self.sectors[at]
+    }
+
+    /// What the sector holds once everything is done.
+    #[must_use]
+    pub fn newest(&self, at: usize) -> Content {
+        let nr = self.sectors[at].last().expect("a sector has a newest write");
+        self.write(*nr).content
+    }
+
+    /// The writes that `content` in this sector may stem from, newest first.
+    pub fn readings(&self, at: usize, content: Content) -> impl Iterator<Item = Nr> + '_ {
+        self.sectors[at].iter().rev().copied().filter(move |&nr| self.write(nr).content == content)
+    }
+
+    /// When `content` in this sector is crash-legal beside what other sectors show.
+    /// Empty if no live write explains it.
+    #[must_use]
+    pub(super) fn stretches(&self, at: usize, content: Content) -> Stretches {
+        let mut all = Stretches::new();
+        let mut to = Instant::NEVER;
+        for &nr in self.sectors[at].iter().rev() {
+            let write = self.write(nr);
+            if write.content == content {
+                match all.last_mut() {
+                    Some(newer) if newer.from <= to => newer.from = write.submitted,
+                    _ => all.push(Stretch { from: write.submitted, to }),
+                }
+            }
+            to = to.min(write.acked);
+        }
+        all
+    }
+
+    /// Ends of the log for which the sector shows `content`, oldest first, inclusive.
+    #[must_use]
+    pub fn heads(&self, at: usize, content: Content) -> SmallVec<[(Nr, Nr); 1]> {
+        let seen = &self.sectors[at];
+        let ends = seen.iter().skip(1).map(|next| next.prev()).chain([self.last()]);
+        let showing = seen.iter().zip(ends);
+        showing
+            .filter(|&(&nr, _)| self.write(nr).content == content)
+            .map(|(&nr, end)| (nr, end))
+            .collect()
+    }
+
+    /// Everything behind `head` is lost; everything up to it counts as acknowledged now.
+    pub fn truncate(&mut self, head: Nr, now: Instant) {
+        for seen in &mut self.sectors {
+            while seen.last().is_some_and(|&nr| nr > head) {
+                seen.pop();
+            }
+        }
+        for write in &mut self.writes[..=head.index()] {
+            write.acked = write.acked.min(now);
+        }
+    }
+
+    /// Forgets all but the newest write of each sector, once nothing shows older ones.
+    pub fn forget_overwritten(&mut self) {
+        for seen in &mut self.sectors {
+            let newest = *seen.last().expect("a sector has a newest write");
+            *seen = smallvec![newest];
+        }
+    }
+}
+
+impl Nr {
+    fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    fn prev(self) -> Self {
+        Self(self.0 - 1)
+    }
+
+    fn index(self) -> usize {
+        usize::try_from(self.0).expect("a write's number fits an index")
+    }
+}
+
+impl Instant {
+    /// Later than everything.
+    pub const NEVER: Self = Self(u64::MAX);
+}
+
+impl fmt::Display for Nr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

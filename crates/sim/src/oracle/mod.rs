@@ -1,0 +1,225 @@
+//! The oracle: what the replicator promised, checked from outside.
+//!
+//! It sees what an application sees (submissions, acknowledgements, what reads
+//! return) and what a power cut would see (every value each sector of each leg may
+//! have). It knows nothing of logs, groups or cursors, only that writes are admitted
+//! in the order in which they are handed in.
+
+mod history;
+mod layout;
+mod reads;
+mod recovery;
+mod site;
+#[cfg(test)]
+mod tests;
+mod violation;
+
+use std::ops::Range;
+
+use blk::{DevNr, Sector, Sectors, SlinkNr};
+
+pub use history::{History, Instant, Nr, Write};
+pub use layout::{Layout, Place};
+pub use reads::ReadFloor;
+pub use recovery::Death;
+pub use site::{Site, Values};
+pub use violation::Violation;
+
+use crate::payload::Content;
+use durable::DurablePayloads;
+
+mod durable;
+
+/// What a site has promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteRule {
+    /// Its number.
+    pub nr: SlinkNr,
+    /// Whether its image must be crash-legal at every instant (P3): remote sites.
+    pub ordered: bool,
+    /// Whether an acknowledgement means "on this site's media" (P1).
+    pub sync: bool,
+}
+
+/// The model of one replicator, through all its crashes.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    layout: Layout,
+    rules: Vec<SiteRule>,
+    sites: Vec<Site>,
+    history: History,
+    log: DurablePayloads,
+    now: Instant,
+    /// The newest acknowledged write: survives the death of the process.
+    acked: Nr,
+    /// The newest write that survives a power cut too.
+    stable: Nr,
+    /// What a read of each sector must at least show.
+    floors: Vec<Nr>,
+}
+
+/// A FLUSH on its way: its acknowledgement makes durable what had been acknowledged
+/// at its submission.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushFloor(Nr);
+
+impl Oracle {
+    /// Devices of zeroes, sites of zeroes, no write.
+    #[must_use]
+    pub fn new(layout: Layout, rules: &[SiteRule]) -> Self {
+        let sectors = layout.total();
+        Self {
+            sites: rules.iter().map(|rule| Site::new(rule.nr, sectors)).collect(),
+            rules: rules.to_vec(),
+            history: History::new(sectors),
+            log: DurablePayloads::default(),
+            now: Instant(0),
+            acked: Nr(0),
+            stable: Nr(0),
+            floors: vec![Nr(0); sectors],
+            layout,
+        }
+    }
+
+    /// The devices.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The number the next write will get; fresh writes use it as their content.
+    #[must_use]
+    pub fn next_content(&self) -> Content {
+        Content(self.history.last().0 + 1)
+    }
+
+    /// A write was handed in. Zeroes stand for discards and write-zeroes.
+    ///
+    /// # Panics
+    /// If it lies outside its device.
+    pub fn submitted(&mut self, dev: DevNr, sector: Sector, len: Sectors, content: Content) -> Nr {
+        let row = self.layout.range(dev, sector, len).expect("workloads stay inside devices");
+        let submitted = self.tick();
+        self.history.push(Write { content, row, submitted, acked: Instant::NEVER })
+    }
+
+    /// A write was acknowledged; `fua`: as durable.
+    ///
+    /// # Errors
+    /// If a `sync` site may lack it (P1), or a site turns out to be out of order (P3).
+    pub fn acked(&mut self, nr: Nr, fua: bool) -> Result<(), Violation> {
+        let now = self.tick();
+        self.history.ack(nr, now);
+        self.acked = self.acked.max(nr);
+        let sync = self.rules.iter().any(|rule| rule.sync);
+        if fua || sync {
+            self.stable = self.stable.max(nr);
+        }
+        let row = self.history.write(nr).row.clone();
+        for floor in &mut self.floors[row.clone()] {
+            *floor = nr.max(*floor);
+        }
+        self.check_sync(nr, row.clone())?;
+        for index in 0..self.sites.len() {
+            self.refresh(index, row.clone())?;
+        }
+        Ok(())
+    }
+
+    /// A FLUSH was handed in.
+    #[must_use]
+    pub fn flush_submitted(&self) -> FlushFloor {
+        FlushFloor(self.acked)
+    }
+
+    /// A FLUSH was acknowledged.
+    pub fn flush_acked(&mut self, FlushFloor(covered): FlushFloor) {
+        self.stable = self.stable.max(covered);
+    }
+
+    /// A sector of a payload is durable in the log.
+    pub fn logged(&mut self, dev: DevNr, sector: Sector, content: Content) {
+        let Some(row) = self.layout.range(dev, sector, Sectors(1)) else { return };
+        self.log.insert(content, row.start);
+    }
+
+    /// `content` is about to be written to a sector of a site.
+    ///
+    /// # Errors
+    /// If the log could still lose it (P4), or the site may hold newer data (P3).
+    pub fn shipped(&self, site: usize, at: usize, content: Content) -> Result<(), Violation> {
+        let nr = self.rules[site].nr;
+        let place = self.layout.place(at);
+        if content != Content::ZEROES && !self.log.contains(content, at) {
+            return Err(Violation::AheadOfLog { site: nr, place, content });
+        }
+        let Some(fed) = self.history.readings(at, content).next() else {
+            return Err(Violation::Phantom { site: nr, place, content });
+        };
+        let oldest = |&held: &Content| self.history.readings(at, held).last();
+        let held = self.sites[site].shown(at).iter().filter_map(oldest).max().unwrap_or(Nr(0));
+        if self.rules[site].ordered && fed < held {
+            return Err(Violation::Rewind { site: nr, place, fed, held });
+        }
+        Ok(())
+    }
+
+    /// Sectors of a site changed: `values` tells what each may now have after a cut.
+    ///
+    /// # Errors
+    /// If one shows what is lost (P4), or the site is out of order (P3).
+    pub fn changed(
+        &mut self,
+        site: usize,
+        row: Range<usize>,
+        values: impl Fn(usize) -> Values,
+    ) -> Result<(), Violation> {
+        for at in row.clone() {
+            self.sites[site].show(at, values(at));
+        }
+        self.refresh(site, row)
+    }
+
+    /// What every sector holds once everything is done.
+    #[must_use]
+    pub fn newest(&self, at: usize) -> Content {
+        self.history.newest(at)
+    }
+
+    /// Nothing is under way and every leg equals the model: older writes are forgotten,
+    /// so that long runs stay fast, and everything counts as durable.
+    pub fn settled(&mut self) {
+        self.history.forget_overwritten();
+        self.stable = self.acked;
+    }
+
+    fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
+        for (site, _) in self.sites.iter().zip(&self.rules).filter(|(_, rule)| rule.sync) {
+            for at in row.clone() {
+                let lacks = |&&held: &&Content| {
+                    self.history.readings(at, held).next().is_none_or(|newest| newest < nr)
+                };
+                if let Some(&held) = site.shown(at).iter().find(lacks) {
+                    let place = self.layout.place(at);
+                    return Err(Violation::SyncAck { nr, site: site.nr(), place, held });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refresh(&mut self, site: usize, row: Range<usize>) -> Result<(), Violation> {
+        for at in row {
+            self.sites[site].refresh(at, &self.history, &self.layout)?;
+        }
+        if self.rules[site].ordered {
+            self.sites[site].check(&self.history, &self.layout)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Instant {
+        self.now = Instant(self.now.0 + 1);
+        self.now
+    }
+}

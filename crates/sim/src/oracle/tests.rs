@@ -1,0 +1,348 @@
+//! Histories made by hand, legal and illegal: the oracle proven without an engine.
+
+use blk::{DevNr, Sector, Sectors, SlinkNr};
+use smallvec::smallvec;
+
+use super::*;
+
+const REMOTE: usize = 0;
+const Z: Content = Content::ZEROES;
+
+/// Two devices of four sectors and one remote site.
+fn oracle() -> Oracle {
+    oracle_with(SiteRule { nr: SlinkNr(1), ordered: true, sync: false })
+}
+
+fn oracle_with(rule: SiteRule) -> Oracle {
+    Oracle::new(Layout::new(&[Sectors(4), Sectors(4)]), &[rule])
+}
+
+fn submit(oracle: &mut Oracle, at: usize) -> Nr {
+    let content = oracle.next_content();
+    submit_as(oracle, at, content)
+}
+
+fn submit_as(oracle: &mut Oracle, at: usize, content: Content) -> Nr {
+    let Place { dev, sector } = oracle.layout().place(at);
+    let nr = oracle.submitted(dev, sector, Sectors(1), content);
+    oracle.logged(dev, sector, content);
+    nr
+}
+
+fn acked_write(oracle: &mut Oracle, at: usize) -> Nr {
+    let nr = submit(oracle, at);
+    oracle.acked(nr, false).unwrap();
+    nr
+}
+
+fn content(nr: Nr) -> Content {
+    Content(nr.0)
+}
+
+fn show(oracle: &mut Oracle, at: usize, values: &[Content]) -> Result<(), Violation> {
+    oracle.changed(REMOTE, at..at + 1, |_| values.into())
+}
+
+/// What the devices read as when sector `at` holds `content` and all else is zero.
+fn image(cells: &[(usize, Nr)]) -> Vec<Content> {
+    let mut shown = vec![Z; 8];
+    for &(at, nr) in cells {
+        shown[at] = content(nr);
+    }
+    shown
+}
+
+#[test]
+fn a_site_may_lack_any_of_the_writes_that_were_under_way_together() {
+    let mut oracle = oracle();
+    let (a, b) = (submit(&mut oracle, 0), submit(&mut oracle, 4));
+    oracle.acked(a, false).unwrap();
+    oracle.acked(b, false).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[Z, content(b)]), Ok(()));
+    assert_eq!(show(&mut oracle, 0, &[content(a)]), Ok(()));
+}
+
+#[test]
+fn a_site_that_shows_a_write_has_all_that_was_acknowledged_before_it_on_any_device() {
+    let mut oracle = oracle();
+    let a = acked_write(&mut oracle, 0);
+    let b = acked_write(&mut oracle, 4);
+    let seen = show(&mut oracle, 4, &[Z, content(b)]);
+    assert!(
+        matches!(seen, Err(Violation::Order { shown, lacking, .. }) if (shown, lacking) == (b, a)),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_write_that_is_only_cached_at_a_site_counts_as_lacking() {
+    let mut oracle = oracle();
+    let a = acked_write(&mut oracle, 0);
+    let b = acked_write(&mut oracle, 4);
+    show(&mut oracle, 0, &[Z, content(a)]).unwrap();
+    assert!(matches!(show(&mut oracle, 4, &[Z, content(b)]), Err(Violation::Order { .. })));
+}
+
+#[test]
+fn a_durable_predecessor_makes_the_next_write_legal() {
+    let mut oracle = oracle();
+    let a = acked_write(&mut oracle, 0);
+    let b = acked_write(&mut oracle, 4);
+    show(&mut oracle, 0, &[content(a)]).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[Z, content(b)]), Ok(()));
+}
+
+#[test]
+fn a_lacking_write_becomes_a_violation_at_an_acknowledgement() {
+    let mut oracle = oracle();
+    let a = submit(&mut oracle, 0);
+    let b = submit(&mut oracle, 4);
+    show(&mut oracle, 4, &[Z, content(b)]).unwrap();
+    oracle.acked(a, false).unwrap();
+    let c = submit(&mut oracle, 5);
+    assert!(matches!(show(&mut oracle, 5, &[Z, content(c)]), Err(Violation::Order { .. })));
+}
+
+#[test]
+fn an_overwritten_version_need_not_be_seen() {
+    let mut oracle = oracle();
+    acked_write(&mut oracle, 0);
+    let newer = acked_write(&mut oracle, 0);
+    let other = acked_write(&mut oracle, 4);
+    show(&mut oracle, 0, &[content(newer)]).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[content(other)]), Ok(()));
+}
+
+#[test]
+fn zeroes_take_whichever_reading_is_legal() {
+    let mut oracle = oracle();
+    acked_write(&mut oracle, 0);
+    let discard = submit_as(&mut oracle, 0, Z);
+    oracle.acked(discard, false).unwrap();
+    let other = acked_write(&mut oracle, 4);
+    // Sector 0 shows zeroes: as the discard they are newer than the lost first write.
+    assert_eq!(show(&mut oracle, 4, &[content(other)]), Ok(()));
+}
+
+#[test]
+fn two_readings_with_a_gap_must_meet_the_other_sectors_outside_the_gap() {
+    let mut oracle = oracle();
+    let first = acked_write(&mut oracle, 0);
+    let shown = acked_write(&mut oracle, 4);
+    acked_write(&mut oracle, 5);
+    let discard = submit_as(&mut oracle, 0, Z);
+    oracle.acked(discard, false).unwrap();
+    // Sector 5 lacks its write. Zeroes in sector 0 are either older than `first`, but
+    // `shown` is there, or newer than the write that sector 5 lacks.
+    oracle.changed(REMOTE, 0..1, |_| smallvec![content(first)]).unwrap();
+    show(&mut oracle, 4, &[content(shown)]).unwrap();
+    let seen = show(&mut oracle, 0, &[content(first), Z]);
+    assert!(matches!(seen, Err(Violation::Order { .. })), "{seen:?}");
+}
+
+#[test]
+fn a_write_issued_again_after_a_crash_has_two_readings() {
+    let mut oracle = oracle();
+    let first = submit(&mut oracle, 0);
+    oracle.recovered(Nr(0), &image(&[(0, first)])).unwrap();
+    let again = submit_as(&mut oracle, 0, content(first));
+    oracle.acked(again, false).unwrap();
+    assert_eq!(show(&mut oracle, 0, &[Z, content(first)]), Ok(()));
+    assert_eq!(oracle.shipped(REMOTE, 0, content(first)), Ok(()));
+}
+
+#[test]
+fn what_is_not_durable_in_the_log_is_not_shipped() {
+    let mut oracle = oracle();
+    let content = oracle.next_content();
+    oracle.submitted(DevNr(0), Sector(0), Sectors(1), content);
+    assert!(matches!(oracle.shipped(REMOTE, 0, content), Err(Violation::AheadOfLog { .. })));
+    oracle.logged(DevNr(0), Sector(0), content);
+    assert_eq!(oracle.shipped(REMOTE, 0, content), Ok(()));
+}
+
+#[test]
+fn a_site_is_not_fed_older_data_than_it_may_hold() {
+    let mut oracle = oracle();
+    let old = acked_write(&mut oracle, 0);
+    let new = acked_write(&mut oracle, 0);
+    show(&mut oracle, 0, &[content(old), content(new)]).unwrap();
+    assert_eq!(oracle.shipped(REMOTE, 0, content(new)), Ok(()));
+    assert!(matches!(oracle.shipped(REMOTE, 0, content(old)), Err(Violation::Rewind { .. })));
+}
+
+#[test]
+fn a_kill_loses_no_acknowledged_write() {
+    let mut oracle = oracle();
+    let acked = acked_write(&mut oracle, 0);
+    let required = oracle.required(Death::Kill);
+    let lost = oracle.clone().recovered(required, &image(&[]));
+    assert_eq!(lost, Err(Violation::Lost { promised: acked, head: Nr(0) }));
+    assert_eq!(oracle.recovered(required, &image(&[(0, acked)])), Ok(acked));
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_a_flush_or_fua_covered() {
+    let mut oracle = oracle();
+    acked_write(&mut oracle, 0);
+    assert_eq!(oracle.required(Death::PowerCut), Nr(0));
+    let flush = oracle.flush_submitted();
+    let later = acked_write(&mut oracle, 1);
+    oracle.flush_acked(flush);
+    assert_eq!(oracle.required(Death::PowerCut), Nr(1), "{later} came after the flush");
+    let fua = submit(&mut oracle, 2);
+    oracle.acked(fua, true).unwrap();
+    assert_eq!(oracle.required(Death::PowerCut), fua);
+}
+
+#[test]
+fn a_recovery_shows_a_prefix_or_is_refused() {
+    let mut oracle = oracle();
+    let (a, b) = (submit(&mut oracle, 0), submit(&mut oracle, 4));
+    let holed = oracle.clone().recovered(Nr(0), &image(&[(4, b)]));
+    assert!(matches!(holed, Err(Violation::NotAPrefix { .. })), "{holed:?}");
+    assert_eq!(oracle.clone().recovered(Nr(0), &image(&[(0, a)])), Ok(a));
+    assert_eq!(oracle.recovered(Nr(0), &image(&[(0, a), (4, b)])), Ok(b));
+}
+
+#[test]
+fn what_recovery_lost_must_not_show_anywhere_again() {
+    let mut oracle = oracle();
+    let dead = submit(&mut oracle, 0);
+    show(&mut oracle, 0, &[Z, content(dead)]).unwrap();
+    let seen = oracle.recovered(Nr(0), &image(&[]));
+    assert!(matches!(seen, Err(Violation::Phantom { .. })), "{seen:?}");
+}
+
+#[test]
+fn what_survived_a_recovery_counts_as_acknowledged() {
+    let mut oracle = oracle();
+    let survivor = submit(&mut oracle, 0);
+    oracle.recovered(Nr(0), &image(&[(0, survivor)])).unwrap();
+    assert_eq!(oracle.required(Death::Kill), survivor);
+    let next = acked_write(&mut oracle, 4);
+    assert!(matches!(show(&mut oracle, 4, &[content(next)]), Err(Violation::Order { .. })));
+}
+
+#[test]
+fn a_read_shows_at_least_what_was_acknowledged_before_it() {
+    let mut oracle = oracle();
+    let (old, new) = (acked_write(&mut oracle, 0), acked_write(&mut oracle, 0));
+    let read = oracle.read_submitted(0..1);
+    let stale = oracle.read(&read, &[content(old)]);
+    assert!(matches!(stale, Err(Violation::StaleRead { .. })), "{stale:?}");
+    assert_eq!(oracle.read(&read, &[content(new)]), Ok(()));
+}
+
+#[test]
+fn a_read_beside_a_write_may_show_either_and_later_reads_never_go_back() {
+    let mut oracle = oracle();
+    let old = acked_write(&mut oracle, 0);
+    let new = submit(&mut oracle, 0);
+    let reads = [(); 3].map(|()| oracle.read_submitted(0..1));
+    assert_eq!(oracle.read(&reads[0], &[content(old)]), Ok(()));
+    assert_eq!(oracle.read(&reads[1], &[content(new)]), Ok(()));
+    assert_eq!(oracle.read(&reads[2], &[content(old)]), Ok(()), "submitted before the other ended");
+    let later = oracle.read_submitted(0..1);
+    assert!(matches!(oracle.read(&later, &[content(old)]), Err(Violation::StaleRead { .. })));
+}
+
+#[test]
+fn a_read_of_a_discarded_sector_shows_zeroes_only() {
+    let mut oracle = oracle();
+    let old = acked_write(&mut oracle, 0);
+    let discard = submit_as(&mut oracle, 0, Z);
+    oracle.acked(discard, false).unwrap();
+    let read = oracle.read_submitted(0..1);
+    assert!(matches!(oracle.read(&read, &[content(old)]), Err(Violation::StaleRead { .. })));
+    assert_eq!(oracle.read(&read, &[Z]), Ok(()));
+}
+
+#[test]
+fn a_sync_site_has_every_acknowledged_write_on_its_media() {
+    let mut oracle = oracle_with(SiteRule { nr: SlinkNr(1), ordered: true, sync: true });
+    let a = submit(&mut oracle, 0);
+    show(&mut oracle, 0, &[Z, content(a)]).unwrap();
+    assert!(matches!(oracle.acked(a, false), Err(Violation::SyncAck { .. })));
+    let b = submit(&mut oracle, 1);
+    show(&mut oracle, 1, &[content(b)]).unwrap();
+    show(&mut oracle, 0, &[content(a)]).unwrap();
+    assert_eq!(oracle.acked(b, false), Ok(()));
+    assert_eq!(oracle.required(Death::PowerCut), b);
+}
+
+/// One thing that may happen in a random history; three sectors, each a device's.
+fn random_step(oracle: &mut Oracle, open: &mut Vec<Nr>, rng: &mut crate::rng::Rng) {
+    if !open.is_empty() && rng.chance(50) {
+        let nr = open.swap_remove(rng.index(open.len()));
+        let now = oracle.tick();
+        oracle.history.ack(nr, now);
+        return;
+    }
+    let content = if rng.chance(40) { Z } else { oracle.next_content() };
+    open.push(submit_as(oracle, rng.index(3), content));
+}
+
+/// The definition, word by word: is there a reading of this image in which nothing is
+/// shown that was submitted after something lacking was acknowledged?
+fn is_legal(history: &History, image: &[(usize, Content)]) -> bool {
+    fn legal_with(history: &History, image: &[(usize, Content)], read: &mut Vec<Nr>) -> bool {
+        let Some(&(at, content)) = image.get(read.len()) else { return fits(history, image, read) };
+        history.readings(at, content).any(|nr| {
+            read.push(nr);
+            let legal = legal_with(history, image, read);
+            read.pop();
+            legal
+        })
+    }
+    fn fits(history: &History, image: &[(usize, Content)], read: &[Nr]) -> bool {
+        let lacking = |&(at, _): &(usize, Content), nr| {
+            history.of(at).iter().copied().filter(move |&other| other > nr)
+        };
+        let mut lacked = image.iter().zip(read).flat_map(|(cell, &nr)| lacking(cell, nr));
+        lacked.all(|lack| {
+            let acked = history.write(lack).acked;
+            read.iter().all(|&shown| history.write(shown).submitted <= acked)
+        })
+    }
+    legal_with(history, image, &mut Vec::new())
+}
+
+#[test]
+fn the_check_agrees_with_trying_every_crash_image_and_every_reading() {
+    let mut verdicts = [0; 2];
+    for seed in 0..20_000 {
+        let mut rng = crate::rng::Rng::new(seed);
+        let (mut oracle, mut open) = (oracle(), Vec::new());
+        for _ in 0..rng.range(1, 14) {
+            random_step(&mut oracle, &mut open, &mut rng);
+        }
+        let history = oracle.history.clone();
+        let values: Vec<Vec<Content>> = (0..3)
+            .map(|at| {
+                let any =
+                    |rng: &mut crate::rng::Rng| history.write(*rng.pick(history.of(at))).content;
+                (0..rng.range(1, 2)).map(|_| any(&mut rng)).collect()
+            })
+            .collect();
+        let mut images = vec![vec![]];
+        for (at, values) in values.iter().enumerate() {
+            images = images
+                .iter()
+                .flat_map(|image: &Vec<(usize, Content)>| {
+                    values.iter().map(move |&v| [&image[..], &[(at, v)]].concat())
+                })
+                .collect();
+        }
+        let legal = images.iter().all(|image| is_legal(&history, image));
+        let mut site = Site::new(SlinkNr(1), 8);
+        for at in 0..8 {
+            site.show(at, values.get(at).map_or(smallvec![Z], |v| Values::from_slice(v)));
+            site.refresh(at, &history, &oracle.layout).unwrap();
+        }
+        let checked = site.check(&history, &oracle.layout);
+        assert_eq!(checked.is_ok(), legal, "seed {seed}: {checked:?}");
+        verdicts[usize::from(legal)] += 1;
+    }
+    assert!(verdicts.iter().all(|&count| count > 1000), "both verdicts are tried: {verdicts:?}");
+}

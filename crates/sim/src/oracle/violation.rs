@@ -1,0 +1,78 @@
+//! The ways in which a promise can be seen broken.
+
+#![allow(
+    missing_docs,
+    reason = "every variant is documented; its fields say the rest by name and type"
+)]
+
+use blk::{DevNr, Errno, ReqId, SlinkNr};
+
+use super::history::Nr;
+use super::layout::Place;
+use crate::disk::Refused;
+use crate::payload::Content;
+
+/// A broken promise, with the smallest set of facts that proves it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// P1: what had been promised is gone after a recovery.
+    #[error("P1: write {promised} was promised to survive, recovery ends with write {head}")]
+    Lost { promised: Nr, head: Nr },
+    /// P1, P10: no end of the log explains what all sectors show.
+    #[error(
+        "P1: {place} shows write {content:?}, which no end of the log allows that explains \
+             the sectors before it (they need an end in {heads:?})"
+    )]
+    NotAPrefix { place: Place, content: Content, heads: Vec<(Nr, Nr)> },
+    /// P10: two recoveries of one log differ.
+    #[error("P10: {place} shows {first:?} after one recovery and {second:?} after another")]
+    RecoveriesDiffer { place: Place, first: Content, second: Content },
+    /// P1: acknowledged before a `sync` site has it on its media.
+    #[error("P1: write {nr} was acknowledged, but {place} of sync site {site} may hold {held:?}")]
+    SyncAck { nr: Nr, site: SlinkNr, place: Place, held: Content },
+    /// P2: a read returned something older than what was acknowledged or read before.
+    #[error("P2: a read of {place} returned {returned:?}, write {newest} had been seen before")]
+    StaleRead { place: Place, returned: Content, newest: Nr },
+    /// P3: a crash now could leave an image that no local disk could show.
+    #[error(
+        "P3: site {site} may show write {shown} at {shown_at} while {lacking_at} may lack \
+             write {lacking}, which was acknowledged before write {shown} was submitted"
+    )]
+    Order { site: SlinkNr, shown: Nr, shown_at: Place, lacking: Nr, lacking_at: Place },
+    /// P3: a site is fed older data than it may hold.
+    #[error("P3: site {site} is fed write {fed} at {place}, it may already hold write {held}")]
+    Rewind { site: SlinkNr, place: Place, fed: Nr, held: Nr },
+    /// P4: shipped what the log could still lose.
+    #[error("P4: {content:?} is shipped to {place} of site {site}, the log may still lose it")]
+    AheadOfLog { site: SlinkNr, place: Place, content: Content },
+    /// P4, P10: a leg shows a write that is lost or never was.
+    #[error("P4: {place} of site {site} may show {content:?}, which is no write of this history")]
+    Phantom { site: SlinkNr, place: Place, content: Content },
+    /// P11: bytes that no write wrote, on a leg or in a read.
+    #[error("P11: {what} for {place} holds {found}")]
+    Garbage { what: &'static str, place: Place, found: String },
+    /// P16: the payload of a request was asked for twice, or not as the request says.
+    #[error("P16: request {}: {what}", req.0)]
+    Payload { req: ReqId, what: &'static str },
+    /// I4 and plain sense: a disk refused a command.
+    #[error("I4: disk {disk}: {refused}")]
+    Disk { disk: u32, refused: Refused },
+    /// A request ended that was not there, or ended incomplete.
+    #[error("request {}: {what}", req.0)]
+    Request { req: ReqId, what: &'static str },
+    /// An application saw an error that no fault explains.
+    #[error("P5: request {} failed with {error}, no fault explains it", req.0)]
+    AppError { req: ReqId, error: Errno },
+    /// Something that must end does not.
+    #[error("{what} after {seconds} virtual seconds without a fault")]
+    Stuck { what: String, seconds: u64 },
+    /// The log could not be opened again.
+    #[error("the replicator does not open: {why}")]
+    OpenFailed { why: String },
+    /// After everything has drained, a leg differs from what was written.
+    #[error("{place} of site {site} holds {found:?} after draining, expected {expected:?}")]
+    Diverged { site: SlinkNr, place: Place, expected: Content, found: Content },
+    /// An I/O was addressed to a disk that is not there.
+    #[error("disk {disk} of device {dev:?} does not exist")]
+    NoSuchDisk { disk: u32, dev: Option<DevNr> },
+}
