@@ -36,6 +36,12 @@ impl Geometry {
         Some(Self { start, ring_bytes: ring - ring % BLOCK })
     }
 
+    /// The measures of a log whose superblock says how long its ring is.
+    #[must_use]
+    pub fn of_ring(start: Sector, ring_bytes: u64) -> Self {
+        Self { start, ring_bytes }
+    }
+
     /// Bytes in one lap.
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {

@@ -1,4 +1,31 @@
 //! The replication log: a ring buffer with group commit, recovery and a read overlay.
+//!
+//! - [`format`], [`geometry`]: what is on the device, and where.
+//! - [`scan`]: one scanner for recovery, check, dump and whoever follows a log.
+//! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks.
+//! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest.
+//!
+//! The log knows no site link: it has numbered consumers, and its head is the slowest.
 
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod commit;
+mod consumers;
 pub mod format;
 pub mod geometry;
+pub mod index;
+pub mod log;
+pub mod open;
+pub mod overlay;
+pub mod roster;
+pub mod scan;
+mod tail;
+
+pub use crate::log::{Admitted, Change, Counters, Failure, LOG_IO, Refusal, Replog};
+pub use crate::log::{RingPlace, Source};
+pub use format::group::EntryOp;
+pub use geometry::Geometry;
+pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
+pub use overlay::Piece;
+pub use roster::{Joining, Roster, RosterError};

@@ -1,1 +1,20 @@
 //! Site links: what carries the log's writes to the local and the remote sites.
+//!
+//! A [`SiteLink`] reads the log at its own pace and says how far it has come
+//! (`covered`). Two handlers make up the type `blockdev`:
+//!
+//! - [`ordered`]: group after group, each in parallel, with a barrier between (P3);
+//!   for remote sites, and for a local site that is `sync`.
+//! - [`lazy`]: any order, merged and sorted, overwritten blocks skipped; for the
+//!   local site, whose image the log makes whole again at every opening.
+
+#![forbid(unsafe_code)]
+
+pub(crate) mod governor;
+pub mod health;
+pub mod lazy;
+pub mod link;
+pub mod ordered;
+
+pub use health::Down;
+pub use link::{Leg, LinkSpec, Load, Report, SiteLink, SlinkClass, State, blockdev};

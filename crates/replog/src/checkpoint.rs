@@ -1,0 +1,173 @@
+//! What makes the log durable, and says so: flushes and checkpoints.
+//!
+//! A flush moves `durable` over the contiguous written prefix. A checkpoint is a
+//! superblock: it moves the head on the device, and only then is ring space free
+//! (I6). Neither is on a plain write's way; a checkpoint is written under pressure,
+//! for a site that waits for its cursor, and when the log falls idle.
+
+use blk::{DiskOp, Effect, Gather, IoId, Seq, Span, Time};
+
+use crate::format::superblock::{Anchor, SiteRecord, Superblock};
+use crate::geometry::SLOTS;
+use crate::log::{CHECKPOINT_IO, FLUSH_IO, LOG_IO, Replog};
+
+/// What is on its way, and what is wished for.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpointing {
+    /// Somebody needs everything up to here to be durable.
+    wanted: Seq,
+    /// What `durable` becomes when the flush in flight ends.
+    flush: Option<Anchor>,
+    /// The superblock in flight.
+    write: Option<Superblock>,
+    /// The superblock on the device no longer says what is.
+    stale: bool,
+    /// When the log last did something.
+    last_active: Time,
+    /// The log is being closed: what an idle log does after a while is done at once.
+    closing: bool,
+}
+
+impl Checkpointing {
+    /// The log does something: it is not idle.
+    pub(crate) fn active(&mut self, now: Time) {
+        self.last_active = now;
+    }
+
+    /// Something changed that the superblock should say.
+    pub(crate) fn stale(&mut self) {
+        self.stale = true;
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.flush.is_some() || self.write.is_some()
+    }
+}
+
+impl Replog {
+    /// Asks for everything up to `seq` to become durable. `seq` must be written.
+    pub fn want_durable(&mut self, seq: Seq) {
+        assert!(seq <= self.written, "only what is written can be flushed");
+        self.checkpointing.wanted = self.checkpointing.wanted.max(seq);
+    }
+
+    /// When [`Replog::poll`] is to be called even if nothing happens.
+    #[must_use]
+    pub fn wakeup(&self) -> Option<Time> {
+        let pending = self.checkpointing.stale || self.written > self.durable;
+        let free = !self.checkpointing.is_busy() && self.launched.is_none();
+        (pending && free && self.failure.is_none())
+            .then(|| self.checkpointing.last_active + MARK_AFTER)
+    }
+
+    /// Writes a last checkpoint, so that the next opening finds nothing to scan. True when
+    /// there is nothing left to say.
+    pub fn settle_down(&mut self) -> bool {
+        self.checkpointing.closing = true;
+        self.is_idle() && self.durable == self.written && !self.checkpointing.stale
+    }
+
+    pub(crate) fn flush_if_wanted(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.is_quiet_since(now) || self.cursor_needs_flush() {
+            self.want_durable(self.written);
+        }
+        let due = self.checkpointing.wanted > self.durable
+            && self.checkpointing.flush.is_none()
+            && self.failure.is_none();
+        if due {
+            self.checkpointing.flush = Some(self.written_end);
+            self.consumers.flushing();
+            self.counters.flushes += 1;
+            effects.push(self.submit(FLUSH_IO, DiskOp::Flush));
+        }
+    }
+
+    pub(crate) fn flushed(&mut self) {
+        let end = self.checkpointing.flush.take().expect("a flush ends once");
+        assert!(end.seq >= self.durable, "durable never moves back");
+        self.durable = end.seq;
+        self.durable_end = end.pos;
+        self.consumers.flushed();
+        self.checkpointing.stale();
+    }
+
+    pub(crate) fn checkpoint_if_due(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.checkpointing.write.is_some() || self.failure.is_some() {
+            return;
+        }
+        if self.space_is_wanted() || self.cursor_needs_checkpoint() || self.mark_is_due(now) {
+            let next = self.next_superblock();
+            let op = DiskOp::Write {
+                sector: self.geometry().slot(next.generation % SLOTS),
+                data: Gather::from_elem(blk::Buf::from(&next.encode()[..]), 1),
+                fua: true,
+            };
+            self.checkpointing.write = Some(next);
+            self.checkpointing.stale = false;
+            self.counters.checkpoints += 1;
+            effects.push(self.submit(CHECKPOINT_IO, op));
+        }
+    }
+
+    /// I6: only now may the space before the new head be written.
+    pub(crate) fn checkpointed(&mut self) {
+        self.superblock = self.checkpointing.write.take().expect("a checkpoint ends once");
+        let sites = self.superblock.sites.iter();
+        self.consumers.checkpointed(sites.map(|site| site.covered));
+        self.starved = false;
+    }
+
+    /// There is space to gain, and somebody needs it or soon will.
+    fn space_is_wanted(&self) -> bool {
+        let ring = self.geometry().ring_bytes();
+        let gain = self.head.pos.since(self.superblock.head.pos);
+        let tight = self.free_bytes() < ring / 2;
+        gain > 0 && (self.starved || (tight && gain >= ring / 16))
+    }
+
+    fn cursor_needs_flush(&self) -> bool {
+        self.consumers.any_waits() && self.consumers.flush_helps() && self.launched.is_none()
+    }
+
+    /// No group is about to carry the cursor that a site waits for (I13).
+    fn cursor_needs_checkpoint(&self) -> bool {
+        self.consumers.any_waits()
+            && !self.consumers.flush_helps()
+            && self.open.is_none()
+            && self.launched.is_none()
+    }
+
+    /// P11: an idle log says within a second how far it is durable.
+    fn mark_is_due(&self, now: Time) -> bool {
+        self.checkpointing.stale && self.is_quiet_since(now) && self.durable == self.written
+    }
+
+    fn is_quiet_since(&self, now: Time) -> bool {
+        self.open.is_none()
+            && self.launched.is_none()
+            && (self.checkpointing.closing
+                || now.since(self.checkpointing.last_active) >= MARK_AFTER)
+    }
+
+    /// What the next checkpoint says.
+    fn next_superblock(&self) -> Superblock {
+        let sites = self.consumers.iter().zip(&self.superblock.sites).map(|(consumer, site)| {
+            assert_eq!(consumer.slink, site.slink, "the roster names the consumers, in order");
+            SiteRecord { covered: consumer.covered, ..site.clone() }
+        });
+        Superblock {
+            generation: self.superblock.generation + 1,
+            durable: self.durable,
+            head: self.head,
+            sites: sites.collect(),
+            ..self.superblock.clone()
+        }
+    }
+
+    fn submit(&self, nr: u64, op: DiskOp) -> Effect {
+        Effect::Submit { io: IoId { owner: LOG_IO, nr }, disk: self.config.disk, op }
+    }
+}
+
+/// How long the log is idle before it says so on the device; P11 allows a second.
+const MARK_AFTER: Span = Span::from_millis(500);

@@ -1,0 +1,335 @@
+//! Group commit: the group that is being filled, and its way to the ring.
+//!
+//! While one group is being written, the next one fills; when the write ends, it
+//! goes. There is no timer: an idle log commits at once, a busy one in batches. A
+//! group is an antichain: none of its writes was acknowledged when it closed, and
+//! no two of them overlap (I4), so that a site may apply one in any order.
+
+use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskOp, Effect, Errno, Gather, IoId};
+use blk::{Sector, Sectors, Seq, Time};
+
+use crate::format::crc::crc32c;
+use crate::format::group::{Entry, EntryOp, GroupHeader};
+use crate::format::superblock::Anchor;
+use crate::index::{Group, Write};
+use crate::log::{Change, GROUP_IO, LOG_IO, Refusal, Replog};
+
+/// The group that takes writes.
+#[derive(Debug)]
+pub(crate) struct OpenGroup {
+    header: BufMut,
+    /// Header and payloads so far; padding not included.
+    bytes: u64,
+    entries: Vec<Entry>,
+    /// The payload of each entry that has one, once it is filled.
+    payloads: Vec<Option<Buf>>,
+    /// Payloads handed out to be filled, and not yet back.
+    fetching: usize,
+}
+
+/// The group that is on its way to the ring.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    /// What `written` becomes when it has arrived.
+    pub(crate) last_seq: Seq,
+    /// The end of the group.
+    pub(crate) end: Anchor,
+    /// Number in the group, `None` for a pad group.
+    pub(crate) is_pad: bool,
+}
+
+impl OpenGroup {
+    fn new(header: BufMut) -> Self {
+        Self { header, bytes: BLOCK, entries: Vec::new(), payloads: Vec::new(), fetching: 0 }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn padded_bytes(&self) -> u64 {
+        self.bytes.next_multiple_of(BLOCK)
+    }
+
+    fn overlaps(&self, change: &Change) -> bool {
+        let end = change.sector + change.len;
+        self.entries
+            .iter()
+            .any(|e| e.dev == change.dev && e.sector < end && change.sector < e.sector + e.len)
+    }
+}
+
+impl Replog {
+    /// Takes a write into the open group, or says why not now.
+    pub(crate) fn admit_to_group(&mut self, change: &Change) -> Result<Option<BufMut>, Refusal> {
+        let payload = change.payload_bytes();
+        self.make_room(change, payload)?;
+        let nr = self.open_group_nr();
+        let buf = (payload > 0)
+            .then(|| self.tail.take(usize::try_from(payload).expect("a write fits in memory"), nr));
+        let open = self.open.as_mut().expect("make_room opened a group");
+        let place = Sectors::from_bytes(if buf.is_some() { open.bytes } else { 0 });
+        open.entries.push(change.entry(place));
+        open.payloads.push(None);
+        open.bytes += payload;
+        open.fetching += usize::from(buf.is_some());
+        Ok(buf)
+    }
+
+    /// Checks every bound, in the order of how soon it lifts, and opens a group if none is.
+    fn make_room(&mut self, change: &Change, payload: u64) -> Result<(), Refusal> {
+        if let Some(open) = &self.open {
+            if open.overlaps(change) {
+                return Err(Refusal::Overlap);
+            }
+            let bytes = (open.bytes + payload).next_multiple_of(BLOCK);
+            let full = open.entries.len() >= self.entries_max()
+                || bytes > self.geometry().group_bytes_max()
+                || payload.next_multiple_of(BLOCK) > self.tail.room() as u64;
+            if full {
+                return Err(Refusal::GroupFull);
+            }
+            return self.check_ring(bytes);
+        }
+        let bytes = (BLOCK + payload).next_multiple_of(BLOCK);
+        self.check_ring(bytes)?;
+        if (self.tail.room() as u64) < bytes {
+            self.grow_tail()?;
+        }
+        let header = self.tail.take(BLOCK_BYTES, self.tip.group + 1);
+        self.open = Some(OpenGroup::new(header));
+        Ok(())
+    }
+
+    /// The number the open group will have if no pad group comes between. Memory
+    /// bookkeeping only: one too low merely keeps a segment a moment longer.
+    fn open_group_nr(&self) -> u64 {
+        self.tip.group + 2
+    }
+
+    fn check_ring(&mut self, bytes: u64) -> Result<(), Refusal> {
+        if self.footprint(bytes) <= self.free_bytes() {
+            return Ok(());
+        }
+        self.starved = true;
+        Err(Refusal::RingFull)
+    }
+
+    /// What a group of `bytes` takes of the ring: a group never wraps, so it may need a pad.
+    fn footprint(&self, bytes: u64) -> u64 {
+        let rest = self.geometry().to_lap_end(self.tip.pos);
+        if bytes > rest { rest + bytes } else { bytes }
+    }
+
+    /// Begins a new segment of the RAM tail, letting go of the oldest if need be.
+    fn grow_tail(&mut self) -> Result<(), Refusal> {
+        while !self.tail.may_grow() {
+            let oldest = self.tail.oldest().expect("a full tail has an oldest segment");
+            if !self.may_leave_memory(oldest.last) {
+                return Err(Refusal::TailFull);
+            }
+            for nr in oldest.first..=oldest.last {
+                if let Some(group) = self.index.group_mut(nr) {
+                    group.memory = None;
+                }
+            }
+            self.tail.drop_oldest();
+        }
+        self.tail.grow(self.tip.group + 1);
+        Ok(())
+    }
+
+    /// P8: what the LD lacks stays in memory, unless the table lets the LD lag further.
+    fn may_leave_memory(&self, group: u64) -> bool {
+        self.config.ld_may_outlag_tail
+            || self.index.group(group).is_none_or(|g| g.last_seq < self.first_shown())
+    }
+
+    /// Takes a filled payload back; checksums it once, for its whole life (P11, P16).
+    ///
+    /// Where the payload could not be had, the write becomes a bookmark: its number and
+    /// its place stay taken, so that numbers stay dense (I1), and nobody applies it.
+    pub fn fetched(&mut self, seq: Seq, result: Result<(), Errno>, buf: BufMut) {
+        let at = seq.lag(self.index.next_seq());
+        let at = usize::try_from(at).expect("a group fits in memory");
+        let open = self.open.as_mut().expect("a payload is fetched for the open group");
+        open.fetching -= 1;
+        let buf = buf.freeze();
+        let entry = &mut open.entries[at];
+        match result {
+            Ok(()) => entry.crc = crc32c(&buf),
+            Err(_) => {
+                entry.op = EntryOp::Bookmark;
+                entry.payload = Sectors(0);
+            }
+        }
+        open.payloads[at] = Some(buf);
+    }
+
+    /// Sends the open group on its way, if nothing else is.
+    pub(crate) fn launch(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let ready = self.launched.is_none() && self.failure.is_none();
+        let Some(open) = self.open.as_ref().filter(|open| ready && open.fetching == 0) else {
+            return;
+        };
+        let bytes = open.padded_bytes();
+        let rest = self.geometry().to_lap_end(self.tip.pos);
+        let launched_bytes = if bytes > rest { rest } else { bytes };
+        if !self.may_be_unproven(launched_bytes) {
+            return;
+        }
+        if bytes > rest {
+            self.launch_pad(now, rest, effects);
+        } else {
+            let open = self.open.take().expect("looked at above");
+            self.launch_group(now, open, effects);
+        }
+    }
+
+    fn launch_group(&mut self, now: Time, mut open: OpenGroup, effects: &mut Vec<Effect>) {
+        let bytes = open.padded_bytes();
+        let header = self.header(now, bytes, std::mem::take(&mut open.entries));
+        let crc = header.encode(&mut open.header);
+        let pad = usize::try_from(bytes - open.bytes).expect("padding is less than a block");
+        let group_nr = header.nr;
+        let mut memory = open.header.freeze();
+        for payload in open.payloads.iter().flatten() {
+            memory = memory.join(payload);
+        }
+        if pad > 0 {
+            memory = memory.join(&self.tail.take(pad, group_nr).freeze());
+        }
+        self.enter(now, header, crc, Some(memory.clone()));
+        self.send(memory, effects);
+    }
+
+    fn launch_pad(&mut self, now: Time, rest: u64, effects: &mut Vec<Effect>) {
+        let header = self.header(now, rest, Vec::new());
+        let mut block = BufMut::zeroed(BLOCK_BYTES);
+        let crc = header.encode(&mut block);
+        self.enter(now, header, crc, None);
+        self.send(block.freeze(), effects);
+    }
+
+    fn header(&self, now: Time, bytes: u64, entries: Vec<Entry>) -> GroupHeader {
+        GroupHeader {
+            log: self.log_hash(),
+            epoch: self.epoch(),
+            nr: self.tip.group + 1,
+            first_seq: self.index.next_seq(),
+            bytes: u32::try_from(bytes).expect("a group, or the rest of a lap, is below 4 GiB"),
+            durable: self.durable,
+            wall: self.wall(now),
+            prev_crc: self.tip.crc,
+            cursors: self.consumers.cursors(),
+            entries,
+        }
+    }
+
+    /// Puts a group that is about to be written into the index; from here on it has its place.
+    fn enter(&mut self, now: Time, header: GroupHeader, crc: u32, memory: Option<Buf>) {
+        let pos = self.tip.pos;
+        let count = header.entries.len() as u64;
+        let group = Group {
+            nr: header.nr,
+            pos,
+            bytes: u64::from(header.bytes),
+            first_seq: header.first_seq,
+            last_seq: Seq(header.first_seq.0 - 1 + count),
+            epoch: header.epoch,
+            crc,
+            closed: now,
+            memory,
+        };
+        self.tip = group.anchor();
+        self.launched =
+            Some(Launched { last_seq: group.last_seq, end: self.tip, is_pad: count == 0 });
+        self.consumers.launched(&header.cursors);
+        self.counters.groups += u64::from(count > 0);
+        self.counters.log_bytes += group.bytes;
+        self.index.push(group, header.entries.iter().map(|entry| write(entry, header.nr)));
+    }
+
+    fn send(&mut self, memory: Buf, effects: &mut Vec<Effect>) {
+        let launched = self.launched.as_ref().expect("a group was entered");
+        let group = self.index.group(launched.end.group).expect("a group was entered");
+        effects.push(Effect::Submit {
+            io: IoId { owner: LOG_IO, nr: GROUP_IO },
+            disk: self.config.disk,
+            op: DiskOp::Write {
+                sector: self.geometry().sector(group.pos),
+                data: Gather::from_elem(memory, 1),
+                fua: false,
+            },
+        });
+    }
+
+    /// The launched group has arrived: its writes show, and may be acknowledged (I2).
+    pub(crate) fn group_written(&mut self) {
+        let launched = self.launched.take().expect("a group write ends once");
+        self.consumers.arrived();
+        self.written = launched.last_seq;
+        self.written_end = launched.end;
+        if !launched.is_pad {
+            let group = launched.end.group;
+            let first = self.index.group(group).map_or(launched.last_seq.next(), |g| g.first_seq);
+            for seq in first.0..=launched.last_seq.0 {
+                self.show(Seq(seq));
+            }
+        }
+    }
+
+    /// Lets a write show in the overlay, and hides what is older.
+    pub(crate) fn show(&mut self, seq: Seq) {
+        let Some(write) = self.index.write_mut(seq) else { return };
+        if write.op == EntryOp::Bookmark {
+            return;
+        }
+        write.shown = write.len;
+        let (dev, sector, len) = (write.dev, write.sector, write.len);
+        let cuts = self.overlay.insert(dev, sector, len, seq);
+        if !cuts.is_empty() {
+            self.superseded_by = self.superseded_by.max(seq);
+        }
+        self.hidden(&cuts);
+    }
+}
+
+pub(crate) fn write(entry: &Entry, group: u64) -> Write {
+    Write {
+        dev: entry.dev,
+        op: entry.op,
+        sector: entry.sector,
+        len: entry.len,
+        payload: entry.payload,
+        crc: entry.crc,
+        group,
+        shown: Sectors(0),
+    }
+}
+
+impl Change {
+    fn payload_bytes(&self) -> u64 {
+        if self.op == EntryOp::Write { self.len.bytes() } else { 0 }
+    }
+
+    fn entry(&self, payload: Sectors) -> Entry {
+        Entry {
+            dev: self.dev,
+            op: self.op,
+            fua: self.fua,
+            sector: self.sector,
+            len: self.len,
+            payload,
+            crc: 0,
+        }
+    }
+
+    /// A write of a whole range, for callers that have it in pieces.
+    #[must_use]
+    pub fn new(dev: DevNr, op: EntryOp, sector: Sector, len: Sectors, fua: bool) -> Self {
+        Self { dev, op, sector, len, fua }
+    }
+}
+
+const BLOCK: u64 = BLOCK_BYTES as u64;

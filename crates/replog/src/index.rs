@@ -1,0 +1,189 @@
+//! The index: every write that some site still needs, and the group it lies in.
+//!
+//! Both are dense (writes by [`Seq`], groups by number), so a number is an address.
+
+use std::collections::VecDeque;
+
+use blk::{Buf, DevNr, Sector, Sectors, Seq, Time};
+
+use crate::format::group::EntryOp;
+use crate::format::superblock::Anchor;
+use crate::geometry::RingPos;
+
+/// The groups in the log, oldest first, with their writes.
+#[derive(Debug)]
+pub struct Index {
+    first_group: u64,
+    groups: VecDeque<Group>,
+    first_seq: Seq,
+    writes: VecDeque<Write>,
+}
+
+/// One commit group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its number; dense.
+    pub nr: u64,
+    /// Where its header lies.
+    pub pos: RingPos,
+    /// Header, payloads and padding.
+    pub bytes: u64,
+    /// Its first write. A pad group has none: `last_seq` is one less.
+    pub first_seq: Seq,
+    /// Its last write.
+    pub last_seq: Seq,
+    /// The epoch it was written in.
+    pub epoch: u64,
+    /// Its header's checksum.
+    pub crc: u32,
+    /// When it was closed; `Time(0)` if it was found by recovery.
+    pub closed: Time,
+    /// The whole group in memory, while the tail holds it.
+    pub memory: Option<Buf>,
+}
+
+/// One write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The device.
+    pub dev: DevNr,
+    /// What was asked.
+    pub op: EntryOp,
+    /// First sector on the device.
+    pub sector: Sector,
+    /// Sectors on the device.
+    pub len: Sectors,
+    /// Where the payload lies, from the group's header.
+    pub payload: Sectors,
+    /// CRC-32C of the payload.
+    pub crc: u32,
+    /// The group.
+    pub group: u64,
+    /// Sectors that show in the overlay: newest, and not on the LD.
+    pub(crate) shown: Sectors,
+}
+
+impl Group {
+    /// What a scan that starts behind this group must know of it.
+    #[must_use]
+    pub fn anchor(&self) -> Anchor {
+        Anchor {
+            pos: self.pos.plus(self.bytes),
+            group: self.nr,
+            seq: self.last_seq,
+            epoch: self.epoch,
+            crc: self.crc,
+        }
+    }
+}
+
+impl Write {
+    /// Whether it carries bytes of its own.
+    #[must_use]
+    pub fn has_payload(&self) -> bool {
+        self.op == EntryOp::Write
+    }
+}
+
+impl Index {
+    /// An empty index behind `anchor`.
+    pub(crate) fn behind(anchor: &Anchor) -> Self {
+        Self {
+            first_group: anchor.group + 1,
+            groups: VecDeque::new(),
+            first_seq: anchor.seq.next(),
+            writes: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, group: Group, writes: impl IntoIterator<Item = Write>) {
+        assert_eq!(group.nr, self.first_group + self.groups.len() as u64, "I1: groups are dense");
+        assert_eq!(group.first_seq, self.next_seq(), "I1: writes are dense");
+        self.writes.extend(writes);
+        assert_eq!(group.last_seq.next(), self.next_seq(), "a group has the writes it says");
+        self.groups.push_back(group);
+    }
+
+    /// Forgets all groups whose writes are all at most `head`, and that are at most
+    /// number `last_group`; the end of the last one.
+    pub(crate) fn forget(&mut self, head: Seq, last_group: u64) -> Option<Anchor> {
+        let mut anchor = None;
+        while let Some(group) = self.groups.front() {
+            if group.last_seq > head || group.nr > last_group {
+                break;
+            }
+            anchor = Some(group.anchor());
+            let count = group.last_seq.lag(group.first_seq.prev());
+            self.writes.drain(..usize::try_from(count).expect("an index fits in memory"));
+            self.first_seq = Seq(self.first_seq.0 + count);
+            self.first_group += 1;
+            self.groups.pop_front();
+        }
+        anchor
+    }
+
+    /// The number that the next write gets.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        Seq(self.first_seq.0 + self.writes.len() as u64)
+    }
+
+    /// The oldest write there is; `next_seq()` if there is none.
+    #[must_use]
+    pub fn first_seq(&self) -> Seq {
+        self.first_seq
+    }
+
+    /// A write that the log still holds.
+    #[must_use]
+    pub fn write(&self, seq: Seq) -> Option<&Write> {
+        let at = seq.0.checked_sub(self.first_seq.0)?;
+        self.writes.get(usize::try_from(at).ok()?)
+    }
+
+    pub(crate) fn write_mut(&mut self, seq: Seq) -> Option<&mut Write> {
+        let at = seq.0.checked_sub(self.first_seq.0)?;
+        self.writes.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// A group that the log still holds.
+    #[must_use]
+    pub fn group(&self, nr: u64) -> Option<&Group> {
+        let at = nr.checked_sub(self.first_group)?;
+        self.groups.get(usize::try_from(at).ok()?)
+    }
+
+    pub(crate) fn group_mut(&mut self, nr: u64) -> Option<&mut Group> {
+        let at = nr.checked_sub(self.first_group)?;
+        self.groups.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// The group that holds write `seq`.
+    #[must_use]
+    pub fn group_of(&self, seq: Seq) -> Option<&Group> {
+        self.group(self.write(seq)?.group)
+    }
+
+    /// The writes of a group, with their numbers.
+    pub fn writes_of(&self, group: &Group) -> impl Iterator<Item = (Seq, &Write)> {
+        (group.first_seq.0..=group.last_seq.0)
+            .filter_map(|seq| Some((Seq(seq), self.write(Seq(seq))?)))
+    }
+
+    /// The groups, oldest first.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter()
+    }
+
+    /// How many writes the log holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether the log holds no write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}

@@ -1,0 +1,549 @@
+//! The replication log at work: writes come in, groups go to the ring, consumers read.
+//!
+//! ```text
+//!   reclaimed        head = min(covered)       durable     written       tip
+//!  ────┼──────────────────┼───────────────────────┼───────────┼───────────┼────▶ ring
+//!      │ may be reused    │ kept for the slowest  │ in cache  │ in flight │ open group
+//! ```
+//!
+//! It knows no site link: consumers have numbers. It does no I/O: it asks for it.
+//! Promises: I1 (dense numbers), I2 (`written` and `durable` are contiguous), I5 and
+//! I6 (what is reused), I11 (a failed flush is never made good by another).
+
+use std::collections::BTreeMap;
+
+use blk::{Buf, BufMut, DevNr, DiskId, Effect, Errno, IoOwner, Sector, Sectors, Seq};
+use blk::{SECTOR_BYTES, SlinkNr, Time, Wall};
+
+use crate::checkpoint::Checkpointing;
+use crate::commit::{Launched, OpenGroup};
+use crate::consumers::Consumers;
+use crate::format::crc::crc32c;
+use crate::format::group::{EntryOp, GroupHeader};
+use crate::format::superblock::{Anchor, Superblock};
+use crate::geometry::{Geometry, RingPos};
+use crate::index::{Index, Write};
+use crate::overlay::{Cuts, Overlay, Piece};
+use crate::tail::Tail;
+
+/// The ring-buffer log of one replicator.
+#[derive(Debug)]
+pub struct Replog {
+    pub(crate) config: Config,
+    /// The checkpoint on the log device; the next one is made from it.
+    pub(crate) superblock: Superblock,
+    pub(crate) index: Index,
+    pub(crate) overlay: Overlay,
+    pub(crate) tail: Tail,
+    pub(crate) consumers: Consumers,
+    pub(crate) open: Option<OpenGroup>,
+    pub(crate) launched: Option<Launched>,
+    /// The end of the last group that was launched.
+    pub(crate) tip: Anchor,
+    pub(crate) written: Seq,
+    pub(crate) written_end: Anchor,
+    pub(crate) durable: Seq,
+    pub(crate) durable_end: RingPos,
+    /// The newest write that hid an older one in the overlay before the LD had it.
+    pub(crate) superseded_by: Seq,
+    /// The oldest write that shows in the overlay is not before this one.
+    first_shown: Seq,
+    /// Where a scan may start: the end of the last group that nobody needs.
+    pub(crate) head: Anchor,
+    pub(crate) checkpointing: Checkpointing,
+    /// A write was refused for want of ring space.
+    pub(crate) starved: bool,
+    /// Groups whose ring space is being read, and how often.
+    pins: BTreeMap<u64, Pin>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) counters: Counters,
+}
+
+/// What does not change while the log is open.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log device.
+    pub disk: DiskId,
+    /// Where things lie on it.
+    pub geometry: Geometry,
+    /// How much of the newest groups stays in memory.
+    pub tail_bytes: u64,
+    /// `ld_lag:log`: the LD may lag by more than the RAM tail (P8).
+    pub ld_may_outlag_tail: bool,
+    /// The wall clock at `Time(0)`.
+    pub wall: Wall,
+}
+
+/// A change of a device's content, on its way into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The device.
+    pub dev: DevNr,
+    /// Write, discard or write-zeroes.
+    pub op: EntryOp,
+    /// First sector.
+    pub sector: Sector,
+    /// Sectors; at least one, for a write at most `Geometry::write_max`.
+    pub len: Sectors,
+    /// Whether its acknowledgement promises stable media.
+    pub fua: bool,
+}
+
+/// A write that the log has taken.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its number.
+    pub seq: Seq,
+    /// Where its payload is to be put, if it has one; comes back by [`Replog::fetched`].
+    pub payload: Option<BufMut>,
+}
+
+/// Why a write can't be taken now. It is to be offered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It overlaps a write of the open group (I4); others may pass it.
+    Overlap,
+    /// The open group is full, and waits for the one before it.
+    GroupFull,
+    /// The ring is full: the head must move.
+    RingFull,
+    /// The RAM tail is full of what the LD lacks (P8).
+    TailFull,
+    /// The log device failed.
+    LogFailed,
+}
+
+/// The log device failed; nothing more is acknowledged (I11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log device failed: {what} ended with: {errno}; no write is acknowledged any more")]
+pub struct Failure {
+    /// What was being done.
+    pub what: &'static str,
+    /// How it ended.
+    pub errno: Errno,
+}
+
+/// Where a write's content is to be had.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In memory: the payload.
+    Memory(Buf),
+    /// On the log device only.
+    Ring(RingPlace),
+    /// Nowhere: it is zeroes; `unmap`: the space may be given back.
+    Zeroes {
+        /// Whether the space may be given back.
+        unmap: bool,
+    },
+    /// It is a mark without data.
+    Nothing,
+}
+
+/// A payload on the log device. To be pinned before it is read (I6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingPlace {
+    /// The group it lies in.
+    pub group: u64,
+    /// First sector to read on the log device; a whole block's.
+    pub sector: Sector,
+    /// Bytes to read; whole blocks.
+    pub bytes: usize,
+    /// Where the payload begins in what was read.
+    pub skip: usize,
+    /// Bytes of payload.
+    pub len: usize,
+}
+
+/// Events since the log was opened, for status and benchmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Groups written.
+    pub groups: u64,
+    /// Writes taken.
+    pub writes: u64,
+    /// Bytes written to the ring, headers and padding included.
+    pub log_bytes: u64,
+    /// Flushes of the log device.
+    pub flushes: u64,
+    /// Superblocks written.
+    pub checkpoints: u64,
+    /// Writes refused because the ring was full.
+    pub ring_full: u64,
+    /// Writes refused because the RAM tail was full of what the LD lacks.
+    pub tail_full: u64,
+}
+
+#[derive(Debug)]
+struct Pin {
+    count: usize,
+    pos: RingPos,
+}
+
+impl Replog {
+    /// A log whose superblock, begun epoch and recovered groups are known.
+    pub(crate) fn new(config: Config, superblock: Superblock, tip: Anchor) -> Self {
+        let mut consumers = Consumers::default();
+        for site in &superblock.sites {
+            consumers.add(site.slink, site.covered);
+        }
+        let tail = Tail::new(config.tail_bytes, config.geometry.group_bytes_max());
+        Self {
+            index: Index::behind(&superblock.head),
+            overlay: Overlay::default(),
+            tail,
+            consumers,
+            open: None,
+            launched: None,
+            tip,
+            written: tip.seq,
+            written_end: tip,
+            durable: tip.seq,
+            durable_end: tip.pos,
+            superseded_by: Seq::default(),
+            first_shown: superblock.head.seq.next(),
+            head: superblock.head,
+            checkpointing: Checkpointing::default(),
+            starved: false,
+            pins: BTreeMap::new(),
+            failure: None,
+            counters: Counters::default(),
+            config,
+            superblock,
+        }
+    }
+
+    /// Takes a change, or says why not now.
+    pub fn admit(&mut self, change: &Change) -> Result<Admitted, Refusal> {
+        if self.failure.is_some() {
+            return Err(Refusal::LogFailed);
+        }
+        let taken = self.open.as_ref().map_or(0, OpenGroup::len);
+        match self.admit_to_group(change) {
+            Ok(payload) => {
+                self.counters.writes += 1;
+                Ok(Admitted { seq: Seq(self.index.next_seq().0 + taken), payload })
+            }
+            Err(refusal) => {
+                self.counters.ring_full += u64::from(refusal == Refusal::RingFull);
+                self.counters.tail_full += u64::from(refusal == Refusal::TailFull);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Does what is to be done by now.
+    pub fn poll(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.launch(now, effects);
+        self.flush_if_wanted(now, effects);
+        self.checkpoint_if_due(now, effects);
+    }
+
+    /// An I/O of the log has ended.
+    pub fn done(&mut self, now: Time, nr: u64, result: Result<(), Errno>) {
+        self.checkpointing.active(now);
+        match (nr, result) {
+            (GROUP_IO, Ok(())) => self.group_written(),
+            (GROUP_IO, Err(errno)) => self.fail("the write of a group", errno),
+            (FLUSH_IO, Ok(())) => self.flushed(),
+            (FLUSH_IO, Err(errno)) => self.fail("a flush", errno),
+            (CHECKPOINT_IO, Ok(())) => self.checkpointed(),
+            (CHECKPOINT_IO, Err(errno)) => self.fail("the write of a superblock", errno),
+            (other, _) => panic!("the log has no I/O number {other}"),
+        }
+    }
+
+    fn fail(&mut self, what: &'static str, errno: Errno) {
+        let failure = Failure { what, errno };
+        log::error!("{failure}");
+        // I11: the first failure stays; nothing after it can make it good.
+        self.failure.get_or_insert(failure);
+    }
+
+    /// Everything up to here is in the log, if only in the device's cache.
+    #[must_use]
+    pub fn written(&self) -> Seq {
+        self.written
+    }
+
+    /// Everything up to here is on the log's stable media.
+    #[must_use]
+    pub fn durable(&self) -> Seq {
+        self.durable
+    }
+
+    /// The failure that stopped the log, if one did.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
+
+    /// The writes and groups that the log holds.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The superblock as it was last written: identity and roster.
+    #[must_use]
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// What happened since the log was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Where things lie.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.config.geometry
+    }
+
+    /// The log device.
+    #[must_use]
+    pub fn disk(&self) -> DiskId {
+        self.config.disk
+    }
+
+    // ---- consumers
+
+    /// How far a consumer is.
+    #[must_use]
+    pub fn covered(&self, slink: SlinkNr) -> Seq {
+        self.consumers.of(slink).covered
+    }
+
+    /// A consumer has everything up to `seq` on its media.
+    ///
+    /// # Panics
+    /// If that is less than before (I5), or more than is durable (I3).
+    pub fn cover(&mut self, slink: SlinkNr, seq: Seq) {
+        assert!(seq <= self.durable, "I3: a site is not ahead of the durable log");
+        if seq > self.covered(slink) {
+            self.consumers.cover(slink, seq);
+            self.checkpointing.stale();
+            self.advance_head();
+        }
+    }
+
+    /// What of a consumer's progress the log device is known to hold.
+    #[must_use]
+    pub fn durable_cursor(&self, slink: SlinkNr) -> Seq {
+        self.consumers.durable(slink)
+    }
+
+    /// The consumer waits for its durable cursor to reach `seq` (I13).
+    pub fn want_durable_cursor(&mut self, slink: SlinkNr, seq: Seq) {
+        self.consumers.want(slink, seq);
+    }
+
+    fn advance_head(&mut self) {
+        let head = self.consumers.head();
+        if let Some(anchor) = self.index.forget(head, self.written_end.group) {
+            self.head = anchor;
+            self.tail.released_through(anchor.group);
+        }
+    }
+
+    // ---- what the LD lacks
+
+    /// The oldest write that still shows in the overlay; one behind the newest if none.
+    #[must_use]
+    pub fn first_shown(&self) -> Seq {
+        self.first_shown.max(self.index.first_seq())
+    }
+
+    /// The newest write that hid an older one in the overlay. The LD may count the older
+    /// as settled only once this one is durable: until then only the log could bring it back.
+    #[must_use]
+    pub fn superseded_by(&self) -> Seq {
+        self.superseded_by
+    }
+
+    /// A range of a device in pieces: which write has its newest content, or the LD (I8).
+    #[must_use]
+    pub fn pieces(
+        &self,
+        dev: DevNr,
+        sector: Sector,
+        len: Sectors,
+    ) -> impl IntoIterator<Item = Piece> + use<> {
+        self.overlay.pieces(dev, sector, len)
+    }
+
+    /// Whether some of the write still shows: the LD lacks it.
+    #[must_use]
+    pub fn is_shown(&self, seq: Seq) -> bool {
+        self.index.write(seq).is_some_and(|write| !write.shown.is_empty())
+    }
+
+    /// The LD has a range of write `seq` (in its cache at least): reads may go there.
+    pub fn settle(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) {
+        let cuts = self.overlay.settle(dev, sector, len, seq);
+        self.hidden(&cuts);
+    }
+
+    pub(crate) fn hidden(&mut self, cuts: &Cuts) {
+        for cut in cuts {
+            let write = self.index.write_mut(cut.seq).expect("a write that shows is in the index");
+            write.shown = write.shown - cut.len;
+        }
+        while self.first_shown <= self.written && !self.is_shown(self.first_shown) {
+            self.first_shown = self.first_shown.next();
+        }
+    }
+
+    /// Lets every write behind `after` show again, because what was copied of them to the
+    /// LD can't be relied on; also after recovery, when nothing is known to be copied.
+    pub fn show_again(&mut self, after: Seq) {
+        self.overlay = Overlay::default();
+        for seq in self.index.first_seq().0..=self.written.0 {
+            self.index.write_mut(Seq(seq)).expect("the index is dense").shown = Sectors(0);
+        }
+        let written = std::mem::replace(&mut self.written, after);
+        self.first_shown = after.next();
+        for seq in after.0 + 1..=written.0 {
+            self.written = Seq(seq);
+            self.show(Seq(seq));
+        }
+    }
+
+    // ---- where a write's content is
+
+    /// Where the content of a write is to be had.
+    ///
+    /// # Panics
+    /// If the log does not hold the write any more: whoever asks must keep the head back.
+    #[must_use]
+    pub fn source(&self, seq: Seq) -> Source {
+        let write = self.index.write(seq).expect("I5: the log holds what somebody still needs");
+        match write.op {
+            EntryOp::Discard => Source::Zeroes { unmap: true },
+            EntryOp::WriteZeroes => Source::Zeroes { unmap: false },
+            EntryOp::Bookmark => Source::Nothing,
+            EntryOp::Write => self.payload(write),
+        }
+    }
+
+    fn payload(&self, write: &Write) -> Source {
+        let group = self.index.group(write.group).expect("I5: a write's group is in the index");
+        let (start, len) = (write.payload.len(), write.len.len());
+        match &group.memory {
+            Some(memory) => Source::Memory(memory.slice(start..start + len)),
+            None => {
+                let first = write.payload.0 - write.payload.0 % SECTORS_PER_BLOCK;
+                let skip = start - Sectors(first).len();
+                Source::Ring(RingPlace {
+                    group: group.nr,
+                    sector: self.geometry().sector(group.pos) + Sectors(first),
+                    bytes: (skip + len).next_multiple_of(blk::BLOCK_BYTES),
+                    skip,
+                    len,
+                })
+            }
+        }
+    }
+
+    /// The payload in what was read from a place in the ring, if it is still what was
+    /// written there (P11).
+    #[must_use]
+    pub fn verified(&self, seq: Seq, place: &RingPlace, read: &Buf) -> Option<Buf> {
+        let payload = read.slice(place.skip..place.skip + place.len);
+        let write = self.index.write(seq)?;
+        (crc32c(&payload) == write.crc).then_some(payload)
+    }
+
+    /// Keeps a group's ring space from being reused while it is read (I6).
+    pub fn pin(&mut self, group: u64) {
+        let pos = self.index.group(group).expect("a group is pinned while it is needed").pos;
+        self.pins.entry(group).or_insert(Pin { count: 0, pos }).count += 1;
+    }
+
+    /// Ends one [`Replog::pin`].
+    pub fn unpin(&mut self, group: u64) {
+        let pin = self.pins.get_mut(&group).expect("only what was pinned is unpinned");
+        pin.count -= 1;
+        if pin.count == 0 {
+            self.pins.remove(&group);
+        }
+    }
+
+    // ---- space and time
+
+    /// Bytes of the ring that may be written: what lies before the *durable* head, and is
+    /// not being read (I6).
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        let reclaimed = self.superblock.head.pos;
+        let oldest = self.pins.values().next().map_or(reclaimed, |pin| pin.pos.min(reclaimed));
+        self.geometry().ring_bytes() - self.tip.pos.since(oldest)
+    }
+
+    /// Bytes of the ring in use.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.geometry().ring_bytes() - self.free_bytes()
+    }
+
+    /// Bytes between the end of write `seq` and the newest group.
+    #[must_use]
+    pub fn bytes_behind(&self, seq: Seq) -> u64 {
+        self.index.group_of(seq.next()).map_or(0, |group| self.tip.pos.since(group.pos))
+    }
+
+    /// Bytes the RAM tail holds, and may hold.
+    #[must_use]
+    pub fn tail_bytes(&self) -> (u64, u64) {
+        (self.tail.bytes(), self.tail.bytes_max())
+    }
+
+    /// Whether a write was refused for want of space, and nothing was freed since.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Whether nothing is on its way to the log device.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open.is_none() && self.launched.is_none() && !self.checkpointing.is_busy()
+    }
+
+    pub(crate) fn may_be_unproven(&mut self, bytes: u64) -> bool {
+        let unproven = self.tip.pos.since(self.durable_end) + bytes;
+        if unproven <= self.geometry().unproven_bytes_max() {
+            return true;
+        }
+        // I12: recovery searches this far for proof of damage, and no further.
+        self.want_durable(self.written);
+        false
+    }
+
+    pub(crate) fn entries_max(&self) -> usize {
+        GroupHeader::entries_max(self.consumers.len())
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.superblock.epoch
+    }
+
+    pub(crate) fn log_hash(&self) -> u64 {
+        self.superblock.log()
+    }
+
+    pub(crate) fn wall(&self, now: Time) -> Wall {
+        Wall(self.config.wall.0.saturating_add(now.0))
+    }
+}
+
+/// Who the log's own I/O belongs to.
+pub const LOG_IO: IoOwner = IoOwner(0);
+
+/// The log's I/Os: at most one of each is in flight.
+pub(crate) const GROUP_IO: u64 = 0;
+pub(crate) const FLUSH_IO: u64 = 1;
+pub(crate) const CHECKPOINT_IO: u64 = 2;
+
+const SECTORS_PER_BLOCK: u64 = (blk::BLOCK_BYTES / SECTOR_BYTES) as u64;

@@ -1,0 +1,621 @@
+//! Opening a log: find it or make it, scan it, begin a new epoch.
+//!
+//! ```text
+//!  Slots ──▶ (decide) ──▶ Scan ──▶ Flush ──▶ Begin ──▶ open
+//!                │                              ▲
+//!                └──▶ Zero ──▶ Format ──────────┘ (a new log's first epoch is begun by Format)
+//! ```
+//!
+//! It may be cut anywhere and repeated (I9): until the new superblock is durable,
+//! nothing on the device has changed but a slot that does not count.
+
+use std::collections::VecDeque;
+
+use blk::{BLOCK_BYTES, Buf, BufMut, DiskId, DiskOp, Effect, Errno, Gather, IoId};
+use blk::{Sector, Sectors, SlinkNr, Wall};
+use uuid::Uuid;
+
+use crate::commit::write;
+use crate::format::superblock::{Anchor, Features, LogState, Superblock, choose};
+use crate::geometry::{Geometry, LOG_SIZE_MIN, RingPos, SLOT_BYTES, SLOTS};
+use crate::index::Group;
+use crate::log::{Config, LOG_IO, Replog};
+use crate::roster::{Members, Roster, RosterError};
+use crate::scan::{Damage, ScannedGroup, Scanner, Step, Tip};
+
+/// A log that is being opened.
+#[derive(Debug)]
+pub struct Opening {
+    spec: OpenSpec,
+    stage: Stage,
+    flying: usize,
+    outcome: Option<Result<Replog, OpenError>>,
+}
+
+/// What a table says of a log, and what its driver knows of the disk.
+#[derive(Clone, Debug)]
+pub struct OpenSpec {
+    /// The log device.
+    pub disk: DiskId,
+    /// Its path, for messages.
+    pub path: String,
+    /// Its size.
+    pub disk_size: Sectors,
+    /// Where the log begins on it.
+    pub start: Sector,
+    /// What to do if there is a log, or none.
+    pub mode: OpenMode,
+    /// The size that the table gives.
+    pub size: Option<Sectors>,
+    /// How much of the newest groups stays in memory.
+    pub tail_bytes: u64,
+    /// `ld_lag:log` (P8).
+    pub ld_may_outlag_tail: bool,
+    /// The wall clock at `Time(0)`.
+    pub wall: Wall,
+    /// The identity of the log, should it be created.
+    pub uuid: Uuid,
+    /// Who belongs to it.
+    pub roster: Roster,
+}
+
+/// What to do about a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Open one that is there, create one where there is none.
+    Auto,
+    /// There must be one.
+    Open,
+    /// There must be none.
+    Create,
+}
+
+/// Why a log was not opened. Nothing on the device has changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no log.
+    #[error("{path}: no replication log at sector {start}; say `create` or `auto` and a size")]
+    Absent {
+        /// The log device.
+        path: String,
+        /// Where a log was looked for.
+        start: Sector,
+    },
+    /// There is one, and it was to be made.
+    #[error(
+        "{path}: there is a replication log already (UUID {uuid}, {writes} writes not on all \
+         sites at its last checkpoint); say `open` to use it"
+    )]
+    Exists {
+        /// The log device.
+        path: String,
+        /// Its identity.
+        uuid: Uuid,
+        /// Writes that some site lacks.
+        writes: u64,
+    },
+    /// Both superblocks are unreadable, but there was a log.
+    #[error(
+        "{path}: {reason}; it may hold writes that no site has: look at `replicator log check`, \
+         and wipe its first 256 KiB only if nothing in it is needed"
+    )]
+    Headers {
+        /// The log device.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It has another size than the table says.
+    #[error("{path}: the log has {found} sectors, the table says {expected}")]
+    OtherSize {
+        /// The log device.
+        path: String,
+        /// Sectors of the log.
+        found: Sectors,
+        /// Sectors in the table, as far as they are used.
+        expected: Sectors,
+    },
+    /// The table gives no size, or too small a one, for a log that is to be made.
+    #[error("{path}: a new log needs a size of at least {LOG_SIZE_MIN} sectors, found {found}")]
+    TooSmall {
+        /// The log device.
+        path: String,
+        /// The size given.
+        found: Sectors,
+    },
+    /// The log does not fit its device.
+    #[error(
+        "{path}: a log of {size} sectors at sector {start} does not fit a device of {disk_size}"
+    )]
+    DoesNotFit {
+        /// The log device.
+        path: String,
+        /// Size of the log.
+        size: Sectors,
+        /// Where it begins.
+        start: Sector,
+        /// Size of the device.
+        disk_size: Sectors,
+    },
+    /// The log is damaged before its durable end.
+    #[error("{path}: {damage}; look at `replicator log check`, then `replicator log repair`")]
+    Damaged {
+        /// The log device.
+        path: String,
+        /// Where and what.
+        damage: Box<Damage>,
+    },
+    /// The members are not those that the log was written for.
+    #[error("{path}: {error}")]
+    Roster {
+        /// The log device.
+        path: String,
+        /// What does not agree.
+        error: RosterError,
+    },
+    /// The device failed.
+    #[error("{path}: {what} ended with: {errno}")]
+    Io {
+        /// The log device.
+        path: String,
+        /// What was being done.
+        what: &'static str,
+        /// How it ended.
+        errno: Errno,
+    },
+}
+
+/// How far an opening is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub step: &'static str,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all, as far as known.
+    pub total: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Read both superblock slots.
+    Slots { read: [Option<Buf>; 2], asked: bool },
+    /// Write zeroes over the ring of a new log: unwritten extents cost twice or thrice.
+    Zero { geometry: Geometry, members: Members, next: u64, done: u64 },
+    /// Write both slots: a torn first checkpoint must leave a whole one (trap F4).
+    Format { superblock: Superblock, geometry: Geometry, asked: bool },
+    /// Walk through the ring.
+    Scan(Box<Scan>),
+    /// Make durable what was found, before anybody builds on it.
+    Flush { found: Box<Found>, asked: bool },
+    /// Begin the new epoch.
+    Begin { found: Box<Found>, asked: bool },
+    /// Over.
+    Over,
+}
+
+#[derive(Debug)]
+struct Scan {
+    superblock: Superblock,
+    geometry: Geometry,
+    scanner: Scanner,
+    /// Chunks in the order of the ring; fed from the front, as they come in.
+    chunks: VecDeque<Chunk>,
+    next_chunk: u64,
+    groups: Vec<ScannedGroup>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    nr: u64,
+    pos: RingPos,
+    read: Option<Buf>,
+}
+
+/// What a scan found, with the superblock of the epoch to begin.
+#[derive(Debug)]
+struct Found {
+    superblock: Superblock,
+    geometry: Geometry,
+    groups: Vec<ScannedGroup>,
+    tip: Anchor,
+}
+
+impl Opening {
+    /// Begins to open a log.
+    #[must_use]
+    pub fn new(spec: OpenSpec) -> Self {
+        let stage = Stage::Slots { read: [None, None], asked: false };
+        Self { spec, stage, flying: 0, outcome: None }
+    }
+
+    /// Asks for the I/O that is to be done now.
+    pub fn poll(&mut self, effects: &mut Vec<Effect>) {
+        loop {
+            let before = self.flying;
+            self.work(effects);
+            let moved = self.advance();
+            if !moved && self.flying == before {
+                return;
+            }
+        }
+    }
+
+    /// The open log, or why there is none; once, and only when no I/O is in flight.
+    pub fn outcome(&mut self) -> Option<Result<Replog, OpenError>> {
+        if self.flying > 0 { None } else { self.outcome.take() }
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let (step, done, total) = match &self.stage {
+            Stage::Slots { .. } => ("reading the superblocks", 0, 0),
+            Stage::Zero { geometry, done, .. } => {
+                ("writing zeroes over the new log", *done, geometry.ring_bytes())
+            }
+            Stage::Scan(scan) => ("scanning the log", scan.bytes, scan.geometry.ring_bytes()),
+            Stage::Format { .. } | Stage::Begin { .. } => ("writing a superblock", 0, 0),
+            Stage::Flush { .. } => ("flushing the log", 0, 0),
+            Stage::Over => ("open", 1, 1),
+        };
+        Progress { step, done, total }
+    }
+
+    /// An I/O of the opening has ended.
+    pub fn done(&mut self, nr: u64, result: Result<(), Errno>, buf: Option<BufMut>) {
+        self.flying -= 1;
+        if let Err(errno) = result {
+            let (path, what) = (self.spec.path.clone(), self.progress().step);
+            self.fail(OpenError::Io { path, what, errno });
+            return;
+        }
+        match &mut self.stage {
+            Stage::Slots { read, .. } => {
+                let slot = usize::from(nr > 0);
+                read[slot] = Some(buf.expect("a read brings its buffer back").freeze());
+            }
+            Stage::Zero { done, .. } => *done += ZERO_BYTES,
+            Stage::Scan(scan) => scan.arrived(nr, buf.expect("a read brings its buffer back")),
+            Stage::Format { .. } | Stage::Flush { .. } | Stage::Begin { .. } | Stage::Over => {}
+        }
+    }
+
+    fn fail(&mut self, error: OpenError) {
+        self.stage = Stage::Over;
+        self.outcome.get_or_insert(Err(error));
+    }
+
+    // ---- work: ask for I/O
+
+    fn work(&mut self, effects: &mut Vec<Effect>) {
+        let mut asked = Asked { disk: self.spec.disk, flying: &mut self.flying, effects };
+        match &mut self.stage {
+            Stage::Slots { asked: done, .. } if !*done => {
+                *done = true;
+                for slot in 0..SLOTS {
+                    let at = Sectors::from_bytes(slot * SLOT_BYTES);
+                    asked.read(slot, self.spec.start + at, SLOT_BYTES);
+                }
+            }
+            Stage::Zero { geometry, next, .. } => {
+                while *asked.flying < ZEROES_IN_FLIGHT && *next < geometry.ring_bytes() {
+                    asked.zero(geometry.sector(RingPos(*next)), geometry.ring_bytes() - *next);
+                    *next += ZERO_BYTES;
+                }
+            }
+            Stage::Format { superblock, geometry, asked: done } if !*done => {
+                *done = true;
+                for generation in [superblock.generation - 1, superblock.generation] {
+                    let slot = Superblock { generation, ..superblock.clone() };
+                    asked.superblock(&slot, geometry);
+                }
+            }
+            Stage::Scan(scan) => scan.read_on(&mut asked),
+            Stage::Flush { asked: done, .. } if !*done => {
+                *done = true;
+                asked.submit(0, DiskOp::Flush);
+            }
+            Stage::Begin { found, asked: done } if !*done => {
+                *done = true;
+                asked.superblock(&found.superblock, &found.geometry);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- advance: decide what comes next
+
+    /// Goes to the next stage if this one is finished.
+    fn advance(&mut self) -> bool {
+        if let Stage::Scan(scan) = &mut self.stage {
+            return match scan.take_verdict() {
+                None => false,
+                Some(verdict) => {
+                    self.scanned(verdict);
+                    true
+                }
+            };
+        }
+        if self.flying > 0 {
+            return false;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Slots { read: [Some(first), Some(second)], .. } => {
+                match self.decide(&first, &second) {
+                    Ok(stage) => self.stage = stage,
+                    Err(error) => self.fail(error),
+                }
+            }
+            Stage::Zero { geometry, members, next, done } => {
+                self.stage = if done >= geometry.ring_bytes() {
+                    let superblock = self.new_log(&geometry, members);
+                    Stage::Format { superblock, geometry, asked: false }
+                } else {
+                    Stage::Zero { geometry, members, next, done }
+                };
+            }
+            Stage::Format { superblock, geometry, .. } => {
+                let found =
+                    Found { tip: superblock.head, superblock, geometry, groups: Vec::new() };
+                self.outcome = Some(Ok(self.opened(found)));
+            }
+            Stage::Flush { found, .. } => self.stage = Stage::Begin { found, asked: false },
+            Stage::Begin { found, .. } => self.outcome = Some(Ok(self.opened(*found))),
+            Stage::Over => return false,
+            stage @ (Stage::Slots { .. } | Stage::Scan(_)) => {
+                self.stage = stage;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What the slots and the table's mode say together.
+    ///
+    /// | slots | `open` | `auto` | `create` |
+    /// |---|---|---|---|
+    /// | no log | refuse | create | create |
+    /// | a log | scan | scan | refuse |
+    /// | damaged, or too new | refuse | refuse | refuse |
+    fn decide(&self, first: &Buf, second: &Buf) -> Result<Stage, OpenError> {
+        let path = || self.spec.path.clone();
+        let state = choose(Superblock::decode(first), Superblock::decode(second));
+        match (state, self.spec.mode) {
+            (LogState::Absent, OpenMode::Open) => {
+                Err(OpenError::Absent { path: path(), start: self.spec.start })
+            }
+            (LogState::Absent, OpenMode::Auto | OpenMode::Create) => self.create(),
+            (LogState::Valid(superblock), OpenMode::Open | OpenMode::Auto) => self.scan(superblock),
+            (LogState::Valid(superblock), OpenMode::Create) => Err(OpenError::Exists {
+                path: path(),
+                uuid: superblock.uuid,
+                writes: superblock.durable.lag(superblock.head.seq),
+            }),
+            (LogState::Damaged(damaged), _) => {
+                Err(OpenError::Headers { path: path(), reason: damaged.to_string() })
+            }
+            (LogState::Newer(newer), _) => {
+                Err(OpenError::Headers { path: path(), reason: newer.to_string() })
+            }
+        }
+    }
+
+    fn create(&self) -> Result<Stage, OpenError> {
+        let path = self.spec.path.clone();
+        let size = self.spec.size.unwrap_or_default();
+        let Some(geometry) = Geometry::new(self.spec.start, size) else {
+            return Err(OpenError::TooSmall { path, found: size });
+        };
+        self.check_fit(&geometry)?;
+        let members =
+            self.spec.roster.found().map_err(|error| OpenError::Roster { path, error })?;
+        Ok(Stage::Zero { geometry, members, next: 0, done: 0 })
+    }
+
+    fn check_fit(&self, geometry: &Geometry) -> Result<(), OpenError> {
+        let (start, size) = (self.spec.start, geometry.size());
+        // Both may be any number the table can hold: no sum that could overflow.
+        if self.spec.disk_size.0.checked_sub(start.0).is_some_and(|room| size.0 <= room) {
+            return Ok(());
+        }
+        let (path, disk_size) = (self.spec.path.clone(), self.spec.disk_size);
+        Err(OpenError::DoesNotFit { path, size, start, disk_size })
+    }
+
+    fn scan(&self, superblock: Superblock) -> Result<Stage, OpenError> {
+        let path = || self.spec.path.clone();
+        let geometry = Geometry::of_ring(self.spec.start, superblock.ring_bytes);
+        let wanted = self.spec.size.map(|size| Geometry::new(self.spec.start, size));
+        if wanted.is_some_and(|wanted| wanted != Some(geometry)) {
+            let expected = self.spec.size.unwrap_or_default();
+            return Err(OpenError::OtherSize { path: path(), found: geometry.size(), expected });
+        }
+        self.check_fit(&geometry)?;
+        let scanner = Scanner::new(&superblock, geometry).read_ahead(CHUNKS_AHEAD);
+        Ok(Stage::Scan(Box::new(Scan {
+            superblock,
+            geometry,
+            scanner,
+            chunks: VecDeque::new(),
+            next_chunk: 0,
+            groups: Vec::new(),
+            bytes: 0,
+        })))
+    }
+
+    fn scanned(&mut self, verdict: Result<Tip, Box<Damage>>) {
+        let Stage::Scan(scan) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            unreachable!("only a scan has a verdict")
+        };
+        let path = self.spec.path.clone();
+        let found = match verdict {
+            Err(damage) => Err(OpenError::Damaged { path, damage }),
+            Ok(tip) => self.join(*scan, &tip).map_err(|error| OpenError::Roster { path, error }),
+        };
+        match found {
+            Ok(found) => self.stage = Stage::Flush { found: Box::new(found), asked: false },
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Everything found counts from now on: the epoch to begin says so.
+    fn join(&self, scan: Scan, tip: &Tip) -> Result<Found, RosterError> {
+        let Scan { superblock: old, geometry, groups, .. } = scan;
+        let mut known = Members { sites: old.sites.clone(), devices: old.devices, legs: old.legs };
+        for site in &mut known.sites {
+            let seen = tip.cursors.iter().find(|cursor| cursor.slink == site.slink);
+            site.covered = seen.map_or(site.covered, |c| c.covered.max(site.covered));
+        }
+        let head = known.sites.iter().map(|site| site.covered).min().unwrap_or_default();
+        let pending = |dev| {
+            let entries = groups.iter().flat_map(|group| group.header.numbered());
+            entries.filter(|(seq, entry)| *seq > head && entry.dev == dev).count() as u64
+        };
+        let members = self.spec.roster.join(known, tip.anchor.seq, pending)?;
+        let superblock = Superblock {
+            generation: old.generation + 1,
+            epoch: old.epoch + 1,
+            epoch_first_group: tip.anchor.group + 1,
+            durable: tip.anchor.seq,
+            sites: members.sites,
+            devices: members.devices,
+            legs: members.legs,
+            uuid: old.uuid,
+            features: old.features,
+            ring_bytes: old.ring_bytes,
+            head: old.head,
+            bypassed_since: old.bypassed_since,
+        };
+        Ok(Found { superblock, geometry, groups, tip: tip.anchor })
+    }
+
+    fn new_log(&self, geometry: &Geometry, members: Members) -> Superblock {
+        Superblock {
+            generation: 1,
+            uuid: self.spec.uuid,
+            features: Features::default(),
+            ring_bytes: geometry.ring_bytes(),
+            epoch: 1,
+            epoch_first_group: 1,
+            durable: blk::Seq(0),
+            head: Anchor::default(),
+            bypassed_since: None,
+            sites: members.sites,
+            devices: members.devices,
+            legs: members.legs,
+        }
+    }
+
+    fn opened(&self, found: Found) -> Replog {
+        let config = Config {
+            disk: self.spec.disk,
+            geometry: found.geometry,
+            tail_bytes: self.spec.tail_bytes,
+            ld_may_outlag_tail: self.spec.ld_may_outlag_tail,
+            wall: self.spec.wall,
+        };
+        let mut log = Replog::new(config, found.superblock, found.tip);
+        for group in found.groups {
+            log.recover(&group);
+        }
+        log.show_again(log.covered(SlinkNr::LOCAL));
+        log
+    }
+}
+
+impl Replog {
+    /// Puts a group that a scan found into the index.
+    fn recover(&mut self, scanned: &ScannedGroup) {
+        let header = &scanned.header;
+        let group = Group {
+            nr: header.nr,
+            pos: scanned.pos,
+            bytes: u64::from(header.bytes),
+            first_seq: header.first_seq,
+            last_seq: header.next_seq().prev(),
+            epoch: header.epoch,
+            crc: scanned.crc,
+            closed: blk::Time::default(),
+            memory: None,
+        };
+        self.index.push(group, header.entries.iter().map(|entry| write(entry, header.nr)));
+    }
+}
+
+impl Scan {
+    fn read_on(&mut self, asked: &mut Asked<'_>) {
+        loop {
+            while let Some(Chunk { read: Some(_), .. }) = self.chunks.front() {
+                let chunk = self.chunks.pop_front().expect("looked at");
+                let read = chunk.read.expect("looked at");
+                self.bytes += read.len() as u64;
+                self.scanner.feed(chunk.pos, &read);
+            }
+            match self.scanner.step() {
+                Step::Read { pos, len } => {
+                    let nr = self.next_chunk;
+                    self.next_chunk += 1;
+                    self.chunks.push_back(Chunk { nr, pos, read: None });
+                    asked.read(nr, self.geometry.sector(pos), len);
+                }
+                Step::Group(group) => self.groups.push(group),
+                Step::Wait | Step::End(_) | Step::Damage(_) => return,
+            }
+        }
+    }
+
+    fn arrived(&mut self, nr: u64, buf: BufMut) {
+        let chunk = self.chunks.iter_mut().find(|chunk| chunk.nr == nr);
+        chunk.expect("a chunk arrives once").read = Some(buf.freeze());
+    }
+
+    /// The end of the scan. Reads on their way are waited for by `outcome`.
+    fn take_verdict(&mut self) -> Option<Result<Tip, Box<Damage>>> {
+        match self.scanner.step() {
+            Step::End(tip) => Some(Ok(tip)),
+            Step::Damage(damage) => Some(Err(damage)),
+            Step::Wait => None,
+            Step::Read { .. } | Step::Group(_) => unreachable!("read_on goes on until it waits"),
+        }
+    }
+}
+
+/// Where an opening's I/O goes.
+struct Asked<'a> {
+    disk: DiskId,
+    flying: &'a mut usize,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Asked<'_> {
+    fn submit(&mut self, nr: u64, op: DiskOp) {
+        *self.flying += 1;
+        let io = IoId { owner: LOG_IO, nr };
+        self.effects.push(Effect::Submit { io, disk: self.disk, op });
+    }
+
+    fn read(&mut self, nr: u64, sector: Sector, bytes: u64) {
+        let len = usize::try_from(bytes).expect("a chunk fits in memory");
+        self.submit(nr, DiskOp::Read { sector, buf: BufMut::zeroed(len) });
+    }
+
+    /// Real zeroes: unwritten extents would cost twice or thrice at every write.
+    fn zero(&mut self, sector: Sector, rest: u64) {
+        let len = usize::try_from(rest.min(ZERO_BYTES)).expect("a chunk fits in memory");
+        let data = Gather::from_elem(BufMut::zeroed(len).freeze(), 1);
+        let nr = sector.0;
+        self.submit(nr, DiskOp::Write { sector, data, fua: false });
+    }
+
+    fn superblock(&mut self, superblock: &Superblock, geometry: &Geometry) {
+        let data = Gather::from_elem(Buf::from(&superblock.encode()[..]), 1);
+        let slot = superblock.generation % SLOTS;
+        self.submit(slot, DiskOp::Write { sector: geometry.slot(slot), data, fua: true });
+    }
+}
+
+const ZERO_BYTES: u64 = 256 * BLOCK_BYTES as u64;
+const ZEROES_IN_FLIGHT: usize = 8;
+const CHUNKS_AHEAD: usize = 4;

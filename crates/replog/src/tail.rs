@@ -1,0 +1,126 @@
+//! The RAM tail: the newest groups, still in memory.
+//!
+//! A group is assembled in place, in one contiguous range of a segment, so that it
+//! leaves as one write; and it stays there, so that copies to the LD and to the
+//! sites, and reads, need no look at the log device. Segments go in order of age,
+//! each when its last reader lets go of it.
+
+use std::collections::VecDeque;
+
+use blk::{BLOCK_BYTES, BufMut};
+
+/// The memory that groups are assembled in, and how much of it is in use.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    segment_bytes: usize,
+    segments_max: usize,
+    /// What is left of the newest segment.
+    rest: Option<BufMut>,
+    /// Which groups each segment holds, oldest first; the last one is being filled.
+    segments: VecDeque<GroupRange>,
+}
+
+/// The numbers of the groups in one segment; `last < first` while it holds none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupRange {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl Tail {
+    /// A tail of about `bytes`, for groups of up to `group_bytes_max`.
+    pub(crate) fn new(bytes: u64, group_bytes_max: u64) -> Self {
+        let group = usize::try_from(group_bytes_max).expect("a group fits in memory");
+        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let segment_bytes = (wanted / SEGMENTS_MIN).clamp(group, group.max(SEGMENT_BYTES_MAX))
+            / BLOCK_BYTES
+            * BLOCK_BYTES;
+        let segments_max = (wanted / segment_bytes).max(SEGMENTS_MIN);
+        Self { segment_bytes, segments_max, rest: None, segments: VecDeque::new() }
+    }
+
+    /// Bytes in the newest segment that no group has taken.
+    pub(crate) fn room(&self) -> usize {
+        self.rest.as_ref().map_or(0, BufMut::len)
+    }
+
+    /// Whether a new segment may be begun.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.segments.len() < self.segments_max
+    }
+
+    /// The groups that must leave memory before a new segment may be begun.
+    pub(crate) fn oldest(&self) -> Option<GroupRange> {
+        // The newest segment is being filled; it is never the one to go.
+        if self.segments.len() < 2 { None } else { self.segments.front().copied() }
+    }
+
+    /// Forgets the oldest segment; its memory goes with the last handle into it.
+    pub(crate) fn drop_oldest(&mut self) {
+        self.segments.pop_front();
+    }
+
+    /// Forgets all segments whose groups are gone: numbers up to `group`.
+    pub(crate) fn released_through(&mut self, group: u64) {
+        while self.oldest().is_some_and(|range| range.last <= group) {
+            self.segments.pop_front();
+        }
+    }
+
+    /// Begins a new segment; `group` is the first that may be put in it.
+    pub(crate) fn grow(&mut self, group: u64) {
+        assert!(self.may_grow(), "I10: the tail keeps its bound");
+        self.rest = Some(BufMut::zeroed(self.segment_bytes));
+        self.segments.push_back(GroupRange { first: group, last: group.saturating_sub(1) });
+    }
+
+    /// Takes the next `len` bytes of the newest segment for group `group`.
+    pub(crate) fn take(&mut self, len: usize, group: u64) -> BufMut {
+        self.segments.back_mut().expect("a segment was begun before bytes are taken").last = group;
+        self.rest.as_mut().expect("a segment was begun before bytes are taken").split_to(len)
+    }
+
+    /// Bytes that the tail may hold.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        (self.segments_max * self.segment_bytes) as u64
+    }
+
+    /// Bytes that the tail holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.segments.len() * self.segment_bytes) as u64
+    }
+}
+
+/// Enough segments that dropping the oldest never empties the tail.
+const SEGMENTS_MIN: usize = 4;
+/// Large enough that a segment's begin is rare, small enough that memory is let go smoothly.
+const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_never_holds_more_segments_than_its_bound() {
+        let mut tail = Tail::new(16 << 20, 1 << 20);
+        for group in 1..=4 {
+            tail.grow(group);
+            let _ = tail.take(4096, group);
+        }
+        assert!(!tail.may_grow());
+        assert_eq!(tail.bytes(), tail.bytes_max());
+        tail.released_through(2);
+        assert!(tail.may_grow());
+        assert_eq!(tail.oldest(), Some(GroupRange { first: 3, last: 3 }));
+    }
+
+    #[test]
+    fn the_segment_being_filled_is_never_the_one_to_go() {
+        let mut tail = Tail::new(16 << 20, 1 << 20);
+        tail.grow(1);
+        let _ = tail.take(4096, 1);
+        tail.released_through(1);
+        assert_eq!(tail.oldest(), None);
+        assert!(tail.room() > 0);
+    }
+}

@@ -1,0 +1,94 @@
+//! When a site's device fails: wait, longer each time, and try again.
+//!
+//! Nothing is given up: the log keeps what the site lacks. A site moves as one, so
+//! one failing device stops them all, at the same group (P3).
+
+use blk::{DevNr, Errno, Span, Time};
+
+/// A failure that stopped a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// The device whose backing device failed.
+    pub dev: DevNr,
+    /// What was being done.
+    pub what: &'static str,
+    /// How it ended.
+    pub errno: Errno,
+    /// When it began.
+    pub since: Time,
+    /// When it is tried again.
+    pub retry_at: Time,
+}
+
+/// Whether a link works, and when to try again if not.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    down: Option<Down>,
+    /// Failures since the last success.
+    failures: u32,
+}
+
+impl Health {
+    /// A device failed.
+    pub(crate) fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, errno: Errno) {
+        let since = self.down.map_or(now, |down| down.since);
+        let retry_at = now + backoff(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.down = Some(Down { dev, what, errno, since, retry_at });
+    }
+
+    /// Something succeeded behind a barrier: the site is well.
+    pub(crate) fn succeeded(&mut self) {
+        self.down = None;
+        self.failures = 0;
+    }
+
+    /// Whether the link may ask for I/O.
+    pub(crate) fn may_try(&self, now: Time) -> bool {
+        self.down.is_none_or(|down| now >= down.retry_at)
+    }
+
+    /// The failure that stopped the link.
+    pub(crate) fn down(&self) -> Option<Down> {
+        self.down
+    }
+}
+
+/// Half a second, doubled by every failure, up to 15 s (the old code's fixed interval).
+fn backoff(failures: u32) -> Span {
+    FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY)
+}
+
+const FIRST_RETRY: Span = Span::from_millis(500);
+const LAST_RETRY: Span = Span::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_site_is_tried_less_and_less_often_but_never_given_up() {
+        let mut health = Health::default();
+        let mut waits = Vec::new();
+        let mut now = Time(0);
+        for _ in 0..8 {
+            health.failed(now, DevNr(0), "write", Errno::EIO);
+            assert!(!health.may_try(now));
+            let retry = health.down().unwrap().retry_at;
+            waits.push(retry.since(now));
+            now = retry;
+            assert!(health.may_try(now));
+        }
+        assert!(waits.is_sorted() && waits[0] == FIRST_RETRY && waits[7] == LAST_RETRY);
+    }
+
+    #[test]
+    fn an_outage_is_counted_from_its_first_failure() {
+        let mut health = Health::default();
+        health.failed(Time(1), DevNr(0), "write", Errno::EIO);
+        health.failed(Time(9), DevNr(0), "write", Errno::EIO);
+        assert_eq!(health.down().unwrap().since, Time(1));
+        health.succeeded();
+        assert_eq!(health.down(), None);
+    }
+}
