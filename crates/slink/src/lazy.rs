@@ -155,9 +155,9 @@ impl Lazy {
                     Flight::Other => return run.map_or(Next::Blocked, Next::Run),
                     Flight::None => {}
                 }
-                match &mut run {
-                    Some(run) if run.takes(log, place.dev, &piece) => {}
-                    Some(_) => return run.map_or(Next::Nothing, Next::Run),
+                match run.as_mut().map(|run| run.takes(log, place.dev, &piece)) {
+                    Some(true) => {}
+                    Some(false) => return run.map_or(Next::Nothing, Next::Run),
                     None => run = Some(Run::new(log, place.dev, piece)),
                 }
             }
