@@ -127,10 +127,11 @@ impl GroupHeader {
         let crc = check_envelope(block)?;
         let header = Self::read(block)?;
         header.validate()?;
-        let mut canonical = [0; BLOCK_BYTES];
-        header.write(&mut canonical);
-        match canonical.iter().zip(block).position(|(expected, found)| expected != found) {
-            Some(at) => Err(HeaderError::Reserved { at }),
+        let body = &block[CRC_COVERS..];
+        let mut canonical = [0; BLOCK_BYTES - CRC_COVERS];
+        header.write_body(&mut canonical);
+        match canonical.iter().zip(body).position(|(expected, found)| expected != found) {
+            Some(at) => Err(HeaderError::Reserved { at: CRC_COVERS + at }),
             None => Ok((header, crc)),
         }
     }

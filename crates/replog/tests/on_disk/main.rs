@@ -1,0 +1,7 @@
+//! What is on the log device: the format, the scan of the ring, and the tools that
+//! look at it and repair it.
+
+mod groups;
+mod samples;
+mod slots;
+mod superblocks;
