@@ -1,1 +1,36 @@
-//! ublk devices as the front end of a replicator.
+//! ublk devices as the front end of a replicator: the only crate that names `libublk`.
+//!
+//! ```text
+//!  control thread                    engine thread
+//!  ──────────────                    ─────────────────────────────────────────
+//!  Ublk::probe                       Engine: one Ring, and on it
+//!  Device::create ─▶ Added             FETCH/COMMIT of every device's queue
+//!  Added::start ────(Handle)────▶      every backing I/O of the machine
+//!  Device::recover ─(Handle)────▶      the inbox's eventfd
+//!  Device::remove ──(Handle)────▶
+//! ```
+//!
+//! The control thread does what blocks; the engine's thread never waits for
+//! anything but its ring. `libublk` gives the driver's interface (structures,
+//! numbers, positions of payloads); its queues, which want a thread each, and its
+//! control object ([`Device`] says why) are not used.
+
+mod channel;
+mod command;
+mod control;
+mod device;
+mod engine;
+mod error;
+mod front;
+mod inbox;
+mod probe;
+pub mod process;
+mod queue;
+mod request;
+
+pub use control::{DeviceInfo, DeviceSpec, DeviceState};
+pub use device::{Added, Device};
+pub use engine::{Engine, EngineSpec};
+pub use error::{ControlError, DeviceError, EngineError, EngineGone, ProbeError};
+pub use inbox::Handle;
+pub use probe::{Features, Ublk};
