@@ -1,9 +1,9 @@
 //! A use of a type: the constructor, and the count that goes with it.
 
-use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Class;
 
@@ -14,12 +14,12 @@ use crate::Class;
 #[must_use = "dropping the lease puts the type back"]
 pub struct Lease<C: Class> {
     constructor: C::Constructor,
-    users: Rc<Cell<usize>>,
+    users: Arc<AtomicUsize>,
 }
 
 impl<C: Class> Lease<C> {
-    pub(crate) fn new(constructor: C::Constructor, users: Rc<Cell<usize>>) -> Self {
-        users.set(users.get() + 1);
+    pub(crate) fn new(constructor: C::Constructor, users: Arc<AtomicUsize>) -> Self {
+        users.fetch_add(1, Ordering::Relaxed);
         Self { constructor, users }
     }
 }
@@ -33,18 +33,21 @@ impl<C: Class> Deref for Lease<C> {
 
 impl<C: Class> Clone for Lease<C> {
     fn clone(&self) -> Self {
-        Self::new(self.constructor.clone(), Rc::clone(&self.users))
+        Self::new(self.constructor.clone(), Arc::clone(&self.users))
     }
 }
 
 impl<C: Class> Drop for Lease<C> {
     fn drop(&mut self) {
-        self.users.set(self.users.get() - 1);
+        self.users.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl<C: Class> fmt::Debug for Lease<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("class", &C::NAME).field("users", &self.users.get()).finish()
+        f.debug_struct("Lease")
+            .field("class", &C::NAME)
+            .field("users", &self.users.load(Ordering::Relaxed))
+            .finish()
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! Promises: a name is registered once per class; a type in use stays
 //! registered; a [`Lease`] is a use for exactly as long as it lives; the
-//! listing has a stable order. Nothing is global and nothing is shared between
-//! threads: the thread that builds replicators owns its registry.
+//! listing has a stable order. Nothing is global: who builds replicators owns a
+//! registry. A lease may move to the thread that owns what was built.
 
 #![forbid(unsafe_code)]
 
@@ -18,9 +18,9 @@ mod lease;
 mod version;
 
 use std::any::Any;
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use error::RegistryError;
 pub use lease::Lease;
@@ -94,7 +94,7 @@ impl Registry {
             return Err(RegistryError::Duplicate { class: C::NAME, name, version });
         }
         let constructor = Box::new(constructor);
-        self.types.insert((C::NAME, name), Type { version, users: Rc::default(), constructor });
+        self.types.insert((C::NAME, name), Type { version, users: Arc::default(), constructor });
         Ok(())
     }
 
@@ -105,7 +105,7 @@ impl Registry {
     /// [`RegistryError::Unknown`] if there is no such type.
     pub fn unregister<C: Class>(&mut self, name: &str) -> Result<(), RegistryError> {
         let (&key, found) = self.find::<C>(name)?;
-        let users = found.users.get();
+        let users = found.users.load(Ordering::Relaxed);
         if users > 0 {
             return Err(RegistryError::InUse { class: C::NAME, name: key.1, users });
         }
@@ -128,7 +128,7 @@ impl Registry {
             .downcast_ref::<C::Constructor>()
             .expect("classes that share a NAME share a Constructor")
             .clone();
-        Ok(Lease::new(constructor, Rc::clone(&found.users)))
+        Ok(Lease::new(constructor, Arc::clone(&found.users)))
     }
 
     /// Every registered type, sorted by class, then by name.
@@ -138,7 +138,7 @@ impl Registry {
             class,
             name,
             version: found.version,
-            users: found.users.get(),
+            users: found.users.load(Ordering::Relaxed),
         };
         self.types.iter().map(info).collect()
     }
@@ -158,7 +158,7 @@ type Key = (&'static str, &'static str);
 
 struct Type {
     version: Version,
-    users: Rc<Cell<usize>>,
+    users: Arc<AtomicUsize>,
     /// The class's `Constructor`, whatever that is.
     constructor: Box<dyn Any>,
 }

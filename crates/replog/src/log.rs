@@ -152,6 +152,8 @@ pub struct RingPlace {
     pub skip: usize,
     /// Bytes of payload.
     pub len: usize,
+    /// CRC-32C of the payload.
+    pub crc: u32,
 }
 
 /// Events since the log was opened, for status and benchmarks.
@@ -177,6 +179,15 @@ pub struct Counters {
 struct Pin {
     count: usize,
     pos: RingPos,
+}
+
+impl RingPlace {
+    /// The payload in what was read from here, if it is still what was written (P11).
+    #[must_use]
+    pub fn payload(&self, read: &Buf) -> Option<Buf> {
+        let payload = read.slice(self.skip..self.skip + self.len);
+        (crc32c(&payload) == self.crc).then_some(payload)
+    }
 }
 
 impl Replog {
@@ -441,18 +452,10 @@ impl Replog {
                     bytes: (skip + len).next_multiple_of(blk::BLOCK_BYTES),
                     skip,
                     len,
+                    crc: write.crc,
                 })
             }
         }
-    }
-
-    /// The payload in what was read from a place in the ring, if it is still what was
-    /// written there (P11).
-    #[must_use]
-    pub fn verified(&self, seq: Seq, place: &RingPlace, read: &Buf) -> Option<Buf> {
-        let payload = read.slice(place.skip..place.skip + place.len);
-        let write = self.index.write(seq)?;
-        (crc32c(&payload) == write.crc).then_some(payload)
     }
 
     /// Keeps a group's ring space from being reused while it is read (I6).

@@ -70,7 +70,7 @@ struct Copy {
 #[derive(Debug)]
 enum Stage {
     /// The payload is being read back from the log.
-    Reading(Seq, RingPlace),
+    Reading(RingPlace),
     /// It was read, and is still what was written.
     Read(Buf),
     /// It is being written to the LD.
@@ -208,7 +208,7 @@ impl Lazy {
                     unreachable!("a run is read back only if its payload is in the ring")
                 };
                 log.pin(place.group);
-                copy.stage = Stage::Reading(seq, place);
+                copy.stage = Stage::Reading(place);
                 (
                     log.disk(),
                     DiskOp::Read { sector: place.sector, buf: BufMut::zeroed(place.bytes) },
@@ -456,11 +456,11 @@ impl SiteLink for Lazy {
         // A flush of a round that was given up when another of its flushes failed is nobody's.
         let Some(copy) = self.flying.remove(&ended.nr) else { return };
         match (&copy.stage, ended.result) {
-            (Stage::Reading(seq, place), result) => {
-                let (seq, place) = (*seq, *place);
+            (Stage::Reading(place), result) => {
+                let place = *place;
                 log.unpin(place.group);
                 let read = ended.buf.expect("a read brings its buffer back").freeze();
-                let payload = result.map(|()| log.verified(seq, &place, &read));
+                let payload = result.map(|()| place.payload(&read));
                 self.was_read(now, log, ended.nr, copy, payload);
             }
             (_, Err(errno)) => self.failed(now, copy.dev, "a write", errno),

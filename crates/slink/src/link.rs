@@ -8,7 +8,7 @@ use crate::lazy::Lazy;
 use crate::ordered::Ordered;
 
 /// One site link: it moves a site's copy along the log.
-pub trait SiteLink {
+pub trait SiteLink: Send {
     /// Its number.
     fn nr(&self) -> SlinkNr;
 
