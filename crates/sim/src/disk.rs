@@ -14,6 +14,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -55,8 +56,10 @@ pub enum Command<C> {
 pub enum Ended<C> {
     /// What was read.
     Read(Vec<C>),
-    /// These sectors changed their cached or durable value.
-    Changed(SmallVec<[std::ops::Range<u64>; 1]>),
+    /// These sectors have a new value in the cache.
+    Cached(Range<u64>),
+    /// These sectors have a new value on the media.
+    Durable(SmallVec<[Range<u64>; 1]>),
 }
 
 /// Why a disk refuses a command: the machine broke a rule, not the disk.
@@ -163,15 +166,19 @@ impl<C: Cell> SimDisk<C> {
                 for (at, cell) in changed.clone().zip(cells) {
                     self.land(at, cell, fua);
                 }
-                Ended::Changed(SmallVec::from_elem(changed, 1))
+                if fua {
+                    Ended::Durable(SmallVec::from_elem(changed, 1))
+                } else {
+                    Ended::Cached(changed)
+                }
             }
-            Command::Flush => Ended::Changed(self.write_back(ticket)),
+            Command::Flush => Ended::Durable(self.write_back(ticket)),
         }
     }
 
     /// Ends a command with an error: of a write, any sectors may have landed in the
     /// cache; a flush made nothing durable. Returns the sectors that may have changed.
-    pub fn fail(&mut self, ticket: Ticket, rng: &mut Rng) -> Option<std::ops::Range<u64>> {
+    pub fn fail(&mut self, ticket: Ticket, rng: &mut Rng) -> Option<Range<u64>> {
         let Command::Write { sector, cells, .. } = self.take(ticket) else { return None };
         let changed = sector..sector + cells.len() as u64;
         for (at, cell) in changed.clone().zip(cells) {
@@ -183,29 +190,37 @@ impl<C: Cell> SimDisk<C> {
     }
 
     /// The process that submitted them is dead, the disk is not: what is in flight
-    /// lands whole, in part or not at all, in any order.
-    pub fn orphan(&mut self, rng: &mut Rng) {
+    /// lands whole, in part or not at all, in any order. Returns the sectors that became
+    /// durable by it.
+    pub fn orphan(&mut self, rng: &mut Rng) -> Vec<u64> {
+        let mut durable = Vec::new();
         let mut orphans: Vec<Ticket> = self.in_flight.keys().copied().collect();
         while !orphans.is_empty() {
             let ticket = orphans.swap_remove(rng.index(orphans.len()));
             match rng.below(4) {
                 0 => drop(self.take(ticket)),
                 1 => drop(self.fail(ticket, rng)),
-                _ => drop(self.complete(ticket)),
+                _ => match self.complete(ticket) {
+                    Ended::Durable(rows) => durable.extend(rows.into_iter().flatten()),
+                    Ended::Read(_) | Ended::Cached(_) => {}
+                },
             }
         }
+        durable
     }
 
-    /// Cuts the power: what is not durable survives as `keep` says.
-    pub fn cut(&mut self, keep: Keep, rng: &mut Rng) {
+    /// Cuts the power: what is not durable survives as `keep` says. Returns the sectors
+    /// that were not durable.
+    pub fn cut(&mut self, keep: Keep, rng: &mut Rng) -> Vec<u64> {
         let lost: Vec<u64> = self.volatile_sectors();
         let after: Vec<C> = lost.iter().map(|&at| self.after_cut(at, keep, rng)).collect();
         self.cache.clear();
         self.in_flight.clear();
         self.writing.clear();
-        for (at, cell) in lost.into_iter().zip(after) {
+        for (&at, cell) in lost.iter().zip(after) {
             self.durable.set(at, cell);
         }
+        lost
     }
 
     /// Whether nothing is in flight and everything is on the media.
@@ -246,8 +261,8 @@ impl<C: Cell> SimDisk<C> {
     }
 
     /// The end of the flush submitted as `flush`.
-    fn write_back(&mut self, flush: Ticket) -> SmallVec<[std::ops::Range<u64>; 1]> {
-        let mut changed: SmallVec<[std::ops::Range<u64>; 1]> = SmallVec::new();
+    fn write_back(&mut self, flush: Ticket) -> SmallVec<[Range<u64>; 1]> {
+        let mut changed: SmallVec<[Range<u64>; 1]> = SmallVec::new();
         self.cache.retain(|&at, versions| {
             let covered = versions.partition_point(|v| v.completed_at < flush.0);
             if let Some(newest) = versions.drain(..covered).next_back() {

@@ -1,4 +1,13 @@
 //! Virtual disks, clock, faults, workloads and the oracle.
+//!
+//! ```text
+//!   workload ─▶ ┌─ world ──────────────┐ ─▶ disks (volatile cache, power cuts, faults)
+//!               │  the machine itself  │
+//!     oracle ◀─ └──────────────────────┘ ◀─ virtual time
+//! ```
+//!
+//! The machine is the one that production runs. Everything a run does follows from its
+//! seed; a broken promise is reported with the seed that shows it again.
 
 pub mod cell;
 pub mod disk;
@@ -6,3 +15,8 @@ mod image;
 pub mod oracle;
 pub mod payload;
 pub mod rng;
+pub mod topology;
+#[cfg(test)]
+mod toy;
+pub mod workload;
+pub mod world;

@@ -5,7 +5,7 @@
     reason = "every variant is documented; its fields say the rest by name and type"
 )]
 
-use blk::{DevNr, Errno, ReqId, SlinkNr};
+use blk::{Errno, IoId, ReqId, SlinkNr};
 
 use super::history::Nr;
 use super::layout::Place;
@@ -73,6 +73,9 @@ pub enum Violation {
     #[error("{place} of site {site} holds {found:?} after draining, expected {expected:?}")]
     Diverged { site: SlinkNr, place: Place, expected: Content, found: Content },
     /// An I/O was addressed to a disk that is not there.
-    #[error("disk {disk} of device {dev:?} does not exist")]
-    NoSuchDisk { disk: u32, dev: Option<DevNr> },
+    #[error("an operation on disk {disk}, which does not exist")]
+    NoSuchDisk { disk: u32 },
+    /// An operation's name is used for two at a time.
+    #[error("two operations {io:?} are in flight at a time")]
+    DoubleIo { io: IoId },
 }

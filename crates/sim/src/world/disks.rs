@@ -1,0 +1,219 @@
+//! The disks of a simulated replicator: the log in bytes, the legs in contents.
+
+use std::ops::Range;
+
+use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES, Sector, Sectors};
+
+use crate::cell::Bytes;
+use crate::disk::{Command, Ended, SimDisk, Ticket};
+use crate::oracle::{Place, Violation};
+use crate::payload::{self, Content, Decoded};
+use crate::rng::Rng;
+use crate::topology::{Role, Topology};
+
+/// All disks of a topology.
+#[derive(Clone)]
+pub struct Disks {
+    roles: Vec<Role>,
+    sites: usize,
+    /// The log's disk.
+    pub log: SimDisk<Bytes>,
+    /// The legs, in the order of their disk numbers.
+    pub legs: Vec<SimDisk<Content>>,
+}
+
+/// A sector of a payload that is durable in the log.
+pub(super) type Logged = (DevNr, Sector, Content);
+
+/// What the end of an operation means to the oracle.
+pub(super) enum Outcome {
+    /// These became durable in the log.
+    Logged(Vec<Logged>),
+    /// Sectors of a leg changed.
+    Leg(Vec<Range<u64>>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Disks {
+    /// Fresh disks.
+    #[must_use]
+    pub fn new(topology: &Topology) -> Self {
+        let layout = topology.layout();
+        let roles = topology.roles();
+        let legs = roles.iter().filter_map(|role| match role {
+            Role::Leg { dev, .. } => Some(SimDisk::new(layout.size(*dev).0)),
+            Role::Log => None,
+        });
+        Self {
+            log: SimDisk::new(topology.log.0),
+            legs: legs.collect(),
+            roles,
+            sites: topology.sync.len(),
+        }
+    }
+
+    /// What the disk is there for.
+    ///
+    /// # Errors
+    /// If there is no such disk.
+    pub fn role(&self, disk: DiskId) -> Result<Role, Violation> {
+        let role = self.roles.get(index(disk.0)).copied();
+        role.ok_or(Violation::NoSuchDisk { disk: disk.0 })
+    }
+
+    /// Every leg with its device and its site.
+    pub fn each_leg(&self) -> impl Iterator<Item = (DevNr, usize, &SimDisk<Content>)> {
+        self.legs.iter().zip(&self.roles[1..]).filter_map(|(leg, role)| match role {
+            Role::Leg { dev, site } => Some((*dev, *site, leg)),
+            Role::Log => None,
+        })
+    }
+
+    /// The leg behind a device on a site.
+    #[must_use]
+    pub fn leg(&self, dev: DevNr, site: usize) -> &SimDisk<Content> {
+        &self.legs[index(dev.0) * self.sites + site]
+    }
+
+    /// Hands an operation to the log's disk.
+    pub(super) fn submit_log(&mut self, op: &DiskOp) -> Result<Ticket, Violation> {
+        let command = match op {
+            DiskOp::Read { sector, buf } => {
+                Command::Read { sector: sector.0, sectors: sectors(buf) }
+            }
+            DiskOp::Write { sector, data, fua } => {
+                Command::Write { sector: sector.0, cells: bytes(data), fua: *fua }
+            }
+            DiskOp::WriteZeroes { sector, len, fua, .. } => {
+                let cells = vec![Bytes([0; SECTOR_BYTES]); index(len.0)];
+                Command::Write { sector: sector.0, cells, fua: *fua }
+            }
+            DiskOp::Flush => Command::Flush,
+        };
+        self.log.submit(command).map_err(|refused| Violation::Disk { disk: 0, refused })
+    }
+
+    /// Hands a command to a leg.
+    pub(super) fn submit_leg(
+        &mut self,
+        disk: DiskId,
+        command: Command<Content>,
+    ) -> Result<Ticket, Violation> {
+        let refuse = |refused| Violation::Disk { disk: disk.0, refused };
+        self.legs[index(disk.0) - 1].submit(command).map_err(refuse)
+    }
+
+    /// Ends an operation well; a read fills `into`, which starts at that sector.
+    pub(super) fn complete(
+        &mut self,
+        disk: DiskId,
+        ticket: Ticket,
+        into: Option<&mut (Sector, BufMut)>,
+    ) -> Outcome {
+        let Role::Leg { dev, .. } = self.roles[index(disk.0)] else {
+            return self.complete_log(ticket, into);
+        };
+        match self.legs[index(disk.0) - 1].complete(ticket) {
+            Ended::Read(cells) => {
+                let (start, buf) = into.expect("a read has a buffer");
+                let slots = buf.chunks_exact_mut(SECTOR_BYTES).zip(start.0..).zip(cells);
+                slots.for_each(|((slot, at), cell)| payload::fill(slot, dev, Sector(at), cell));
+                Outcome::Nothing
+            }
+            Ended::Cached(row) => Outcome::Leg(vec![row]),
+            Ended::Durable(rows) => Outcome::Leg(rows.into_vec()),
+        }
+    }
+
+    fn complete_log(&mut self, ticket: Ticket, into: Option<&mut (Sector, BufMut)>) -> Outcome {
+        match self.log.complete(ticket) {
+            Ended::Read(cells) => {
+                let (_, buf) = into.expect("a read has a buffer");
+                let slots = buf.chunks_exact_mut(SECTOR_BYTES).zip(cells);
+                slots.for_each(|(slot, cell)| slot.copy_from_slice(&cell.0));
+                Outcome::Nothing
+            }
+            Ended::Cached(_) => Outcome::Nothing,
+            Ended::Durable(rows) => Outcome::Logged(self.logged(rows.into_iter().flatten())),
+        }
+    }
+
+    /// Ends an operation with an error.
+    pub(super) fn fail(&mut self, disk: DiskId, ticket: Ticket, rng: &mut Rng) -> Outcome {
+        match self.roles[index(disk.0)] {
+            Role::Log => {
+                self.log.fail(ticket, rng);
+                Outcome::Nothing
+            }
+            Role::Leg { .. } => {
+                let row = self.legs[index(disk.0) - 1].fail(ticket, rng);
+                row.map_or(Outcome::Nothing, |row| Outcome::Leg(vec![row]))
+            }
+        }
+    }
+
+    /// Payload sectors among these sectors of the log's media.
+    pub(super) fn logged(&self, sectors: impl IntoIterator<Item = u64>) -> Vec<Logged> {
+        let payload = |at| match payload::decode(&self.log.durable(at).0) {
+            Decoded::Tagged { content, dev, sector } => Some((dev, sector, content)),
+            Decoded::Zeroes | Decoded::Torn | Decoded::Foreign => None,
+        };
+        sectors.into_iter().filter_map(payload).collect()
+    }
+}
+
+/// What a write to a leg of `dev` ships; `None` for an operation that writes nothing.
+///
+/// # Errors
+/// If its bytes are not whole sectors of writes to that very place (P11).
+pub(super) fn shipment(dev: DevNr, op: &DiskOp) -> Result<Option<Vec<Content>>, Violation> {
+    match op {
+        DiskOp::Write { sector, data, .. } => {
+            let cells = data.iter().flat_map(|buf| buf.chunks_exact(SECTOR_BYTES));
+            let numbered = (sector.0..).zip(cells);
+            let cells = numbered.map(|(at, cell)| content("a leg", dev, Sector(at), cell));
+            cells.collect::<Result<_, _>>().map(Some)
+        }
+        DiskOp::WriteZeroes { len, .. } => Ok(Some(vec![Content::ZEROES; index(len.0)])),
+        DiskOp::Read { .. } | DiskOp::Flush => Ok(None),
+    }
+}
+
+/// What one sector of bytes holds that belongs to this place.
+///
+/// # Errors
+/// If the bytes are torn, foreign, or meant for another place (P11).
+pub(super) fn content(
+    what: &'static str,
+    dev: DevNr,
+    sector: Sector,
+    cell: &[u8],
+) -> Result<Content, Violation> {
+    match payload::decode(cell) {
+        Decoded::Zeroes => Ok(Content::ZEROES),
+        Decoded::Tagged { content, dev: meant, sector: place }
+            if (meant, place) == (dev, sector) =>
+        {
+            Ok(content)
+        }
+        other => {
+            let place = Place { dev, sector };
+            Err(Violation::Garbage { what, place, found: format!("{other:?}") })
+        }
+    }
+}
+
+/// Sectors in a buffer.
+pub(super) fn sectors(buf: &BufMut) -> u64 {
+    Sectors::from_bytes(buf.len() as u64).0
+}
+
+fn bytes(data: &[Buf]) -> Vec<Bytes> {
+    let cells = data.iter().flat_map(|buf| buf.chunks_exact(SECTOR_BYTES));
+    cells.map(|cell| Bytes(cell.try_into().expect("a chunk is a sector"))).collect()
+}
+
+fn index(number: impl TryInto<usize>) -> usize {
+    number.try_into().ok().expect("a simulated disk fits in memory")
+}
