@@ -25,6 +25,11 @@ impl<'w> Args<'w> {
         self.words.is_empty()
     }
 
+    /// The next word, which stays.
+    pub(crate) fn peek(&self) -> Option<&'w Word<'w>> {
+        self.words.first()
+    }
+
     /// The next word, whatever it is.
     pub(crate) fn next(
         &mut self,
@@ -51,8 +56,11 @@ impl<'w> Args<'w> {
     /// The next word, a number of parameters, and as many words behind it.
     pub(crate) fn counted(&mut self, argument: &'static str) -> Result<Counted<'w>, Fault> {
         let word = self.next(argument, "the number of parameters that follow")?;
-        let count = number(argument, word, 0..u64::MAX)?;
         let left = self.words.len();
+        let count = match digits(&word.text) {
+            Some(count) => count,
+            None => number(argument, word, 0..left as u64 + 1)?,
+        };
         let taken =
             usize::try_from(count).ok().and_then(|count| self.words.split_at_checked(count));
         let Some((words, rest)) = taken else {
@@ -61,13 +69,6 @@ impl<'w> Args<'w> {
         };
         self.words = rest;
         Ok(Counted { argument, at: word.at.clone(), words })
-    }
-
-    /// No word may be left.
-    pub(crate) fn finish(&self) -> Result<(), Fault> {
-        let Some((first, rest)) = self.words.split_first() else { return Ok(()) };
-        let found = first.text.to_string();
-        Err(Fault::new(ErrorKind::LeftOver { found, more: rest.len() }, first.at.clone()))
     }
 }
 

@@ -64,25 +64,25 @@ struct Use<'e> {
 }
 
 impl Use<'_> {
-    /// The use in words, such as "RD of `db` on site link 2".
+    /// The use in words, such as "the RD of `db` on site link 2".
     fn role(self) -> String {
         let name = self.entry.name.as_deref();
         let of = name.map_or(String::new(), |name| format!(" of `{name}`"));
         let site = |nr: blk::SlinkNr| format!("{of} on site link {nr}");
         match (self.part, &self.entry.target) {
             (Part::LegPath(n), Target::ReplicatorDev(table)) if table.legs[n].slink.is_local() => {
-                format!("LD{of}")
+                format!("the LD{of}")
             }
             (Part::LegPath(n), Target::ReplicatorDev(table)) => {
-                format!("RD{}", site(table.legs[n].slink))
+                format!("the RD{}", site(table.legs[n].slink))
             }
             (Part::DirtyLogPath(n), Target::ReplicatorDev(table)) => {
-                format!("dirty log{}", site(table.legs[n].slink))
+                format!("the dirty log{}", site(table.legs[n].slink))
             }
             (Part::MarkPath(n), Target::Replicator(table)) => {
-                format!("mark{}", site(table.slinks[n].nr))
+                format!("the mark{}", site(table.slinks[n].nr))
             }
-            _ => format!("log{of}"),
+            _ => format!("the log{of}"),
         }
     }
 }

@@ -33,6 +33,7 @@ impl TableFile {
     /// # Errors
     /// As there, and that it isn't text.
     pub fn parse_bytes(bytes: &[u8]) -> Result<Self, TableError> {
+        check_length(bytes.len())?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
             Err(error) => {
@@ -61,6 +62,10 @@ impl Entry {
             let Some((words, more)) = lines.split_first() else {
                 return Err(Fault::new(ErrorKind::NoTable, 0..0));
             };
+            if let Some(name) = words.first().filter(|word| word.text.ends_with(':')) {
+                let found = name.text.to_string();
+                return Err(Fault::new(ErrorKind::NameGiven { found }, name.at.clone()));
+            }
             match more.first().and_then(|line| line.first()) {
                 Some(word) => Err(Fault::new(ErrorKind::ManyTargets, word.at.clone())),
                 None => target::read(text, None, words, 0),
@@ -90,11 +95,15 @@ pub(crate) fn parse<T>(
     text: &str,
     read: impl FnOnce(&Arc<str>) -> Result<T, Fault>,
 ) -> Result<T, TableError> {
-    if text.len() > TEXT_BYTES_MAX {
-        let kind = ErrorKind::TextBytes { bytes: text.len() };
-        return Err(TableError::new("", kind, 0..0));
-    }
+    check_length(text.len())?;
     read(&Arc::from(text)).map_err(|fault| fault.into_error(text))
+}
+
+fn check_length(bytes: usize) -> Result<(), TableError> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(TableError::new("", ErrorKind::TextBytes { bytes }, 0..0))
 }
 
 /// A line of a file: a name, a colon, a table.

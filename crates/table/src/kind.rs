@@ -5,8 +5,8 @@ use thiserror::Error;
 use blk::{DevNr, Sectors, SlinkNr};
 
 use crate::limits::{
-    DEVICES_MAX, LEGS_MAX, LOG_SECTORS_MIN, NAME_BYTES_MAX, PATH_BYTES_MAX, REGION_SECTORS_MIN,
-    REGIONS_MAX, SITES_MAX, TEXT_BYTES_MAX, UUID_BYTES_MAX,
+    DEVICES_MAX, LEGS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, REGION_SECTORS_MIN, REGIONS_MAX,
+    SITES_MAX, TEXT_BYTES_MAX, UUID_BYTES_MAX,
 };
 
 /// What is wrong; printed as a sentence that says what was expected and what was found.
@@ -29,13 +29,23 @@ pub enum ErrorKind {
     /// A line of a file without a name.
     #[error("expected the device's name and a colon, `NAME:`, found {}", quoted(found))]
     NoName { found: String },
+    /// A name before a table that is given without a file, as `--table` is.
+    #[error("expected a table without a name, `START LEN TARGET ARGS`, found {}", quoted(found))]
+    NameGiven { found: String },
     /// A word that can't name a device.
     #[error(
-        "device name: expected 1 to {NAME_BYTES_MAX} printable ASCII characters other than `/`, \
-         found {}",
+        "device name: expected 1 to {NAME_BYTES_MAX} printable ASCII characters without `/`, and \
+         not `.` or `..`, found {}",
         quoted(found)
     )]
     Name { found: String },
+    /// A word that can't name a replicator.
+    #[error(
+        "<replicator_device>: expected a replicator's name, bare or behind /dev/mapper/ or \
+         /dev/replicator/, found {}",
+        quoted(found)
+    )]
+    ReplicatorName { found: String },
     /// A name given twice.
     #[error("device name: expected one that is not yet taken, found {} again", quoted(name))]
     NameTaken { name: String },
@@ -49,25 +59,16 @@ pub enum ErrorKind {
     /// A line that ends too early.
     #[error("{argument}: expected {expected}, found the end of the table")]
     Missing { argument: &'static str, expected: &'static str },
-    /// Words behind a complete table.
-    #[error("expected the end of the table, found {}{}", quoted(found), and_more(*more))]
-    LeftOver { found: String, more: usize },
     /// A word that isn't one of those allowed.
     #[error("{argument}: expected {}, found {}", list(allowed), quoted(found))]
     Word { argument: &'static str, allowed: Vec<&'static str>, found: String },
-    /// A word that begins the next part of a table, but isn't a type.
+    /// A word that can't begin the next part of a table.
     #[error(
-        "{argument}: expected {}, found {} (if that belongs to what is before it: \
+        "{argument}: expected {expected}, found {} (if that belongs to what is before it: \
          {count} there is too small)",
-        list(allowed),
         quoted(found)
     )]
-    NextType {
-        argument: &'static str,
-        allowed: Vec<&'static str>,
-        found: String,
-        count: &'static str,
-    },
+    Next { argument: &'static str, expected: &'static str, found: String, count: &'static str },
     /// A word that isn't a number, or one out of range.
     #[error("{argument}: expected a whole number from {min} to {max}, found {}", quoted(found))]
     Number { argument: &'static str, min: u64, max: u64, found: String },
@@ -78,13 +79,22 @@ pub enum ErrorKind {
     #[error("{argument}: expected {expected}, less than 2^64 in all, found {}", quoted(found))]
     QuantityOverflow { argument: &'static str, expected: &'static str, found: String },
     /// A quantity out of range.
-    #[error("{argument}: expected {min} to {max}, found {}", quoted(found))]
-    QuantityRange { argument: &'static str, min: String, max: String, found: String },
+    #[error(
+        "{argument}: expected {min} to {max} (a bare number is {plain}), found {}",
+        quoted(found)
+    )]
+    QuantityRange {
+        argument: &'static str,
+        min: String,
+        max: String,
+        plain: &'static str,
+        found: String,
+    },
     /// A number of parameters that the type doesn't have.
     #[error("{argument}: expected {expected}, found {found}")]
     Count { argument: &'static str, expected: &'static str, found: usize },
     /// A number of parameters that is larger than what is left.
-    #[error("{argument}: expected at most {left}, the number of words that follow, found {count}")]
+    #[error("{argument}: expected no more than the {left} words that follow, found {count}")]
     CountBeyondEnd { argument: &'static str, count: u64, left: usize },
     /// Something that can't be a backing device's name.
     #[error(
@@ -107,9 +117,6 @@ pub enum ErrorKind {
     /// A table that doesn't begin at sector 0.
     #[error("<start>: expected 0, as a target is a whole device, found {found}")]
     Start { found: u64 },
-    /// A log that is too small to work with.
-    #[error("<size>: expected at least {LOG_SECTORS_MIN} sectors (2 MiB), found {found}")]
-    LogSize { found: Sectors },
     /// Site links of which the first isn't the local one.
     #[error("<slink_nr>: expected 0, the local site, as the first site link, found {found}")]
     FirstSlink { found: SlinkNr },
@@ -143,9 +150,10 @@ pub enum ErrorKind {
     LegTwice { nr: SlinkNr },
     /// A region size that no dirty log can have.
     #[error(
-        "<region_size>: expected a power of two, at least {REGION_SECTORS_MIN} sectors, found {found}"
+        "<region_size>: expected a power of two, at least {REGION_SECTORS_MIN} sectors, found {}",
+        quoted(found)
     )]
-    Region { found: Sectors },
+    Region { found: String },
     /// A region that is larger than its device.
     #[error("<region_size>: expected at most the device's {len} sectors, found {found}")]
     RegionBeyondDevice { found: Sectors, len: Sectors },
@@ -157,7 +165,7 @@ pub enum ErrorKind {
     RegionCount { found: Sectors, least: Sectors, len: Sectors },
 
     /// One device for two purposes.
-    #[error("{}: expected a device of its own for {role}, found the {taken}", quoted(path))]
+    #[error("{}: expected a device of its own for {role}, found {taken}", quoted(path))]
     PathTwice { path: String, role: String, taken: String },
     /// A device of a replicator that the tables lack.
     #[error("<replicator_device>: expected {}, found {}", replicators(known), quoted(name))]
@@ -197,15 +205,8 @@ pub enum ErrorKind {
 fn quoted(word: &str) -> String {
     match word.char_indices().nth(FOUND_MAX) {
         Some((cut, _)) => format!("`{}...`", &word[..cut]),
+        None if word.is_empty() => "nothing".to_owned(),
         None => format!("`{word}`"),
-    }
-}
-
-fn and_more(more: usize) -> String {
-    match more {
-        0 => String::new(),
-        1 => " and 1 word more".to_owned(),
-        more => format!(" and {more} words more"),
     }
 }
 

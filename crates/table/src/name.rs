@@ -23,11 +23,15 @@ pub(crate) fn check_path(argument: &'static str, path: &str) -> Result<(), Error
 }
 
 /// The name of a replicator, from the name or from the path of its device.
-pub(crate) fn bare_replicator(word: &str) -> &str {
-    ["/dev/mapper/", "/dev/replicator/"]
+pub(crate) fn bare_replicator(word: &str) -> Result<&str, ErrorKind> {
+    let bare = ["/dev/mapper/", "/dev/replicator/"]
         .into_iter()
         .find_map(|directory| word.strip_prefix(directory))
-        .unwrap_or(word)
+        .unwrap_or(word);
+    match check_name(bare) {
+        Ok(()) => Ok(bare),
+        Err(_) => Err(ErrorKind::ReplicatorName { found: word.to_owned() }),
+    }
 }
 
 fn is_maj_min(word: &str) -> bool {

@@ -21,7 +21,10 @@ pub(crate) fn read_log(words: &[Word<'_>], log: &mut LogTable) -> Result<(), Fau
     for option in Options::new(words, &LOG_KEYS) {
         let (key, value) = option?;
         match key {
-            "tail" => log.tail_bytes = Some(tail(&value)?),
+            "tail" => {
+                let range = TAIL_BYTES_MIN..=TAIL_BYTES_MAX;
+                log.tail_bytes = Some(units::bytes_within("tail", &value, range)?);
+            }
             "ld_lag" => log.ld_lag = Some(choose("ld_lag", &value, LD_LAGS)?),
             other => unreachable!("`{other}` is not among the keys of a replog"),
         }
@@ -41,7 +44,10 @@ pub(crate) fn read_slink(
         match key {
             "on_limit" => options.on_limit = Some(choose("on_limit", &value, ON_LIMITS)?),
             "on_down" => options.on_down = Some(choose("on_down", &value, ON_DOWNS)?),
-            "timeout_io" => options.timeout_io = Some(timeout_io(&value)?),
+            "timeout_io" => {
+                let range = TIMEOUT_IO_MS_MIN..=TIMEOUT_IO_MS_MAX;
+                options.timeout_io = Some(units::time_within("timeout_io", &value, range)?);
+            }
             "resync_rate" => options.resync_rate = Some(units::bytes("resync_rate", &value)?),
             "order" => options.order = Some(choose("order", &value, ORDERS)?),
             "mark" => {
@@ -54,21 +60,6 @@ pub(crate) fn read_slink(
         }
     }
     Ok(options)
-}
-
-fn tail(value: &Word<'_>) -> Result<u64, Fault> {
-    let bytes = units::bytes("tail", value)?;
-    let range = (TAIL_BYTES_MIN, TAIL_BYTES_MAX);
-    units::within("tail", value, bytes, range, units::print_bytes)?;
-    Ok(bytes)
-}
-
-fn timeout_io(value: &Word<'_>) -> Result<blk::Span, Fault> {
-    let span = units::time("timeout_io", value)?;
-    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let range = (TIMEOUT_IO_MS_MIN, TIMEOUT_IO_MS_MAX);
-    units::within("timeout_io", value, ms, range, units::print_ms)?;
-    Ok(span)
 }
 
 /// The options one by one: each a known key, once, and its value.

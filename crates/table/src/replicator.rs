@@ -51,7 +51,7 @@ fn log(args: &mut Args<'_>, places: &mut Places) -> Result<LogTable, Fault> {
     };
     check_path("<dev_path>", &word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
     places.push((Part::LogPath, word.at.clone()));
-    let (start, _) = params.number("<dev_start>", 0..SECTORS_MAX.0 + 1)?;
+    let (start, _) = params.number("<dev_start> (sectors)", 0..SECTORS_MAX.0 + 1)?;
     let (mode, size) = match positional {
         4 => mode_and_size(&mut params)?,
         _ => (Mode::Open, None),
@@ -71,21 +71,17 @@ fn log(args: &mut Args<'_>, places: &mut Places) -> Result<LogTable, Fault> {
 
 fn mode_and_size(params: &mut Args<'_>) -> Result<(Mode, Option<Sectors>), Fault> {
     let mode = choose("<mode>", params.next("<mode>", "how to open the log")?, MODES)?;
-    let (size, at) = params.number("<size>", 0..SECTORS_MAX.0 + 1)?;
-    let found = Sectors(size);
-    if found < LOG_SECTORS_MIN {
-        return Err(Fault::new(ErrorKind::LogSize { found }, at));
-    }
-    Ok((mode, Some(found)))
+    let (size, _) = params.number("<size> (sectors)", LOG_SECTORS_MIN.0..SECTORS_MAX.0 + 1)?;
+    Ok((mode, Some(Sectors(size))))
 }
 
 /// The type and the parameters of the `nth` site link.
 fn slink_head<'w>(args: &mut Args<'w>, nth: usize) -> Result<(&'static str, Counted<'w>), Fault> {
     let word = args.next("<slink_type>", "`blockdev`")?;
     let Some(kind) = find(&word.text, SLINK_TYPES) else {
-        let kind = ErrorKind::NextType {
+        let kind = ErrorKind::Next {
             argument: "<slink_type>",
-            allowed: SLINK_TYPES.iter().map(|(spelling, _)| *spelling).collect(),
+            expected: "`blockdev`",
             found: word.text.to_string(),
             count: if nth == 0 { "#replog_params" } else { "#slink_params" },
         };

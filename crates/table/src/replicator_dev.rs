@@ -9,11 +9,12 @@ use blk::{DevNr, Sectors, SlinkNr};
 
 use crate::args::{Args, Counted};
 use crate::error::Fault;
-use crate::limits::{DEV_NR_MAX, REGION_SECTORS_MIN, REGIONS_MAX, SECTORS_MAX};
-use crate::name::{bare_replicator, check_name, check_path};
+use crate::limits::{DEV_NR_MAX, REGION_SECTORS_MIN, REGIONS_MAX};
+use crate::name::{bare_replicator, check_path};
 use crate::origin::{Part, Places};
 use crate::replicator::slink_nr;
 use crate::spelling::{INITS, choose};
+use crate::units::digits;
 use crate::words::{Where, Word};
 use crate::{DirtyLogTable, ErrorKind, Init, LegTable, ReplicatorDevTable};
 
@@ -29,7 +30,7 @@ pub(crate) fn read(
     places.push((Part::DevNr, at));
     let mut legs: Vec<LegTable> = Vec::new();
     while legs.is_empty() || !args.is_empty() {
-        let (slink, at) = slink_nr(args)?;
+        let (slink, at) = if legs.is_empty() { slink_nr(args)? } else { next_slink_nr(args)? };
         check_slink(slink, &at, &legs, places)?;
         places.push((Part::LegSlink(legs.len()), at));
         legs.push(leg(slink, args, len, legs.len(), places)?);
@@ -39,10 +40,25 @@ pub(crate) fn read(
 
 fn replicator(args: &mut Args<'_>, places: &mut Places) -> Result<String, Fault> {
     let word = args.next("<replicator_device>", "the replicator's name")?;
-    let bare = bare_replicator(&word.text);
-    check_name(bare).map_err(|kind| Fault::new(kind, word.at.clone()))?;
+    let bare = bare_replicator(&word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
     places.push((Part::Replicator, word.at.clone()));
     Ok(bare.to_owned())
+}
+
+/// The site link number of a leg behind another one.
+fn next_slink_nr(args: &mut Args<'_>) -> Result<(SlinkNr, Where), Fault> {
+    match args.peek() {
+        Some(word) if digits(&word.text).is_none() => {
+            let kind = ErrorKind::Next {
+                argument: "<slink_nr>",
+                expected: "the site link number of another leg",
+                found: word.text.to_string(),
+                count: "#dlog_params",
+            };
+            Err(Fault::new(kind, word.at.clone()))
+        }
+        _ => slink_nr(args),
+    }
 }
 
 /// The LD comes first, and each site link once.
@@ -117,9 +133,8 @@ fn wrong_count(kind: Kind, count: &Counted<'_>) -> Fault {
 }
 
 fn region_and_init(params: &mut Args<'_>, len: Sectors) -> Result<(Sectors, Option<Init>), Fault> {
-    let (region, at) = params.number("<region_size>", 0..SECTORS_MAX.0 + 1)?;
-    let region = Sectors(region);
-    check_region(region, len).map_err(|kind| Fault::new(kind, at))?;
+    let word = params.next("<region_size>", "a number of sectors")?;
+    let region = region(&word.text, len).map_err(|kind| Fault::new(kind, word.at.clone()))?;
     let init = match params.is_empty() {
         true => None,
         false => Some(choose("[sync|nosync]", params.next("[sync|nosync]", "a word")?, INITS)?),
@@ -127,10 +142,11 @@ fn region_and_init(params: &mut Args<'_>, len: Sectors) -> Result<(Sectors, Opti
     Ok((region, init))
 }
 
-fn check_region(found: Sectors, len: Sectors) -> Result<(), ErrorKind> {
-    if !found.0.is_power_of_two() || found < REGION_SECTORS_MIN {
-        return Err(ErrorKind::Region { found });
-    }
+fn region(text: &str, len: Sectors) -> Result<Sectors, ErrorKind> {
+    let fine = |region: &u64| region.is_power_of_two() && *region >= REGION_SECTORS_MIN.0;
+    let Some(found) = digits(text).filter(fine).map(Sectors) else {
+        return Err(ErrorKind::Region { found: text.to_owned() });
+    };
     if found > len {
         return Err(ErrorKind::RegionBeyondDevice { found, len });
     }
@@ -138,7 +154,7 @@ fn check_region(found: Sectors, len: Sectors) -> Result<(), ErrorKind> {
         let least = Sectors(len.0.div_ceil(REGIONS_MAX).next_power_of_two());
         return Err(ErrorKind::RegionCount { found, least, len });
     }
-    Ok(())
+    Ok(found)
 }
 
 fn path(argument: &'static str, word: &Word<'_>) -> Result<String, Fault> {

@@ -27,16 +27,15 @@ pub(crate) fn read(
     let mut args = Args::new(words, end);
     let (start, len) = start_and_len(&mut args)?;
     let target = target(&mut args, len, &mut places)?;
-    args.finish()?;
     Ok(Entry { name, start, len, target, origin: Origin::new(text, places) })
 }
 
 fn start_and_len(args: &mut Args<'_>) -> Result<(Sector, Sectors), Fault> {
-    let (found, at) = args.number("<start>", 0..SECTORS_MAX.0 + 1)?;
+    let (found, at) = args.number("<start> (sectors)", 0..SECTORS_MAX.0 + 1)?;
     if found != 0 {
         return Err(Fault::new(ErrorKind::Start { found }, at));
     }
-    let (len, at) = args.number("<length>", 0..SECTORS_MAX.0 + 1)?;
+    let (len, at) = args.number("<length> (sectors)", 0..SECTORS_MAX.0 + 1)?;
     if len == 0 {
         return Err(Fault::new(ErrorKind::Empty, at));
     }

@@ -2,6 +2,7 @@
 //!
 //! What is printed is the largest unit that says it exactly.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use blk::Span;
@@ -14,6 +15,7 @@ use crate::words::Word;
 struct Notation {
     /// What a number without a unit counts.
     plain: u64,
+    plain_name: &'static str,
     /// Units by size; letters are read in either case.
     units: &'static [(char, u64)],
     expected: &'static str,
@@ -34,20 +36,22 @@ pub(crate) fn bytes(argument: &'static str, word: &Word<'_>) -> Result<u64, Faul
     BYTES.read(argument, word)
 }
 
-/// The same limit, checked: a quantity in words.
-pub(crate) fn within(
+/// A time within `range`, in milliseconds.
+pub(crate) fn time_within(
     argument: &'static str,
     word: &Word<'_>,
-    value: u64,
-    (min, max): (u64, u64),
-    print: fn(u64) -> String,
-) -> Result<(), Fault> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    let (min, max) = (print(min), print(max));
-    let found = word.text.to_string();
-    Err(Fault::new(ErrorKind::QuantityRange { argument, min, max, found }, word.at.clone()))
+    range: RangeInclusive<u64>,
+) -> Result<Span, Fault> {
+    TIME.read_within(argument, word, range).map(Duration::from_millis)
+}
+
+/// A byte count within `range`.
+pub(crate) fn bytes_within(
+    argument: &'static str,
+    word: &Word<'_>,
+    range: RangeInclusive<u64>,
+) -> Result<u64, Fault> {
+    BYTES.read_within(argument, word, range)
 }
 
 /// `bytes`, a multiple of 512, as [`size`] reads it.
@@ -55,14 +59,9 @@ pub(crate) fn print_size(bytes: u64) -> String {
     SIZE.print(bytes)
 }
 
-/// A time of `ms` milliseconds as [`time`] reads it.
-pub(crate) fn print_ms(ms: u64) -> String {
-    TIME.print(ms)
-}
-
 /// `span`, in whole milliseconds, as [`time`] reads it.
 pub(crate) fn print_time(span: Span) -> String {
-    print_ms(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    TIME.print(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// `count` as [`bytes`] reads it.
@@ -87,6 +86,22 @@ impl Notation {
             let kind = ErrorKind::QuantityOverflow { argument, expected, found };
             Fault::new(kind, word.at.clone())
         })
+    }
+
+    fn read_within(
+        &self,
+        argument: &'static str,
+        word: &Word<'_>,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Fault> {
+        let value = self.read(argument, word)?;
+        if range.contains(&value) {
+            return Ok(value);
+        }
+        let (min, max) = (self.print(*range.start()), self.print(*range.end()));
+        let (plain, found) = (self.plain_name, word.text.to_string());
+        let kind = ErrorKind::QuantityRange { argument, min, max, plain, found };
+        Err(Fault::new(kind, word.at.clone()))
     }
 
     /// The digits, and what they count.
@@ -114,6 +129,7 @@ impl Notation {
 
 const SIZE: Notation = Notation {
     plain: 512,
+    plain_name: "sectors",
     units: &[
         ('s', 512),
         ('k', 1 << 10),
@@ -129,12 +145,14 @@ const SIZE: Notation = Notation {
 /// In milliseconds, which the 2009 code also knew as `t`.
 const TIME: Notation = Notation {
     plain: 1,
+    plain_name: "milliseconds",
     units: &[('t', 1), ('s', 1000), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)],
     expected: "a whole number of milliseconds, or one with a unit s, m, h or d",
 };
 
 const BYTES: Notation = Notation {
     plain: 1,
+    plain_name: "bytes",
     units: &[('k', 1 << 10), ('m', 1 << 20), ('g', 1 << 30)],
     expected: "a whole number of bytes, or one with a unit k, m or g",
 };

@@ -103,22 +103,14 @@ pub(crate) fn word(text: &str, start: usize, end: fn(char) -> bool) -> Result<Wo
     while let Some((offset, c)) = chars.next() {
         let at = start + offset;
         let c = match c {
-            c if end(c) => {
-                stop = at;
-                break;
-            }
-            '\r' if text[at..].starts_with("\r\n") => {
-                stop = at;
-                break;
-            }
-            '\\' if continuation(&text[at..]).is_some() => {
+            c if end(c) || ends_line(&text[at..]) || is_bare_escape(&text[at..]) => {
                 stop = at;
                 break;
             }
             '\\' => {
                 unescaped.get_or_insert_with(|| text[start..at].to_owned());
-                let escaped = chars.next().map(|(_, escaped)| escaped);
-                printable(escaped.unwrap_or('\\'), at)?
+                let (_, escaped) = chars.next().expect("an escape at the end is a bare one");
+                printable(escaped, at)?
             }
             c if c.is_whitespace() => return Err(unprintable(c, at)),
             c => printable(c, at)?,
@@ -141,14 +133,24 @@ pub(crate) fn skip_blanks(text: &str, at: usize) -> usize {
     text[at..].char_indices().find(|c| !blank(c)).map_or(text.len(), |(offset, _)| at + offset)
 }
 
-/// How long a backslash is that ends its line, with that line end.
+/// How long a backslash between words is that ends its line, with that line end.
 ///
-/// Blanks behind the backslash don't count: nobody sees them.
+/// Blanks behind it don't count: nobody sees them. Behind a word they do, as
+/// they may be its last character.
 pub(crate) fn continuation(rest: &str) -> Option<usize> {
     let behind = rest.strip_prefix('\\')?;
-    let line = &behind[..behind.find('\n').unwrap_or(behind.len())];
-    let ends_line = line.bytes().all(|b| matches!(b, b' ' | b'\t' | b'\r'));
-    ends_line.then(|| rest.len().min(1 + line.len() + 1))
+    let blanks = behind.bytes().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let rest = &behind[blanks..];
+    ends_line(rest).then(|| 1 + blanks + rest.find('\n').map_or(0, |newline| newline + 1))
+}
+
+/// Whether a backslash has nothing on its line to escape.
+fn is_bare_escape(rest: &str) -> bool {
+    rest.strip_prefix('\\').is_some_and(ends_line)
+}
+
+fn ends_line(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('\n') || rest.starts_with("\r\n")
 }
 
 fn is_blank(c: char) -> bool {
