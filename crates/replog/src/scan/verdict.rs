@@ -30,8 +30,8 @@ use crate::geometry::RingPos;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the log is damaged at sector {sector} of its device, in group {group}, which begins with \
-     write {seq}: {}; {proof}, so this is no torn end and nothing is cut; see `log check` and \
-     `log repair`", self.what_is_wrong()
+     write {seq}: {}; it is no torn end: {proof}",
+    self.what_is_wrong()
 )]
 pub struct Damage {
     /// Where the group is or should be.

@@ -3,6 +3,10 @@
 
 mod golden;
 mod groups;
+mod image;
 mod samples;
+mod scan_cases;
+mod scan_reads;
+mod scan_tears;
 mod slots;
 mod superblocks;
