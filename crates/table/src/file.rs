@@ -74,6 +74,16 @@ impl Entry {
         check::entries(std::slice::from_ref(&entry))?;
         Ok(entry)
     }
+
+    /// The same entry under `name`, which did not come from the same text.
+    ///
+    /// # Errors
+    /// That nothing can be named so.
+    pub fn named(mut self, name: &str) -> Result<Self, TableError> {
+        check_name(name).map_err(|kind| TableError::new(name, kind, 0..name.len()))?;
+        self.name = Some(name.to_owned());
+        Ok(self)
+    }
 }
 
 impl FromStr for TableFile {

@@ -1,6 +1,7 @@
 //! Where an entry's words came from, so that an error found long after
 //! parsing, when entries meet, can still point at one.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::ErrorKind;
@@ -29,10 +30,9 @@ pub(crate) type Places = Vec<(Part, Where)>;
 /// for an entry made in code.
 ///
 /// It says nothing about the entry itself, so all origins are equal.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Origin(Option<Arc<Known>>);
 
-#[derive(Debug)]
 struct Known {
     text: Arc<str>,
     places: Places,
@@ -69,6 +69,13 @@ impl Origin {
         let Some(known) = &self.0 else { return ("", 0..0) };
         let found = known.places.iter().find(|(known, _)| *known == part);
         (&known.text, found.map_or(0..0, |(_, at)| at.clone()))
+    }
+}
+
+/// Without the text, which is longer than all that an entry says.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_known() { "text" } else { "code" })
     }
 }
 
