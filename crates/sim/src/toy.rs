@@ -12,6 +12,8 @@ use blk::{
     SECTOR_BYTES, Sector, Sectors, Time,
 };
 
+use crate::oracle::Admission;
+use crate::payload::{self, Content, Decoded};
 use crate::topology::{Role, Topology};
 use crate::world::{Stage, Subject};
 
@@ -174,9 +176,7 @@ impl Toy {
 
     fn replay(&mut self, slot: &BufMut) {
         self.state = State::Idle;
-        let word = |at: usize| {
-            u64::from_le_bytes(slot[at * 8..at * 8 + 8].try_into().expect("eight bytes"))
-        };
+        let word = |at| word(slot, at);
         let (dev, sector, len) = (word(1), Sector(word(2)), word(3));
         let end = SECTOR_BYTES + usize::try_from(len).unwrap_or(usize::MAX / 2);
         if self.has(Flaw::NoReplay) || word(0) != MAGIC || end > slot.len() {
@@ -256,6 +256,23 @@ impl Subject for Toy {
     fn drain(&mut self) {
         self.draining = true;
     }
+
+    fn admissions(op: &DiskOp) -> Vec<Admission> {
+        let DiskOp::Write { data, .. } = op else { return Vec::new() };
+        let (header, payload) = (&data[0], &data[1]);
+        let content = match payload::decode(&payload[..SECTOR_BYTES]) {
+            Decoded::Tagged { content, .. } => content,
+            Decoded::Zeroes | Decoded::Torn | Decoded::Foreign => Content::ZEROES,
+        };
+        let len = Sectors::from_bytes(payload.len() as u64);
+        let [dev, sector] = [1, 2].map(|at| word(header, at));
+        let dev = DevNr(u32::try_from(dev).expect("as written"));
+        vec![Admission { dev, sector: Sector(sector), len, content }]
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at * 8..at * 8 + 8].try_into().expect("eight bytes"))
 }
 
 fn checksum(bytes: &[u8]) -> u64 {

@@ -1,6 +1,6 @@
 //! Which writes there were, and which of them each sector has seen, in order.
 //!
-//! A write's number is its place in the order of admission. A sector of zeroes, or of
+//! A write's number is its place in the order in which the log took it in. A sector of zeroes, or of
 //! a write that the front end issued again after a crash, may stem from any of several
 //! writes: what one look can mean is a set of *readings*, never a guess.
 
@@ -11,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::payload::Content;
 
-/// The number of a write in the order of admission; 0 stands for the initial zeroes.
+/// The number of a write in the log's order; 0 stands for the initial zeroes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nr(pub u32);
 
@@ -26,6 +26,8 @@ pub struct Write {
     pub content: Content,
     /// Where, in the row of all sectors.
     pub row: Range<usize>,
+    /// Which write of the log took it in: all of one belong to one commit group.
+    pub group: u32,
     /// When it was submitted.
     pub submitted: Instant,
     /// When it was acknowledged; [`Instant::NEVER`] if it was not.
@@ -58,6 +60,7 @@ impl History {
         let origin = Write {
             content: Content::ZEROES,
             row: 0..sectors,
+            group: 0,
             submitted: Instant(0),
             acked: Instant(0),
         };
@@ -122,7 +125,9 @@ impl History {
             let write = self.write(nr);
             if write.content == content {
                 match all.last_mut() {
-                    Some(newer) if newer.from <= to => newer.from = write.submitted,
+                    Some(newer) if newer.from <= to => {
+                        newer.from = newer.from.min(write.submitted);
+                    }
                     _ => all.push(Stretch { from: write.submitted, to }),
                 }
             }

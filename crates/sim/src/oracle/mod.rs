@@ -1,10 +1,11 @@
 //! The oracle: what the replicator promised, checked from outside.
 //!
 //! It sees what an application sees (submissions, acknowledgements, what reads
-//! return) and what a power cut would see (every value each sector of each leg may
-//! have). It knows nothing of logs, groups or cursors, only that writes are admitted
-//! in the order in which they are handed in.
+//! return), what a power cut would see (every value each sector of each leg may have),
+//! and in which order the log takes writes in. It knows nothing else of how it is done.
 
+mod admission;
+mod durable;
 mod history;
 mod layout;
 mod reads;
@@ -18,6 +19,7 @@ use std::ops::Range;
 
 use blk::{DevNr, Sector, Sectors, SlinkNr};
 
+pub use admission::{Admission, Token};
 pub use history::{History, Instant, Nr, Write};
 pub use layout::{Layout, Place};
 pub use reads::ReadFloor;
@@ -26,9 +28,8 @@ pub use site::{Site, Values};
 pub use violation::Violation;
 
 use crate::payload::Content;
+use admission::Admissions;
 use durable::DurablePayloads;
-
-mod durable;
 
 /// What a site has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub struct Oracle {
     rules: Vec<SiteRule>,
     sites: Vec<Site>,
     history: History,
+    admissions: Admissions,
     log: DurablePayloads,
     now: Instant,
     /// The newest acknowledged write: survives the death of the process.
@@ -72,6 +74,7 @@ impl Oracle {
             sites: rules.iter().map(|rule| Site::new(rule.nr, sectors)).collect(),
             rules: rules.to_vec(),
             history: History::new(sectors),
+            admissions: Admissions::default(),
             log: DurablePayloads::default(),
             now: Instant(0),
             acked: Nr(0),
@@ -87,27 +90,56 @@ impl Oracle {
         &self.layout
     }
 
-    /// The number the next write will get; fresh writes use it as their content.
-    #[must_use]
-    pub fn next_content(&self) -> Content {
-        Content(self.history.last().0 + 1)
-    }
-
-    /// A write was handed in. Zeroes stand for discards and write-zeroes.
+    /// A write was handed in. Zeroes stand for discards and write-zeroes; `None` is a
+    /// fresh write, whose content will be like no other.
     ///
     /// # Panics
     /// If it lies outside its device.
-    pub fn submitted(&mut self, dev: DevNr, sector: Sector, len: Sectors, content: Content) -> Nr {
+    pub fn submitted(
+        &mut self,
+        dev: DevNr,
+        sector: Sector,
+        len: Sectors,
+        content: Option<Content>,
+    ) -> (Token, Content) {
         let row = self.layout.range(dev, sector, len).expect("workloads stay inside devices");
         let submitted = self.tick();
-        self.history.push(Write { content, row, submitted, acked: Instant::NEVER })
+        self.admissions.submitted(row, submitted, content)
+    }
+
+    /// Whether zeroing that range is under way: twice at a time could not be told apart.
+    #[must_use]
+    pub fn is_zeroing(&self, dev: DevNr, sector: Sector, len: Sectors) -> bool {
+        self.layout
+            .range(dev, sector, len)
+            .is_some_and(|row| self.admissions.is_waiting(&row, Content::ZEROES))
+    }
+
+    /// The log is about to write a group: these writes, in this order.
+    ///
+    /// # Errors
+    /// If one of them was never submitted (P11).
+    pub fn admitted(&mut self, group: &[Admission]) -> Result<(), Violation> {
+        self.admissions.begin_group();
+        for admission in group {
+            let place = Place { dev: admission.dev, sector: admission.sector };
+            let unknown = Violation::UnknownEntry { place, content: admission.content };
+            let row = self.layout.range(admission.dev, admission.sector, admission.len);
+            let row = row.ok_or(unknown.clone())?;
+            let (token, write) = self.admissions.take(&row, admission.content).ok_or(unknown)?;
+            let nr = self.history.push(write);
+            self.admissions.numbered(token, nr);
+        }
+        Ok(())
     }
 
     /// A write was acknowledged; `fua`: as durable.
     ///
     /// # Errors
-    /// If a `sync` site may lack it (P1), or a site turns out to be out of order (P3).
-    pub fn acked(&mut self, nr: Nr, fua: bool) -> Result<(), Violation> {
+    /// If the log never took it in or a `sync` site may lack it (P1), or a site turns
+    /// out to be out of order (P3).
+    pub fn acked(&mut self, token: Token, fua: bool) -> Result<(), Violation> {
+        let nr = self.admissions.number(token).ok_or(Violation::AckBeforeLog)?;
         let now = self.tick();
         self.history.ack(nr, now);
         self.acked = self.acked.max(nr);
@@ -124,6 +156,11 @@ impl Oracle {
             self.refresh(index, row.clone())?;
         }
         Ok(())
+    }
+
+    /// The process that had these requests is dead.
+    pub fn died(&mut self) {
+        self.admissions.died();
     }
 
     /// A FLUSH was handed in.
@@ -158,7 +195,7 @@ impl Oracle {
         };
         let oldest = |&held: &Content| self.history.readings(at, held).last();
         let held = self.sites[site].shown(at).iter().filter_map(oldest).max().unwrap_or(Nr(0));
-        if self.rules[site].ordered && fed < held {
+        if self.rules[site].ordered && self.rewinds(fed, held) {
             return Err(Violation::Rewind { site: nr, place, fed, held });
         }
         Ok(())
@@ -191,6 +228,13 @@ impl Oracle {
     pub fn settled(&mut self) {
         self.history.forget_overwritten();
         self.stable = self.acked;
+    }
+
+    /// I13: the durable cursor of a site may be one group behind what it holds, and that
+    /// group may be fed again over parts of the next: none of its writes was acknowledged
+    /// when the first closed, so every image on the way is legal. Further back is not.
+    fn rewinds(&self, fed: Nr, held: Nr) -> bool {
+        self.history.write(fed).group + 1 < self.history.write(held).group
     }
 
     fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {

@@ -17,26 +17,37 @@ fn oracle_with(rule: SiteRule) -> Oracle {
     Oracle::new(Layout::new(&[Sectors(4), Sectors(4)]), &[rule])
 }
 
-fn submit(oracle: &mut Oracle, at: usize) -> Nr {
-    let content = oracle.next_content();
-    submit_as(oracle, at, content)
+/// A write that the log has taken in.
+#[derive(Clone, Copy, Debug)]
+struct Logged {
+    token: Token,
+    nr: Nr,
+    content: Content,
 }
 
-fn submit_as(oracle: &mut Oracle, at: usize, content: Content) -> Nr {
+/// Submits a write and has the log take it in, durably.
+fn submit(oracle: &mut Oracle, at: usize) -> Logged {
+    submit_as(oracle, at, None)
+}
+
+fn submit_as(oracle: &mut Oracle, at: usize, content: Option<Content>) -> Logged {
     let Place { dev, sector } = oracle.layout().place(at);
-    let nr = oracle.submitted(dev, sector, Sectors(1), content);
+    let len = Sectors(1);
+    let (token, content) = oracle.submitted(dev, sector, len, content);
+    oracle.admitted(&[Admission { dev, sector, len, content }]).unwrap();
     oracle.logged(dev, sector, content);
-    nr
+    Logged { token, nr: oracle.history.last(), content }
 }
 
-fn acked_write(oracle: &mut Oracle, at: usize) -> Nr {
-    let nr = submit(oracle, at);
-    oracle.acked(nr, false).unwrap();
-    nr
+fn acked_write(oracle: &mut Oracle, at: usize) -> Logged {
+    let write = submit(oracle, at);
+    oracle.acked(write.token, false).unwrap();
+    write
 }
 
-fn content(nr: Nr) -> Content {
-    Content(nr.0)
+fn acked_discard(oracle: &mut Oracle, at: usize) {
+    let write = submit_as(oracle, at, Some(Z));
+    oracle.acked(write.token, false).unwrap();
 }
 
 fn show(oracle: &mut Oracle, at: usize, values: &[Content]) -> Result<(), Violation> {
@@ -44,10 +55,10 @@ fn show(oracle: &mut Oracle, at: usize, values: &[Content]) -> Result<(), Violat
 }
 
 /// What the devices read as when sector `at` holds `content` and all else is zero.
-fn image(cells: &[(usize, Nr)]) -> Vec<Content> {
+fn image(cells: &[(usize, Logged)]) -> Vec<Content> {
     let mut shown = vec![Z; 8];
-    for &(at, nr) in cells {
-        shown[at] = content(nr);
+    for &(at, write) in cells {
+        shown[at] = write.content;
     }
     shown
 }
@@ -56,10 +67,10 @@ fn image(cells: &[(usize, Nr)]) -> Vec<Content> {
 fn a_site_may_lack_any_of_the_writes_that_were_under_way_together() {
     let mut oracle = oracle();
     let (a, b) = (submit(&mut oracle, 0), submit(&mut oracle, 4));
-    oracle.acked(a, false).unwrap();
-    oracle.acked(b, false).unwrap();
-    assert_eq!(show(&mut oracle, 4, &[Z, content(b)]), Ok(()));
-    assert_eq!(show(&mut oracle, 0, &[content(a)]), Ok(()));
+    oracle.acked(a.token, false).unwrap();
+    oracle.acked(b.token, false).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[Z, b.content]), Ok(()));
+    assert_eq!(show(&mut oracle, 0, &[a.content]), Ok(()));
 }
 
 #[test]
@@ -67,9 +78,9 @@ fn a_site_that_shows_a_write_has_all_that_was_acknowledged_before_it_on_any_devi
     let mut oracle = oracle();
     let a = acked_write(&mut oracle, 0);
     let b = acked_write(&mut oracle, 4);
-    let seen = show(&mut oracle, 4, &[Z, content(b)]);
+    let seen = show(&mut oracle, 4, &[Z, b.content]);
     assert!(
-        matches!(seen, Err(Violation::Order { shown, lacking, .. }) if (shown, lacking) == (b, a)),
+        matches!(seen, Err(Violation::Order { shown, lacking, .. }) if (shown, lacking) == (b.nr, a.nr)),
         "{seen:?}"
     );
 }
@@ -79,8 +90,8 @@ fn a_write_that_is_only_cached_at_a_site_counts_as_lacking() {
     let mut oracle = oracle();
     let a = acked_write(&mut oracle, 0);
     let b = acked_write(&mut oracle, 4);
-    show(&mut oracle, 0, &[Z, content(a)]).unwrap();
-    assert!(matches!(show(&mut oracle, 4, &[Z, content(b)]), Err(Violation::Order { .. })));
+    show(&mut oracle, 0, &[Z, a.content]).unwrap();
+    assert!(matches!(show(&mut oracle, 4, &[Z, b.content]), Err(Violation::Order { .. })));
 }
 
 #[test]
@@ -88,8 +99,8 @@ fn a_durable_predecessor_makes_the_next_write_legal() {
     let mut oracle = oracle();
     let a = acked_write(&mut oracle, 0);
     let b = acked_write(&mut oracle, 4);
-    show(&mut oracle, 0, &[content(a)]).unwrap();
-    assert_eq!(show(&mut oracle, 4, &[Z, content(b)]), Ok(()));
+    show(&mut oracle, 0, &[a.content]).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[Z, b.content]), Ok(()));
 }
 
 #[test]
@@ -97,10 +108,10 @@ fn a_lacking_write_becomes_a_violation_at_an_acknowledgement() {
     let mut oracle = oracle();
     let a = submit(&mut oracle, 0);
     let b = submit(&mut oracle, 4);
-    show(&mut oracle, 4, &[Z, content(b)]).unwrap();
-    oracle.acked(a, false).unwrap();
+    show(&mut oracle, 4, &[Z, b.content]).unwrap();
+    oracle.acked(a.token, false).unwrap();
     let c = submit(&mut oracle, 5);
-    assert!(matches!(show(&mut oracle, 5, &[Z, content(c)]), Err(Violation::Order { .. })));
+    assert!(matches!(show(&mut oracle, 5, &[Z, c.content]), Err(Violation::Order { .. })));
 }
 
 #[test]
@@ -109,19 +120,18 @@ fn an_overwritten_version_need_not_be_seen() {
     acked_write(&mut oracle, 0);
     let newer = acked_write(&mut oracle, 0);
     let other = acked_write(&mut oracle, 4);
-    show(&mut oracle, 0, &[content(newer)]).unwrap();
-    assert_eq!(show(&mut oracle, 4, &[content(other)]), Ok(()));
+    show(&mut oracle, 0, &[newer.content]).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[other.content]), Ok(()));
 }
 
 #[test]
 fn zeroes_take_whichever_reading_is_legal() {
     let mut oracle = oracle();
     acked_write(&mut oracle, 0);
-    let discard = submit_as(&mut oracle, 0, Z);
-    oracle.acked(discard, false).unwrap();
+    acked_discard(&mut oracle, 0);
     let other = acked_write(&mut oracle, 4);
     // Sector 0 shows zeroes: as the discard they are newer than the lost first write.
-    assert_eq!(show(&mut oracle, 4, &[content(other)]), Ok(()));
+    assert_eq!(show(&mut oracle, 4, &[other.content]), Ok(()));
 }
 
 #[test]
@@ -130,13 +140,12 @@ fn two_readings_with_a_gap_must_meet_the_other_sectors_outside_the_gap() {
     let first = acked_write(&mut oracle, 0);
     let shown = acked_write(&mut oracle, 4);
     acked_write(&mut oracle, 5);
-    let discard = submit_as(&mut oracle, 0, Z);
-    oracle.acked(discard, false).unwrap();
+    acked_discard(&mut oracle, 0);
     // Sector 5 lacks its write. Zeroes in sector 0 are either older than `first`, but
     // `shown` is there, or newer than the write that sector 5 lacks.
-    oracle.changed(REMOTE, 0..1, |_| smallvec![content(first)]).unwrap();
-    show(&mut oracle, 4, &[content(shown)]).unwrap();
-    let seen = show(&mut oracle, 0, &[content(first), Z]);
+    oracle.changed(REMOTE, 0..1, |_| smallvec![first.content]).unwrap();
+    show(&mut oracle, 4, &[shown.content]).unwrap();
+    let seen = show(&mut oracle, 0, &[first.content, Z]);
     assert!(matches!(seen, Err(Violation::Order { .. })), "{seen:?}");
 }
 
@@ -145,30 +154,33 @@ fn a_write_issued_again_after_a_crash_has_two_readings() {
     let mut oracle = oracle();
     let first = submit(&mut oracle, 0);
     oracle.recovered(Nr(0), &image(&[(0, first)])).unwrap();
-    let again = submit_as(&mut oracle, 0, content(first));
-    oracle.acked(again, false).unwrap();
-    assert_eq!(show(&mut oracle, 0, &[Z, content(first)]), Ok(()));
-    assert_eq!(oracle.shipped(REMOTE, 0, content(first)), Ok(()));
+    let again = submit_as(&mut oracle, 0, Some(first.content));
+    oracle.acked(again.token, false).unwrap();
+    assert_eq!(show(&mut oracle, 0, &[Z, first.content]), Ok(()));
+    assert_eq!(oracle.shipped(REMOTE, 0, first.content), Ok(()));
 }
 
 #[test]
 fn what_is_not_durable_in_the_log_is_not_shipped() {
     let mut oracle = oracle();
-    let content = oracle.next_content();
-    oracle.submitted(DevNr(0), Sector(0), Sectors(1), content);
+    let (dev, sector, len) = (DevNr(0), Sector(0), Sectors(1));
+    let (_, content) = oracle.submitted(dev, sector, len, None);
+    oracle.admitted(&[Admission { dev, sector, len, content }]).unwrap();
     assert!(matches!(oracle.shipped(REMOTE, 0, content), Err(Violation::AheadOfLog { .. })));
-    oracle.logged(DevNr(0), Sector(0), content);
+    oracle.logged(dev, sector, content);
     assert_eq!(oracle.shipped(REMOTE, 0, content), Ok(()));
 }
 
 #[test]
 fn a_site_is_not_fed_older_data_than_it_may_hold() {
     let mut oracle = oracle();
+    let oldest = acked_write(&mut oracle, 0);
     let old = acked_write(&mut oracle, 0);
     let new = acked_write(&mut oracle, 0);
-    show(&mut oracle, 0, &[content(old), content(new)]).unwrap();
-    assert_eq!(oracle.shipped(REMOTE, 0, content(new)), Ok(()));
-    assert!(matches!(oracle.shipped(REMOTE, 0, content(old)), Err(Violation::Rewind { .. })));
+    show(&mut oracle, 0, &[old.content, new.content]).unwrap();
+    assert_eq!(oracle.shipped(REMOTE, 0, new.content), Ok(()));
+    assert_eq!(oracle.shipped(REMOTE, 0, old.content), Ok(()), "one group back is legal (I13)");
+    assert!(matches!(oracle.shipped(REMOTE, 0, oldest.content), Err(Violation::Rewind { .. })));
 }
 
 #[test]
@@ -177,8 +189,8 @@ fn a_kill_loses_no_acknowledged_write() {
     let acked = acked_write(&mut oracle, 0);
     let required = oracle.required(Death::Kill);
     let lost = oracle.clone().recovered(required, &image(&[]));
-    assert_eq!(lost, Err(Violation::Lost { promised: acked, head: Nr(0) }));
-    assert_eq!(oracle.recovered(required, &image(&[(0, acked)])), Ok(acked));
+    assert_eq!(lost, Err(Violation::Lost { promised: acked.nr, head: Nr(0) }));
+    assert_eq!(oracle.recovered(required, &image(&[(0, acked)])), Ok(acked.nr));
 }
 
 #[test]
@@ -189,10 +201,10 @@ fn a_power_cut_loses_nothing_that_a_flush_or_fua_covered() {
     let flush = oracle.flush_submitted();
     let later = acked_write(&mut oracle, 1);
     oracle.flush_acked(flush);
-    assert_eq!(oracle.required(Death::PowerCut), Nr(1), "{later} came after the flush");
+    assert_eq!(oracle.required(Death::PowerCut), Nr(1), "{later:?} came after the flush");
     let fua = submit(&mut oracle, 2);
-    oracle.acked(fua, true).unwrap();
-    assert_eq!(oracle.required(Death::PowerCut), fua);
+    oracle.acked(fua.token, true).unwrap();
+    assert_eq!(oracle.required(Death::PowerCut), fua.nr);
 }
 
 #[test]
@@ -201,15 +213,15 @@ fn a_recovery_shows_a_prefix_or_is_refused() {
     let (a, b) = (submit(&mut oracle, 0), submit(&mut oracle, 4));
     let holed = oracle.clone().recovered(Nr(0), &image(&[(4, b)]));
     assert!(matches!(holed, Err(Violation::NotAPrefix { .. })), "{holed:?}");
-    assert_eq!(oracle.clone().recovered(Nr(0), &image(&[(0, a)])), Ok(a));
-    assert_eq!(oracle.recovered(Nr(0), &image(&[(0, a), (4, b)])), Ok(b));
+    assert_eq!(oracle.clone().recovered(Nr(0), &image(&[(0, a)])), Ok(a.nr));
+    assert_eq!(oracle.recovered(Nr(0), &image(&[(0, a), (4, b)])), Ok(b.nr));
 }
 
 #[test]
 fn what_recovery_lost_must_not_show_anywhere_again() {
     let mut oracle = oracle();
     let dead = submit(&mut oracle, 0);
-    show(&mut oracle, 0, &[Z, content(dead)]).unwrap();
+    show(&mut oracle, 0, &[Z, dead.content]).unwrap();
     let seen = oracle.recovered(Nr(0), &image(&[]));
     assert!(matches!(seen, Err(Violation::Phantom { .. })), "{seen:?}");
 }
@@ -219,9 +231,9 @@ fn what_survived_a_recovery_counts_as_acknowledged() {
     let mut oracle = oracle();
     let survivor = submit(&mut oracle, 0);
     oracle.recovered(Nr(0), &image(&[(0, survivor)])).unwrap();
-    assert_eq!(oracle.required(Death::Kill), survivor);
+    assert_eq!(oracle.required(Death::Kill), survivor.nr);
     let next = acked_write(&mut oracle, 4);
-    assert!(matches!(show(&mut oracle, 4, &[content(next)]), Err(Violation::Order { .. })));
+    assert!(matches!(show(&mut oracle, 4, &[next.content]), Err(Violation::Order { .. })));
 }
 
 #[test]
@@ -229,9 +241,9 @@ fn a_read_shows_at_least_what_was_acknowledged_before_it() {
     let mut oracle = oracle();
     let (old, new) = (acked_write(&mut oracle, 0), acked_write(&mut oracle, 0));
     let read = oracle.read_submitted(0..1);
-    let stale = oracle.read(&read, &[content(old)]);
+    let stale = oracle.read(&read, &[old.content]);
     assert!(matches!(stale, Err(Violation::StaleRead { .. })), "{stale:?}");
-    assert_eq!(oracle.read(&read, &[content(new)]), Ok(()));
+    assert_eq!(oracle.read(&read, &[new.content]), Ok(()));
 }
 
 #[test]
@@ -240,21 +252,20 @@ fn a_read_beside_a_write_may_show_either_and_later_reads_never_go_back() {
     let old = acked_write(&mut oracle, 0);
     let new = submit(&mut oracle, 0);
     let reads = [(); 3].map(|()| oracle.read_submitted(0..1));
-    assert_eq!(oracle.read(&reads[0], &[content(old)]), Ok(()));
-    assert_eq!(oracle.read(&reads[1], &[content(new)]), Ok(()));
-    assert_eq!(oracle.read(&reads[2], &[content(old)]), Ok(()), "submitted before the other ended");
+    assert_eq!(oracle.read(&reads[0], &[old.content]), Ok(()));
+    assert_eq!(oracle.read(&reads[1], &[new.content]), Ok(()));
+    assert_eq!(oracle.read(&reads[2], &[old.content]), Ok(()), "submitted before the other ended");
     let later = oracle.read_submitted(0..1);
-    assert!(matches!(oracle.read(&later, &[content(old)]), Err(Violation::StaleRead { .. })));
+    assert!(matches!(oracle.read(&later, &[old.content]), Err(Violation::StaleRead { .. })));
 }
 
 #[test]
 fn a_read_of_a_discarded_sector_shows_zeroes_only() {
     let mut oracle = oracle();
     let old = acked_write(&mut oracle, 0);
-    let discard = submit_as(&mut oracle, 0, Z);
-    oracle.acked(discard, false).unwrap();
+    acked_discard(&mut oracle, 0);
     let read = oracle.read_submitted(0..1);
-    assert!(matches!(oracle.read(&read, &[content(old)]), Err(Violation::StaleRead { .. })));
+    assert!(matches!(oracle.read(&read, &[old.content]), Err(Violation::StaleRead { .. })));
     assert_eq!(oracle.read(&read, &[Z]), Ok(()));
 }
 
@@ -262,13 +273,13 @@ fn a_read_of_a_discarded_sector_shows_zeroes_only() {
 fn a_sync_site_has_every_acknowledged_write_on_its_media() {
     let mut oracle = oracle_with(SiteRule { nr: SlinkNr(1), ordered: true, sync: true });
     let a = submit(&mut oracle, 0);
-    show(&mut oracle, 0, &[Z, content(a)]).unwrap();
-    assert!(matches!(oracle.acked(a, false), Err(Violation::SyncAck { .. })));
+    show(&mut oracle, 0, &[Z, a.content]).unwrap();
+    assert!(matches!(oracle.acked(a.token, false), Err(Violation::SyncAck { .. })));
     let b = submit(&mut oracle, 1);
-    show(&mut oracle, 1, &[content(b)]).unwrap();
-    show(&mut oracle, 0, &[content(a)]).unwrap();
-    assert_eq!(oracle.acked(b, false), Ok(()));
-    assert_eq!(oracle.required(Death::PowerCut), b);
+    show(&mut oracle, 1, &[b.content]).unwrap();
+    show(&mut oracle, 0, &[a.content]).unwrap();
+    assert_eq!(oracle.acked(b.token, false), Ok(()));
+    assert_eq!(oracle.required(Death::PowerCut), b.nr);
 }
 
 /// One thing that may happen in a random history; three sectors, each a device's.
@@ -279,8 +290,8 @@ fn random_step(oracle: &mut Oracle, open: &mut Vec<Nr>, rng: &mut crate::rng::Rn
         oracle.history.ack(nr, now);
         return;
     }
-    let content = if rng.chance(40) { Z } else { oracle.next_content() };
-    open.push(submit_as(oracle, rng.index(3), content));
+    let content = rng.chance(40).then_some(Z);
+    open.push(submit_as(oracle, rng.index(3), content).nr);
 }
 
 /// The definition, word by word: is there a reading of this image in which nothing is
@@ -345,4 +356,37 @@ fn the_check_agrees_with_trying_every_crash_image_and_every_reading() {
         verdicts[usize::from(legal)] += 1;
     }
     assert!(verdicts.iter().all(|&count| count > 1000), "both verdicts are tried: {verdicts:?}");
+}
+
+#[test]
+fn an_acknowledgement_of_what_the_log_never_took_in_is_refused() {
+    let mut oracle = oracle();
+    let (token, _) = oracle.submitted(DevNr(0), Sector(0), Sectors(1), None);
+    assert_eq!(oracle.acked(token, false), Err(Violation::AckBeforeLog));
+}
+
+#[test]
+fn a_log_that_takes_in_what_nobody_wrote_is_refused() {
+    let mut oracle = oracle();
+    oracle.submitted(DevNr(0), Sector(0), Sectors(1), None);
+    let (dev, sector, len) = (DevNr(1), Sector(0), Sectors(1));
+    let refused = oracle.admitted(&[Admission { dev, sector, len, content: Content(1) }]);
+    assert!(matches!(refused, Err(Violation::UnknownEntry { .. })));
+}
+
+#[test]
+fn writes_are_numbered_as_the_log_takes_them_in_not_as_they_came() {
+    let mut oracle = oracle();
+    let (dev, len) = (DevNr(0), Sectors(1));
+    let mut submit = |sector| oracle.submitted(dev, Sector(sector), len, None).1;
+    let (first, second) = (submit(0), submit(1));
+    let admission = |sector, content| Admission { dev, sector: Sector(sector), len, content };
+    oracle.admitted(&[admission(1, second), admission(0, first)]).unwrap();
+    let mut shown = image(&[]);
+    shown[0] = first;
+    let holed = oracle.clone().recovered(Nr(0), &shown);
+    assert!(matches!(holed, Err(Violation::NotAPrefix { .. })), "the second one came first");
+    shown = image(&[]);
+    shown[1] = second;
+    assert_eq!(oracle.recovered(Nr(0), &shown), Ok(Nr(1)));
 }

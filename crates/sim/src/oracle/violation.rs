@@ -30,6 +30,12 @@ pub enum Violation {
     /// P1: acknowledged before a `sync` site has it on its media.
     #[error("P1: write {nr} was acknowledged, but {place} of sync site {site} may hold {held:?}")]
     SyncAck { nr: Nr, site: SlinkNr, place: Place, held: Content },
+    /// P1: acknowledged while it is nowhere but in memory.
+    #[error("P1: a write was acknowledged before the log took it in")]
+    AckBeforeLog,
+    /// P11: the log holds what nobody wrote.
+    #[error("P11: the log takes in a write of {content:?} at {place} that nobody submitted")]
+    UnknownEntry { place: Place, content: Content },
     /// P2: a read returned something older than what was acknowledged or read before.
     #[error("P2: a read of {place} returned {returned:?}, write {newest} had been seen before")]
     StaleRead { place: Place, returned: Content, newest: Nr },

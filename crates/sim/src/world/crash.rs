@@ -105,6 +105,7 @@ impl Host {
             required: before.required.min(self.oracle.required(death)),
             power_cut: before.power_cut || death == Death::PowerCut,
         });
+        self.oracle.died();
         self.disks_die(cut, rng);
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
         legs.into_iter().try_for_each(|(dev, site)| {

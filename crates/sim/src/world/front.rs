@@ -7,7 +7,7 @@ use std::ops::Range;
 use blk::{BufMut, Data, DevNr, Errno, Event, Op, ReqId, SECTOR_BYTES, Sectors};
 
 use super::disks::content;
-use crate::oracle::{FlushFloor, Nr, Oracle, ReadFloor, Violation};
+use crate::oracle::{FlushFloor, Oracle, ReadFloor, Token, Violation};
 use crate::payload::{self, Content};
 use crate::workload::Ask;
 
@@ -27,12 +27,12 @@ struct Live {
 
 enum Kind {
     Write {
-        nr: Nr,
+        token: Token,
         content: Content,
         fetched: bool,
     },
     Zeroes {
-        nr: Nr,
+        token: Token,
     },
     Flush {
         floor: FlushFloor,
@@ -153,7 +153,7 @@ impl Front {
         let fua = live.ask.op.is_fua();
         match live.kind {
             Kind::Write { fetched: false, .. } => Err(wrong("acknowledged, but never fetched")),
-            Kind::Write { nr, .. } | Kind::Zeroes { nr } => oracle.acked(nr, fua),
+            Kind::Write { token, .. } | Kind::Zeroes { token } => oracle.acked(token, fua),
             Kind::Flush { floor } => {
                 oracle.flush_acked(floor);
                 Ok(())
@@ -180,12 +180,13 @@ impl Front {
 fn kind(ask: Ask, again: Option<Content>, oracle: &mut Oracle) -> Kind {
     match ask.op {
         Op::Write { sector, len, .. } => {
-            let content = again.unwrap_or(oracle.next_content());
-            let nr = oracle.submitted(ask.dev, sector, len, content);
-            Kind::Write { nr, content, fetched: false }
+            let (token, content) = oracle.submitted(ask.dev, sector, len, again);
+            Kind::Write { token, content, fetched: false }
         }
         Op::Discard { sector, len } | Op::WriteZeroes { sector, len, .. } => {
-            Kind::Zeroes { nr: oracle.submitted(ask.dev, sector, len, Content::ZEROES) }
+            let zeroes = Some(Content::ZEROES);
+            let (token, _) = oracle.submitted(ask.dev, sector, len, zeroes);
+            Kind::Zeroes { token }
         }
         Op::Flush => Kind::Flush { floor: oracle.flush_submitted() },
         Op::Read { .. } => {

@@ -13,16 +13,17 @@ mod front;
 #[cfg(test)]
 mod tests;
 
-use blk::{Effect, Machine, Span, Time};
+use blk::{DiskOp, Effect, Machine, Op, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
 pub use disks::Disks;
 pub use faults::{Fault, Faults};
 
-use crate::oracle::Violation;
+use crate::oracle::{Admission, Violation};
 use crate::rng::Rng;
-use crate::workload::{Next, Workload};
+use crate::topology::Role;
+use crate::workload::{Ask, Next, Workload};
 use back::Back;
 use clock::{Clock, Due};
 use front::{Front, Orphan};
@@ -33,6 +34,8 @@ pub trait Subject: Machine {
     fn stage(&self) -> Stage;
     /// Asks it to let every site catch up and then to stop.
     fn drain(&mut self);
+    /// The writes that an operation on the log's disk takes into the log, in order.
+    fn admissions(op: &DiskOp) -> Vec<Admission>;
 }
 
 /// Where a machine is in its life.
@@ -257,6 +260,7 @@ impl<M: Subject> World<M> {
     fn arrive(&mut self) {
         self.arriving = false;
         match self.workload.next(self.front.under_way(), &mut self.rng) {
+            Next::Ask(ask) if self.is_ambiguous(ask) => self.await_arrival(Span::ZERO),
             Next::Ask(ask) => {
                 let event = self.front.hand_in(ask, None, &mut self.host.oracle);
                 self.machine.handle(self.clock.now, event);
@@ -264,6 +268,16 @@ impl<M: Subject> World<M> {
                 self.await_arrival(pause);
             }
             Next::Wait | Next::End => {}
+        }
+    }
+
+    /// Two equal requests for zeroes at a time could not be told apart in the log.
+    fn is_ambiguous(&self, ask: Ask) -> bool {
+        match ask.op {
+            Op::Discard { sector, len } | Op::WriteZeroes { sector, len, .. } => {
+                self.host.oracle.is_zeroing(ask.dev, sector, len)
+            }
+            Op::Read { .. } | Op::Write { .. } | Op::Flush => false,
         }
     }
 
@@ -324,7 +338,11 @@ impl<M: Subject> World<M> {
             }
             Effect::Submit { io, disk, op } => {
                 self.note(5, io.nr ^ u64::from(disk.0) << 48);
-                let latency = clock::latency(self.host.disks.role(disk)?, &mut self.rng);
+                let role = self.host.disks.role(disk)?;
+                let latency = clock::latency(role, &mut self.rng);
+                if role == Role::Log {
+                    self.host.oracle.admitted(&M::admissions(&op))?;
+                }
                 self.back.submit(io, disk, op, &mut self.host)?;
                 self.clock.plan(latency, Due::Io(io));
             }
