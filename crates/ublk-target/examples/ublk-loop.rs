@@ -20,7 +20,7 @@ use blk::{
     BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, Event, Gather, IoId, IoOwner, Machine, Op,
     ReqId, Sectors, Time,
 };
-use ublk_target::{Device, DeviceSpec, Engine, EngineSpec, Ublk, process};
+use ublk_target::{Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Ublk, process};
 use uring::{Disk, OpenSpec, RingSpec};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -66,29 +66,37 @@ impl Server {
     }
 
     fn add(&mut self, path: &str, block: Option<u32>) -> Result<u32, Box<dyn Error>> {
-        let disk = open(path)?;
+        let disk = open(path, Duration::ZERO)?;
         let block = block.unwrap_or(disk.facts().logical_block);
-        let added =
-            Device::create(DeviceSpec { mark: MARK, ..DeviceSpec::new(disk.size(), block) })?;
-        let dev = DevNr(added.id());
-        self.engine.handle().add_disk(DiskId(dev.0), disk)?;
-        let device = match added.start(self.engine.handle(), dev) {
-            Ok(device) => device,
-            Err(error) => {
-                self.engine.handle().remove_disk(DiskId(dev.0))?;
-                return Err(error.into());
-            }
-        };
-        self.served.insert(dev.0, (device, dev));
-        Ok(dev.0)
+        let spec = DeviceSpec { mark: MARK, ..DeviceSpec::new(disk.size(), block) };
+        let added = Device::create(spec)?;
+        self.serve(added.id(), disk, |engine, dev| added.start(engine, dev))
     }
 
     fn recover(&mut self, id: u32, path: &str) -> Result<u32, Box<dyn Error>> {
-        let dev = DevNr(id);
-        self.engine.handle().add_disk(DiskId(id), open(path)?)?;
-        let device = Device::recover(id, MARK, self.engine.handle(), dev)?;
-        self.served.insert(id, (device, dev));
-        Ok(id)
+        // The dead server's writes may still be on their way to the disk.
+        let disk = open(path, Duration::from_secs(30))?;
+        self.serve(id, disk, |engine, dev| Device::recover(id, MARK, engine, dev))
+    }
+
+    fn serve(
+        &mut self,
+        id: u32,
+        disk: Disk,
+        start: impl FnOnce(&Handle<Loop>, DevNr) -> Result<Device, DeviceError>,
+    ) -> Result<u32, Box<dyn Error>> {
+        let (engine, dev) = (self.engine.handle(), DevNr(id));
+        engine.add_disk(DiskId(id), disk)?;
+        match start(engine, dev) {
+            Ok(device) => {
+                self.served.insert(id, (device, dev));
+                Ok(id)
+            }
+            Err(error) => {
+                engine.remove_disk(DiskId(id))?;
+                Err(error.into())
+            }
+        }
     }
 
     fn remove(&mut self, id: u32) -> Result<u32, Box<dyn Error>> {
@@ -99,8 +107,8 @@ impl Server {
     }
 }
 
-fn open(path: &str) -> Result<Disk, uring::OpenError> {
-    let spec = OpenSpec { busy_limit: Duration::from_secs(30), ..OpenSpec::default() };
+fn open(path: &str, busy_limit: Duration) -> Result<Disk, uring::OpenError> {
+    let spec = OpenSpec { busy_limit, ..OpenSpec::default() };
     Disk::open(Path::new(path), &spec)
 }
 
