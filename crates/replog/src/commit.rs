@@ -160,7 +160,7 @@ impl Replog {
             Ok(()) => entry.crc = crc32c(&buf),
             Err(_) => {
                 entry.op = EntryOp::Bookmark;
-                entry.payload = Sectors(0);
+                (entry.len, entry.payload) = (Sectors(0), Sectors(0));
             }
         }
         open.payloads[at] = Some(buf);
