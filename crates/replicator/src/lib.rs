@@ -1,3 +1,22 @@
-//! The replicator and replicator-dev targets: log, site links and devices joined.
+//! The targets `replicator` and `replicator-dev`: log, site links and devices joined.
+//!
+//! - [`plan`]: a table's group with its paths resolved, checked.
+//! - [`types`]: the registry through which a replicator is composed.
+//! - [`machine`]: the replicator as a machine: events in, effects out.
+//! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
+//!   the newest content.
+//! - [`status`]: how it is, in the layouts of 2009 and as data.
+
+#![forbid(unsafe_code)]
+
+mod acks;
+mod device;
+pub mod machine;
 pub mod plan;
-pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, Seed};
+mod reads;
+pub mod status;
+pub mod types;
+
+pub use machine::{MessageError, Phase, Replicator};
+pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed};
+pub use status::{DeviceStatus, SiteStatus, Status};

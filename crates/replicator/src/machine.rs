@@ -1,0 +1,611 @@
+//! The replicator: one log, its site links and its devices, as one machine.
+//!
+//! ```text
+//!            ┌─────────── parked ◀── request
+//!            ▼
+//!   admit ─▶ Replog ─▶ group on its way ─▶ written ─▶ durable
+//!            │  ▲                             │          │
+//!      reads ◀──┘ overlay                     └── acks ──┘
+//!            └──▶ site links ─▶ covered ─▶ head
+//! ```
+//!
+//! One thread owns it. It decides; a driver does. Nothing waits in here but data.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use blk::{BufMut, DevNr, Effect, Errno, Event, IoId, IoOwner, Machine, Op, ReqId, Seq};
+use blk::{SlinkNr, Time};
+use registry::{Lease, Registry};
+use replog::{Change, EntryOp, LOG_IO, OpenError, OpenMode, OpenSpec, Opening, Refusal, Replog};
+use replog::{Joining, Roster};
+use slink::link::Ended;
+use slink::{Leg, LinkSpec, Load, SiteLink, SlinkClass};
+
+use crate::acks::{Acks, Reached, Waiting};
+use crate::device::Device;
+use crate::plan::{Plan, PlanError, Seed};
+use crate::reads::{EndedRead, READ_IO, ReadRequest, Reads};
+use crate::types::{ReplogClass, TargetClass, TargetConstructor, registry};
+
+/// A replicator: a named group of devices with one log and its sites.
+pub struct Replicator {
+    pub(crate) plan: Plan,
+    stage: Stage,
+    pub(crate) log: Option<Replog>,
+    pub(crate) links: Vec<Box<dyn SiteLink>>,
+    pub(crate) devices: BTreeMap<DevNr, Device>,
+    /// Requests that wait: for space, for the group before, for a resume.
+    parked: VecDeque<Parked>,
+    /// Changes whose payload is on its way into the open group.
+    fetching: BTreeMap<ReqId, Seq>,
+    acks: Acks,
+    reads: Reads,
+    load: Load,
+    /// Effects that came up while an event was handled.
+    pending: Vec<Effect>,
+    _leases: Leases,
+}
+
+/// What a replicator is doing.
+#[derive(Clone, Debug)]
+pub enum Phase {
+    /// The log is being opened.
+    Opening {
+        /// What is being done.
+        step: &'static str,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all, as far as known; 0 if not.
+        total: u64,
+    },
+    /// Devices are served.
+    Running,
+    /// Sites catch up, then the log is closed.
+    Stopping,
+    /// Nothing is in flight any more.
+    Stopped,
+    /// The log could not be opened; nothing on it has changed.
+    Failed(OpenError),
+}
+
+/// Why a message was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// No word at all.
+    #[error("an empty message: expected one of: {MESSAGES}")]
+    Empty,
+    /// An unknown word.
+    #[error("unknown message \"{found}\": expected one of: {MESSAGES}")]
+    Unknown {
+        /// What was found.
+        found: String,
+    },
+    /// Something behind the message's words.
+    #[error("message \"{message}\": unexpected \"{found}\" behind it")]
+    TooMany {
+        /// The message.
+        message: String,
+        /// What was found.
+        found: String,
+    },
+    /// A device that the replicator does not have.
+    #[error("there is no device {dev}")]
+    NoDevice {
+        /// Its number.
+        dev: DevNr,
+    },
+}
+
+enum Stage {
+    Opening(Opening),
+    Running,
+    Stopping { drain: bool },
+    Stopped,
+    Failed(OpenError),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    req: ReqId,
+    dev: DevNr,
+    op: Op,
+}
+
+/// The types this replicator is made of: they stay registered while it lives.
+struct Leases {
+    _replog: Lease<ReplogClass>,
+    _slinks: Vec<Lease<SlinkClass>>,
+    _target: Option<Lease<TargetClass>>,
+}
+
+impl Replicator {
+    /// A replicator made of the types that this program has built in.
+    ///
+    /// # Errors
+    /// A type in the table that is not registered.
+    pub fn open(plan: Plan, seed: Seed) -> Result<Self, PlanError> {
+        let registry = registry();
+        let target = registry.get::<TargetClass>("replicator")?;
+        let TargetConstructor::Group(construct) = *target else {
+            unreachable!("the target `replicator` makes a group")
+        };
+        let mut made = construct(plan, seed, &registry)?;
+        made._leases._target = Some(target);
+        Ok(made)
+    }
+
+    /// A replicator made of the types of a registry.
+    ///
+    /// # Errors
+    /// A type in the table that is not registered.
+    pub fn composed(plan: Plan, seed: Seed, registry: &Registry) -> Result<Self, PlanError> {
+        let replog = registry.get::<ReplogClass>(&plan.log.table.kind)?;
+        let mut slinks = Vec::new();
+        let mut links = Vec::new();
+        for (at, slink) in plan.slinks.iter().enumerate() {
+            let lease = registry.get::<SlinkClass>(&slink.kind)?;
+            links.push(lease(link_spec(&plan, at)));
+            slinks.push(lease);
+        }
+        let mut devices = BTreeMap::new();
+        for device in &plan.devices {
+            let target = registry.get::<TargetClass>("replicator-dev")?;
+            let TargetConstructor::Device(construct) = *target else {
+                unreachable!("the target `replicator-dev` makes a device")
+            };
+            devices.insert(device.nr, construct(device, registry)?);
+        }
+        let opening = replog(open_spec(&plan, seed));
+        Ok(Self {
+            plan,
+            stage: Stage::Opening(opening),
+            log: None,
+            links,
+            devices,
+            parked: VecDeque::new(),
+            fetching: BTreeMap::new(),
+            acks: Acks::default(),
+            reads: Reads::default(),
+            load: Load::default(),
+            pending: Vec::new(),
+            _leases: Leases { _replog: replog, _slinks: slinks, _target: None },
+        })
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The log, once it is open.
+    #[must_use]
+    pub fn log(&self) -> Option<&Replog> {
+        self.log.as_ref()
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match &self.stage {
+            Stage::Opening(opening) => {
+                let progress = opening.progress();
+                Phase::Opening { step: progress.step, done: progress.done, total: progress.total }
+            }
+            Stage::Running => Phase::Running,
+            Stage::Stopping { .. } => Phase::Stopping,
+            Stage::Stopped => Phase::Stopped,
+            Stage::Failed(error) => Phase::Failed(error.clone()),
+        }
+    }
+
+    /// Holds back what is asked of a device, or of all, from now on. What was taken ends.
+    ///
+    /// # Errors
+    /// [`MessageError::NoDevice`].
+    pub fn suspend(&mut self, dev: Option<DevNr>) -> Result<(), MessageError> {
+        self.set_suspended(dev, true)
+    }
+
+    /// Ends [`Replicator::suspend`].
+    ///
+    /// # Errors
+    /// [`MessageError::NoDevice`].
+    pub fn resume(&mut self, dev: Option<DevNr>) -> Result<(), MessageError> {
+        self.set_suspended(dev, false)
+    }
+
+    fn set_suspended(&mut self, dev: Option<DevNr>, suspended: bool) -> Result<(), MessageError> {
+        if let Some(dev) = dev.filter(|dev| !self.devices.contains_key(dev)) {
+            return Err(MessageError::NoDevice { dev });
+        }
+        let chosen = self.devices.values_mut().filter(|d| dev.is_none_or(|nr| nr == d.nr));
+        chosen.for_each(|device| device.suspended = suspended);
+        Ok(())
+    }
+
+    /// Whether a device, or all, are suspended and nothing of them is in flight.
+    #[must_use]
+    pub fn is_suspended(&self, dev: Option<DevNr>) -> bool {
+        let mut chosen = self.devices.values().filter(|d| dev.is_none_or(|nr| nr == d.nr));
+        chosen.all(|device| device.suspended && device.in_flight == 0)
+    }
+
+    /// Closes the replicator, to be called when no front end feeds it any more. With
+    /// `drain`, every site that can be reached gets everything first. Ends in
+    /// [`Phase::Stopped`]; what a site lacks stays in the log.
+    pub fn stop(&mut self, drain: bool) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Stopped) {
+            Stage::Running | Stage::Stopping { .. } => Stage::Stopping { drain },
+            // Whatever is in flight of an opening ends by itself; nothing depends on it.
+            Stage::Opening(_) | Stage::Stopped => Stage::Stopped,
+            Stage::Failed(error) => Stage::Failed(error),
+        };
+        self.load.draining = drain;
+    }
+
+    /// Carries out a message of the 2009 interface.
+    ///
+    /// # Errors
+    /// Words that are no message.
+    pub fn message(
+        &mut self,
+        target: Option<DevNr>,
+        words: &[&str],
+    ) -> Result<String, MessageError> {
+        let (first, rest) = words.split_first().ok_or(MessageError::Empty)?;
+        // As in 2009 a word may be cut short; the first list that matches wins.
+        let is = |names: &[&str]| names.iter().any(|name| name.starts_with(&**first));
+        let suspended = match () {
+            () if first.is_empty() => return Err(MessageError::Empty),
+            () if is(&["resume", "start"]) => false,
+            () if is(&["suspend", "postsuspend", "stop"]) => true,
+            () => return Err(MessageError::Unknown { found: (*first).to_owned() }),
+        };
+        let extra = rest.iter().skip(usize::from(rest.first() == Some(&"all"))).next();
+        if let Some(found) = extra {
+            let (message, found) = ((*first).to_owned(), (*found).to_owned());
+            return Err(MessageError::TooMany { message, found });
+        }
+        self.set_suspended(target, suspended)?;
+        Ok(String::new())
+    }
+
+    // ---- requests
+
+    /// Takes what can be taken of what waits, in the order in which it came.
+    fn admit(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let mut changes_blocked = false;
+        for _ in 0..self.parked.len() {
+            let request = self.parked.pop_front().expect("counted above");
+            let device = &self.devices[&request.dev];
+            let waits = device.suspended || (changes_blocked && request.op.changes_data());
+            if waits {
+                self.parked.push_back(request);
+                continue;
+            }
+            match self.take(now, &request, effects) {
+                Ok(()) => {}
+                // Others may pass a change that overlaps the open group; nothing passes one
+                // that finds no room, or it would never find any.
+                Err(refusal) => {
+                    changes_blocked |= refusal != Refusal::Overlap;
+                    self.parked.push_back(request);
+                }
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: Time,
+        request: &Parked,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let &Parked { req, dev, op } = request;
+        match op {
+            Op::Read { .. } => self.take_read(req, dev, op, effects),
+            Op::Flush => self.take_flush(req, dev),
+            Op::Write { .. } | Op::Discard { .. } | Op::WriteZeroes { .. } => {
+                self.take_change(now, req, dev, op, effects)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_read(&mut self, req: ReqId, dev: DevNr, op: Op, effects: &mut Vec<Effect>) {
+        let (sector, len) = op.range().expect("a read has a range");
+        let log = self.log.as_mut().expect("requests are taken when the log is open");
+        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
+        device.in_flight += 1;
+        device.counters.reads += 1;
+        let request = ReadRequest { req, dev, ld: device.ld, sector, len };
+        if let Some(ended) = self.reads.begin(&request, log, effects) {
+            self.end_read(ended, effects);
+        }
+    }
+
+    fn take_flush(&mut self, req: ReqId, dev: DevNr) {
+        let log = self.log.as_ref().expect("requests are taken when the log is open");
+        let seq = log.written();
+        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
+        device.in_flight += 1;
+        device.counters.flushes += 1;
+        self.acks.flush(Waiting { seq, req, dev });
+    }
+
+    fn take_change(
+        &mut self,
+        now: Time,
+        req: ReqId,
+        dev: DevNr,
+        op: Op,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let (sector, len) = op.range().expect("a change has a range");
+        let log = self.log.as_mut().expect("requests are taken when the log is open");
+        let change = Change { dev, op: entry_op(op), sector, len, fua: op.is_fua() };
+        let admitted = log.admit(&change)?;
+        self.load.last_change = now;
+        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
+        device.in_flight += 1;
+        device.counters.changes += 1;
+        self.acks.change(Waiting { seq: admitted.seq, req, dev }, change.fua);
+        if let Some(buf) = admitted.payload {
+            self.fetching.insert(req, admitted.seq);
+            effects.push(Effect::Fetch { req, buf });
+        }
+        Ok(())
+    }
+
+    fn fetched(&mut self, req: ReqId, result: Result<(), Errno>, buf: BufMut) {
+        let seq = self.fetching.remove(&req).expect("a payload is fetched once");
+        let log = self.log.as_mut().expect("a payload is fetched for an open log");
+        log.fetched(seq, result, buf);
+        if let Err(errno) = result {
+            let waiting = self.acks.forget(req).expect("a change waits until it ends");
+            let mut effects = std::mem::take(&mut self.pending);
+            self.complete(waiting.req, waiting.dev, Err(errno), &mut effects);
+            self.pending = effects;
+        }
+    }
+
+    fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
+        self.complete(ended.req, ended.dev, ended.result, effects);
+    }
+
+    fn complete(
+        &mut self,
+        req: ReqId,
+        dev: DevNr,
+        result: Result<(), Errno>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
+        device.in_flight -= 1;
+        device.counters.errors += u64::from(result.is_err());
+        effects.push(Effect::Complete { req, result });
+    }
+
+    fn acknowledge(&mut self, effects: &mut Vec<Effect>) {
+        let Some(log) = &self.log else { return };
+        let sync = self.plan.slinks.iter().filter(|slink| is_sync(slink));
+        let reached = Reached {
+            written: log.written(),
+            durable: log.durable(),
+            on_sync_sites: sync.map(|slink| log.covered(slink.nr)).min(),
+        };
+        let mut acks = std::mem::take(&mut self.acks);
+        for waiting in acks.ready(reached) {
+            self.complete(waiting.req, waiting.dev, Ok(()), effects);
+        }
+        self.acks = acks;
+    }
+
+    // ---- stages
+
+    fn poll_opening(&mut self, effects: &mut Vec<Effect>) {
+        let Stage::Opening(opening) = &mut self.stage else { return };
+        opening.poll(effects);
+        match opening.outcome() {
+            None => {}
+            Some(Ok(log)) => {
+                self.log = Some(log);
+                self.stage = Stage::Running;
+            }
+            Some(Err(error)) => self.stage = Stage::Failed(error),
+        }
+    }
+
+    fn poll_running(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.admit(now, effects);
+        self.poll_log(now, effects);
+        // A launch has made room: what overlapped, or found the group full, fits now.
+        self.admit(now, effects);
+        self.acknowledge(effects);
+    }
+
+    fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let Some(log) = &mut self.log else { return };
+        let wanted = self.acks.wants_durable(log.written());
+        log.want_durable(wanted);
+        for link in &mut self.links {
+            link.poll(now, log, &self.load, effects);
+        }
+        log.poll(now, effects);
+    }
+
+    fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {
+        self.admit(now, effects);
+        if drain {
+            self.poll_log(now, effects);
+        } else if let Some(log) = &mut self.log {
+            log.poll(now, effects);
+        }
+        self.acknowledge(effects);
+        if self.has_stopped(drain) {
+            self.stage = Stage::Stopped;
+        }
+    }
+
+    fn has_stopped(&mut self, drain: bool) -> bool {
+        let Some(log) = &mut self.log else { return true };
+        let busy = self.links.iter().any(|link| link.is_busy()) || !self.reads.is_empty();
+        if busy {
+            return false;
+        }
+        if log.failure().is_some() {
+            return log.is_idle();
+        }
+        let written = log.written();
+        let waits = |link: &dyn SiteLink| {
+            let is_down = link.report(log).state == slink::State::Down;
+            drain && !is_down && log.covered(link.nr()) < written
+        };
+        if self.links.iter().any(|link| waits(&**link)) || !self.acks.is_empty() {
+            return false;
+        }
+        log.settle_down()
+    }
+
+    fn io_done(&mut self, now: Time, io: IoId, result: Result<(), Errno>, buf: Option<BufMut>) {
+        if let Stage::Opening(opening) = &mut self.stage {
+            opening.done(io.nr, result, buf);
+            return;
+        }
+        let Some(log) = &mut self.log else { return };
+        match io.owner {
+            LOG_IO => log.done(now, io.nr, result),
+            READ_IO => {
+                let mut effects = std::mem::take(&mut self.pending);
+                if let Some(ended) = self.reads.done(io.nr, result, buf, log, &mut effects) {
+                    self.end_read(ended, &mut effects);
+                }
+                self.pending = effects;
+            }
+            owner => {
+                let link = &mut self.links[link_at(owner)];
+                link.done(now, log, Ended { nr: io.nr, result, buf });
+            }
+        }
+    }
+}
+
+impl Machine for Replicator {
+    fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Request { req, dev, op } => {
+                let holds = |d: &Device| op.range().is_none_or(|(at, len)| d.holds(at, len));
+                if self.devices.get(&dev).is_some_and(holds) {
+                    self.parked.push_back(Parked { req, dev, op });
+                } else {
+                    let result = Err(Errno::EINVAL);
+                    self.pending.push(Effect::Complete { req, result });
+                }
+            }
+            Event::Fetched { req, result, buf } => self.fetched(req, result, buf),
+            Event::Done { io, result, buf } => self.io_done(now, io, result, buf),
+        }
+    }
+
+    fn poll(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        effects.append(&mut self.pending);
+        if let Stage::Opening(_) = self.stage {
+            self.poll_opening(effects);
+        }
+        match self.stage {
+            Stage::Running => self.poll_running(now, effects),
+            Stage::Stopping { drain } => self.poll_stopping(now, drain, effects),
+            Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => {}
+        }
+    }
+
+    fn wakeup(&self) -> Option<Time> {
+        let log = self.log.as_ref()?;
+        match self.stage {
+            Stage::Running | Stage::Stopping { .. } => {
+                let links = self.links.iter().filter_map(|link| link.wakeup(log, &self.load));
+                links.chain(log.wakeup()).min()
+            }
+            Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => None,
+        }
+    }
+}
+
+/// Whether acknowledgements wait for a site.
+pub(crate) fn is_sync(slink: &table::SlinkTable) -> bool {
+    slink.policy().sync == table::Sync::Sync
+}
+
+fn entry_op(op: Op) -> EntryOp {
+    match op {
+        Op::Write { .. } => EntryOp::Write,
+        Op::Discard { .. } | Op::WriteZeroes { unmap: true, .. } => EntryOp::Discard,
+        Op::WriteZeroes { unmap: false, .. } => EntryOp::WriteZeroes,
+        Op::Read { .. } | Op::Flush => unreachable!("only changes go into the log"),
+    }
+}
+
+/// Whose I/O a link asks for; the log has number 0.
+fn link_owner(at: usize) -> IoOwner {
+    IoOwner(u16::try_from(at + 1).expect("a table has few sites"))
+}
+
+fn link_at(owner: IoOwner) -> usize {
+    usize::from(owner.0) - 1
+}
+
+fn link_spec(plan: &Plan, at: usize) -> LinkSpec {
+    let slink = &plan.slinks[at];
+    let legs = plan.devices.iter().filter_map(|device| {
+        device.leg(slink.nr).map(|leg| Leg { dev: device.nr, disk: leg.disk.id })
+    });
+    LinkSpec { nr: slink.nr, owner: link_owner(at), sync: is_sync(slink), legs: legs.collect() }
+}
+
+fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
+    let log = &plan.log;
+    OpenSpec {
+        disk: log.disk.id,
+        path: log.disk.path.clone(),
+        disk_size: log.disk.size,
+        start: log.table.start,
+        mode: match log.table.mode {
+            table::Mode::Auto => OpenMode::Auto,
+            table::Mode::Open => OpenMode::Open,
+            table::Mode::Create => OpenMode::Create,
+        },
+        size: log.table.size,
+        tail_bytes: log.table.tail_bytes(),
+        ld_may_outlag_tail: log.table.ld_lag() == table::LdLag::Log,
+        wall: seed.wall,
+        uuid: seed.uuid,
+        roster: roster(plan),
+    }
+}
+
+fn roster(plan: &Plan) -> Roster {
+    use replog::format::superblock::{DeviceRecord, LegRecord};
+    let device =
+        |d: &crate::DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
+    let legs = plan.devices.iter().flat_map(|d| {
+        d.legs.iter().map(move |leg| Joining {
+            leg: LegRecord {
+                dev: d.nr,
+                slink: leg.slink,
+                size: leg.disk.size,
+                identity: leg.disk.identity.clone(),
+            },
+            in_sync: leg.slink == SlinkNr::LOCAL
+                || leg.dirty_log.init() == Some(table::Init::Nosync),
+        })
+    });
+    Roster {
+        sites: plan.slinks.iter().map(|slink| slink.nr).collect(),
+        devices: plan.devices.iter().map(device).collect(),
+        legs: legs.collect(),
+    }
+}
+
+/// The messages there are.
+const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all]";
