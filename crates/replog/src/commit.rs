@@ -117,8 +117,7 @@ impl Replog {
 
     /// What a group of `bytes` takes of the ring: a group never wraps, so it may need a pad.
     fn footprint(&self, bytes: u64) -> u64 {
-        let rest = self.geometry().to_lap_end(self.tip.pos);
-        if bytes > rest { rest + bytes } else { bytes }
+        bytes + self.geometry().pad_before(self.tip.pos, bytes)
     }
 
     /// Begins a new segment of the RAM tail, letting go of the oldest if need be.
@@ -173,13 +172,12 @@ impl Replog {
             return;
         };
         let bytes = open.padded_bytes();
-        let rest = self.geometry().to_lap_end(self.tip.pos);
-        let launched_bytes = if bytes > rest { rest } else { bytes };
-        if !self.may_be_unproven(launched_bytes) {
+        let pad = self.geometry().pad_before(self.tip.pos, bytes);
+        if !self.may_be_unproven(if pad > 0 { pad } else { bytes }) {
             return;
         }
-        if bytes > rest {
-            self.launch_pad(now, rest, effects);
+        if pad > 0 {
+            self.launch_pad(now, pad, effects);
         } else {
             let open = self.open.take().expect("looked at above");
             self.launch_group(now, open, effects);

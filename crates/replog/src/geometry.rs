@@ -9,7 +9,7 @@
 //! made, and its place on the device is what is left after whole laps. So "how
 //! full" and "which came first" are subtractions and comparisons.
 
-use blk::{BLOCK_BYTES, Sector, Sectors};
+use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector, Sectors};
 
 /// A place in the ring, in bytes since the log was made; a multiple of 4096.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,10 +26,11 @@ pub struct Geometry {
 
 impl Geometry {
     /// The measures of a log of `size` that begins at `start`; `None` if `size` is
-    /// less than [`LOG_SIZE_MIN`].
+    /// less than [`LOG_SIZE_MIN`], or ends where no device can have a sector.
     #[must_use]
     pub fn new(start: Sector, size: Sectors) -> Option<Self> {
-        if size < LOG_SIZE_MIN {
+        let end = start.0.checked_add(size.0)?;
+        if size < LOG_SIZE_MIN || end > SECTOR_MAX {
             return None;
         }
         let ring = size.bytes() - RING_OFFSET;
@@ -71,6 +72,14 @@ impl Geometry {
     #[must_use]
     pub fn to_lap_end(&self, pos: RingPos) -> u64 {
         self.ring_bytes - pos.0 % self.ring_bytes
+    }
+
+    /// Bytes of the pad group that must come before a group of `bytes` at `pos`,
+    /// because a group never wraps; 0 if it fits its lap.
+    #[must_use]
+    pub fn pad_before(&self, pos: RingPos, bytes: u64) -> u64 {
+        let rest = self.to_lap_end(pos);
+        if bytes > rest { rest } else { 0 }
     }
 
     /// The longest group: a quarter of the ring (I10), and no more than [`GROUP_BYTES_MAX`].
@@ -121,5 +130,113 @@ pub const RING_OFFSET: u64 = SLOTS * SLOT_BYTES;
 pub const GROUP_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// No more than this is ever written and not durable.
 pub const UNPROVEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A device ends where its size in bytes leaves a signed 64-bit offset.
+pub(crate) const SECTOR_MAX: u64 = i64::MAX as u64 / SECTOR_BYTES as u64;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ring of so many blocks, smaller than any log: a world to walk through.
+    fn ring(blocks: u64) -> Geometry {
+        Geometry { start: Sector(7), ring_bytes: blocks * BLOCK }
+    }
+
+    /// Every place in the first four laps of a ring.
+    fn places(geometry: &Geometry) -> impl Iterator<Item = RingPos> {
+        (0..4 * geometry.ring_bytes / BLOCK).map(|block| RingPos(block * BLOCK))
+    }
+
+    #[test]
+    fn every_place_of_every_small_ring_lies_where_counting_puts_it() {
+        for blocks in 1..=9 {
+            let geometry = ring(blocks);
+            let (mut block, first) = (0, geometry.slot(0) + Sectors::from_bytes(RING_OFFSET));
+            for pos in places(&geometry) {
+                assert_eq!(geometry.sector(pos), first + Sectors(block * 8), "{pos:?} of {blocks}");
+                assert_eq!(geometry.to_lap_end(pos), (blocks - block) * BLOCK);
+                block = if block + 1 == blocks { 0 } else { block + 1 };
+            }
+        }
+    }
+
+    #[test]
+    fn every_group_in_every_small_ring_gets_a_pad_exactly_when_it_would_wrap() {
+        for blocks in 1..=9 {
+            let geometry = ring(blocks);
+            for pos in places(&geometry) {
+                for bytes in (1..=blocks).map(|blocks| blocks * BLOCK) {
+                    let pad = geometry.pad_before(pos, bytes);
+                    let laps = |at: u64| at / geometry.ring_bytes;
+                    let wraps = laps(pos.0) != laps(pos.0 + bytes - 1);
+                    assert_eq!(pad > 0, wraps, "{bytes} bytes at {pos:?} of {blocks} blocks");
+                    let begin = pos.plus(pad);
+                    assert!(bytes <= geometry.to_lap_end(begin), "it fits behind its pad");
+                    assert!(pad == 0 || geometry.sector(begin) == geometry.sector(RingPos(0)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_that_fills_the_rest_of_its_lap_needs_no_pad() {
+        let geometry = ring(5);
+        let pos = RingPos(2 * BLOCK);
+        assert_eq!(geometry.pad_before(pos, 3 * BLOCK), 0);
+        assert_eq!(geometry.pad_before(pos, 4 * BLOCK), 3 * BLOCK);
+        assert_eq!(geometry.to_lap_end(pos.plus(3 * BLOCK)), geometry.ring_bytes());
+    }
+
+    #[test]
+    fn positions_at_the_end_of_all_numbers_still_have_a_place() {
+        for blocks in 1..=9 {
+            let geometry = ring(blocks);
+            let last = RingPos(u64::MAX - u64::MAX % BLOCK);
+            let nr = last.0 / BLOCK % blocks;
+            assert_eq!(geometry.to_lap_end(last), (blocks - nr) * BLOCK);
+            assert_eq!(geometry.sector(last).since(geometry.sector(RingPos(0))).0, nr * 8);
+            assert_eq!(last.since(RingPos(last.0 - BLOCK)), BLOCK);
+        }
+    }
+
+    #[test]
+    fn a_log_has_two_slots_and_whole_blocks_of_ring_and_nothing_beyond_its_size() {
+        for extra in 0..17 {
+            let size = LOG_SIZE_MIN + Sectors(extra);
+            let geometry = Geometry::new(Sector(3), size).expect("large enough");
+            assert!(geometry.ring_bytes().is_multiple_of(BLOCK));
+            assert!(geometry.size() <= size && geometry.size() + Sectors(8) > size);
+            assert_eq!(geometry.slot(0), Sector(3));
+            assert_eq!(geometry.slot(1), Sector(3 + 256));
+            assert_eq!(geometry.sector(RingPos(0)), Sector(3 + 512));
+            let last = geometry.sector(RingPos(geometry.ring_bytes() - BLOCK));
+            assert!(last + Sectors(8) <= Sector(3) + size);
+        }
+    }
+
+    #[test]
+    fn a_size_that_is_too_small_or_that_no_device_has_is_no_log() {
+        let too_small = Sectors(LOG_SIZE_MIN.0 - 1);
+        assert_eq!(Geometry::new(Sector(0), too_small), None);
+        let largest = Sectors(SECTOR_MAX);
+        assert!(Geometry::new(Sector(0), largest).is_some());
+        assert_eq!(Geometry::new(Sector(1), largest), None);
+        assert_eq!(Geometry::new(Sector(0), Sectors(u64::MAX)), None);
+        assert_eq!(Geometry::new(Sector(u64::MAX), LOG_SIZE_MIN), None);
+    }
+
+    #[test]
+    fn limits_of_a_log_of_any_size_leave_each_other_room() {
+        for size in [LOG_SIZE_MIN.0, LOG_SIZE_MIN.0 + 8, 9999, 1 << 20, 1 << 40, SECTOR_MAX] {
+            let geometry = Geometry::new(Sector(0), Sectors(size)).expect("large enough");
+            let (group, ring) = (geometry.group_bytes_max(), geometry.ring_bytes());
+            assert!(group.is_multiple_of(BLOCK) && 4 * group <= ring, "I10");
+            assert_eq!(geometry.write_max().bytes() + BLOCK, group);
+            // Two groups and a pad may be on their way before a flush has to come.
+            assert!(geometry.unproven_bytes_max() + BLOCK > 2 * group);
+            assert!(geometry.unproven_bytes_max() <= ring / 2);
+        }
+    }
+}

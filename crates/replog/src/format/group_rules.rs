@@ -1,9 +1,10 @@
 //! What a group header may say, whoever wrote it: checked on the way to the log,
 //! where a breach is a bug, and on the way back, where it is damage or an attack.
 
-use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector, Sectors, Seq, SlinkNr};
+use blk::{BLOCK_BYTES, Sector, Sectors, Seq, SlinkNr};
 
 use super::group::{CURSORS_MAX, Entry, EntryOp, GroupHeader};
+use crate::geometry::SECTOR_MAX;
 
 /// Why a block is not a group header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -255,6 +256,3 @@ fn check_range(sector: Sector, len: Sectors) -> Result<(), EntryError> {
 
 /// No number of a write or group comes near this, and all arithmetic stays in range.
 pub(super) const NUMBER_MAX: u64 = 1 << 62;
-
-/// A device ends where its size in bytes leaves a signed 64-bit offset.
-pub(super) const SECTOR_MAX: u64 = i64::MAX as u64 / SECTOR_BYTES as u64;

@@ -22,11 +22,12 @@ use blk::{BLOCK_BYTES, DevNr, Sectors, Seq, SlinkNr};
 use uuid::Uuid;
 
 use super::fields::{Reader, Writer};
-use super::group_rules::{NUMBER_MAX, SECTOR_MAX};
+use super::group_rules::NUMBER_MAX;
 use super::superblock::{
     DEVICES_MAX, HEADER_BYTES, IDENTITY_BYTES_MAX, LEGS_MAX, NAME_BYTES_MAX, SITES_MAX,
     SuperblockError,
 };
+use crate::geometry::SECTOR_MAX;
 
 /// A site in the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
