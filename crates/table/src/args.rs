@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::ErrorKind;
 use crate::error::Fault;
 use crate::units::digits;
-use crate::words::{Where, Word};
+use crate::words::Word;
 
 /// The words that are left.
 #[derive(Debug)]
@@ -43,14 +43,14 @@ impl<'w> Args<'w> {
         Ok(next)
     }
 
-    /// The next word, a number in `range`, and where it stands.
+    /// The next word, and the number in `range` that it is.
     pub(crate) fn number(
         &mut self,
         argument: &'static str,
         range: Range<u64>,
-    ) -> Result<(u64, Where), Fault> {
+    ) -> Result<(u64, &'w Word<'w>), Fault> {
         let word = self.next(argument, "a whole number")?;
-        Ok((number(argument, word, range)?, word.at.clone()))
+        Ok((number(argument, word, range)?, word))
     }
 
     /// The next word, a number of parameters, and as many words behind it.
@@ -65,39 +65,39 @@ impl<'w> Args<'w> {
             usize::try_from(count).ok().and_then(|count| self.words.split_at_checked(count));
         let Some((words, rest)) = taken else {
             let kind = ErrorKind::CountBeyondEnd { argument, count, left };
-            return Err(Fault::new(kind, word.at.clone()));
+            return Err(word.fault(kind));
         };
         self.words = rest;
-        Ok(Counted { argument, at: word.at.clone(), words })
+        Ok(Counted { argument, word, words })
     }
 }
 
 /// The parameters that a number before them counts.
 #[derive(Debug)]
 pub(crate) struct Counted<'w> {
-    pub(crate) argument: &'static str,
-    /// Where the number stands.
-    pub(crate) at: Where,
+    argument: &'static str,
+    /// The number.
+    word: &'w Word<'w>,
     pub(crate) words: &'w [Word<'w>],
 }
 
 impl<'w> Counted<'w> {
     /// The words as arguments of their own.
     pub(crate) fn args(&self) -> Args<'w> {
-        Args::new(self.words, self.at.end)
+        Args::new(self.words, self.word.at.end)
     }
 
     /// The number is not one of those that `expected` names.
     pub(crate) fn wrong(&self, expected: &'static str, found: usize) -> Fault {
         let argument = self.argument;
-        Fault::new(ErrorKind::Count { argument, expected, found }, self.at.clone())
+        self.word.fault(ErrorKind::Count { argument, expected, found })
     }
 }
 
 fn number(argument: &'static str, word: &Word<'_>, range: Range<u64>) -> Result<u64, Fault> {
     digits(&word.text).filter(|number| range.contains(number)).ok_or_else(|| {
         let (min, max) = (range.start, range.end - 1);
-        let found = word.text.to_string();
-        Fault::new(ErrorKind::Number { argument, min, max, found }, word.at.clone())
+        let found = word.owned();
+        word.fault(ErrorKind::Number { argument, min, max, found })
     })
 }

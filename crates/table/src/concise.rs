@@ -94,13 +94,13 @@ fn device(text: &Arc<str>, fields: &[Field<'_>]) -> Result<Entry, Fault> {
     target::read(text, Some(name), &table.words, table.end)
 }
 
-fn name(field: &Field<'_>) -> Result<(String, Where), Fault> {
+fn name<'f>(field: &'f Field<'f>) -> Result<(String, &'f Word<'f>), Fault> {
     let [word] = &field.words[..] else {
         let kind = ErrorKind::Name { found: joined(field) };
         return Err(Fault::new(kind, extent(field)));
     };
-    check_name(&word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
-    Ok((word.text.to_string(), word.at.clone()))
+    check_name(&word.text).map_err(|kind| word.fault(kind))?;
+    Ok((word.owned(), word))
 }
 
 fn check_uuid(field: &Field<'_>) -> Result<(), Fault> {
@@ -128,7 +128,7 @@ fn check_minor(field: &Field<'_>) -> Result<(), Fault> {
 fn check_flags(field: &Field<'_>) -> Result<(), Fault> {
     for word in &field.words {
         if choose("flags", word, &FLAGS)? == Access::ReadOnly {
-            return Err(Fault::new(ErrorKind::ReadOnly, word.at.clone()));
+            return Err(word.fault(ErrorKind::ReadOnly));
         }
     }
     Ok(())

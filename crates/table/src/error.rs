@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::kind::ErrorKind;
-use crate::words::Where;
+use crate::words::{Where, is_hidden};
 
 /// What is wrong with a table, and where.
 ///
@@ -167,7 +167,7 @@ fn excerpt(line: &str, mark_at: usize, marked: usize) -> String {
 
 /// A character as an error may show it: a table must not drive a terminal.
 fn shown(c: char) -> char {
-    if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
+    if is_hidden(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 const INDENT: &str = "    ";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Fault;
 use crate::limits::TEXT_BYTES_MAX;
 use crate::name::check_name;
-use crate::words::{Where, Word, lines};
+use crate::words::{Word, lines};
 use crate::{Entry, ErrorKind, TableError, TableFile, check, target};
 
 impl TableFile {
@@ -63,11 +63,11 @@ impl Entry {
                 return Err(Fault::new(ErrorKind::NoTable, 0..0));
             };
             if let Some(name) = words.first().filter(|word| word.text.ends_with(':')) {
-                let found = name.text.to_string();
-                return Err(Fault::new(ErrorKind::NameGiven { found }, name.at.clone()));
+                let found = name.owned();
+                return Err(name.fault(ErrorKind::NameGiven { found }));
             }
             match more.first().and_then(|line| line.first()) {
-                Some(word) => Err(Fault::new(ErrorKind::ManyTargets, word.at.clone())),
+                Some(word) => Err(word.fault(ErrorKind::ManyTargets)),
                 None => target::read(text, None, words, 0),
             }
         })?;
@@ -123,11 +123,11 @@ fn named(text: &Arc<str>, words: &[Word<'_>]) -> Result<Entry, Fault> {
     target::read(text, Some(name), rest, first.at.end)
 }
 
-fn name(word: &Word<'_>) -> Result<(String, Where), Fault> {
+fn name<'w>(word: &'w Word<'w>) -> Result<(String, &'w Word<'w>), Fault> {
     let Some(name) = word.text.strip_suffix(':') else {
-        let found = word.text.to_string();
-        return Err(Fault::new(ErrorKind::NoName { found }, word.at.clone()));
+        let found = word.owned();
+        return Err(word.fault(ErrorKind::NoName { found }));
     };
-    check_name(name).map_err(|kind| Fault::new(kind, word.at.clone()))?;
-    Ok((name.to_owned(), word.at.clone()))
+    check_name(name).map_err(|kind| word.fault(kind))?;
+    Ok((name.to_owned(), word))
 }

@@ -1,7 +1,9 @@
 //! What may name a device, and what may name a backing device.
 
 use crate::ErrorKind;
+use crate::error::Fault;
 use crate::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+use crate::words::Word;
 
 /// Device-mapper's rule, kept to what a terminal shows and `/dev` can hold.
 pub(crate) fn check_name(name: &str) -> Result<(), ErrorKind> {
@@ -14,23 +16,23 @@ pub(crate) fn check_name(name: &str) -> Result<(), ErrorKind> {
 
 /// A backing device: an absolute path, or `MAJOR:MINOR`. A relative path would
 /// mean one file to the command and another to its daemon.
-pub(crate) fn check_path(argument: &'static str, path: &str) -> Result<(), ErrorKind> {
-    let absolute = path.starts_with('/') && path.len() <= PATH_BYTES_MAX;
-    if absolute || is_maj_min(path) {
-        return Ok(());
+pub(crate) fn path(argument: &'static str, word: &Word<'_>) -> Result<String, Fault> {
+    let absolute = word.text.starts_with('/') && word.text.len() <= PATH_BYTES_MAX;
+    if absolute || is_maj_min(&word.text) {
+        return Ok(word.owned());
     }
-    Err(ErrorKind::Path { argument, found: path.to_owned() })
+    Err(word.fault(ErrorKind::Path { argument, found: word.owned() }))
 }
 
 /// The name of a replicator, from the name or from the path of its device.
-pub(crate) fn bare_replicator(word: &str) -> Result<&str, ErrorKind> {
+pub(crate) fn bare_replicator(word: &Word<'_>) -> Result<String, Fault> {
     let bare = ["/dev/mapper/", "/dev/replicator/"]
         .into_iter()
-        .find_map(|directory| word.strip_prefix(directory))
-        .unwrap_or(word);
+        .find_map(|directory| word.text.strip_prefix(directory))
+        .unwrap_or(&word.text);
     match check_name(bare) {
-        Ok(()) => Ok(bare),
-        Err(_) => Err(ErrorKind::ReplicatorName { found: word.to_owned() }),
+        Ok(()) => Ok(bare.to_owned()),
+        Err(_) => Err(word.fault(ErrorKind::ReplicatorName { found: word.owned() })),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::error::Fault;
 use crate::limits::{TAIL_BYTES_MAX, TAIL_BYTES_MIN, TIMEOUT_IO_MS_MAX, TIMEOUT_IO_MS_MIN};
-use crate::name::check_path;
+use crate::name::path;
 use crate::origin::{Part, Places};
-use crate::spelling::{LD_LAGS, ON_DOWNS, ON_LIMITS, ORDERS, choose};
+use crate::spelling::{LD_LAGS, ON_DOWNS, ON_LIMITS, ORDERS, Spellings, choose};
 use crate::words::{Where, Word};
 use crate::{ErrorKind, LogTable, SlinkOptions, units};
 
@@ -18,15 +18,13 @@ pub(crate) fn count_positional(words: &[Word<'_>]) -> usize {
 
 /// Reads the options of a replog into `log`.
 pub(crate) fn read_log(words: &[Word<'_>], log: &mut LogTable) -> Result<(), Fault> {
-    for option in Options::new(words, &LOG_KEYS) {
-        let (key, value) = option?;
-        match key {
-            "tail" => {
+    for option in Options::new(words, LOG_KEYS) {
+        match option? {
+            (LogKey::Tail, value) => {
                 let range = TAIL_BYTES_MIN..=TAIL_BYTES_MAX;
                 log.tail_bytes = Some(units::bytes_within("tail", &value, range)?);
             }
-            "ld_lag" => log.ld_lag = Some(choose("ld_lag", &value, LD_LAGS)?),
-            other => unreachable!("`{other}` is not among the keys of a replog"),
+            (LogKey::LdLag, value) => log.ld_lag = Some(choose("ld_lag", &value, LD_LAGS)?),
         }
     }
     Ok(())
@@ -39,61 +37,61 @@ pub(crate) fn read_slink(
     places: &mut Places,
 ) -> Result<SlinkOptions, Fault> {
     let mut options = SlinkOptions::default();
-    for option in Options::new(words, &SLINK_KEYS) {
+    for option in Options::new(words, SLINK_KEYS) {
         let (key, value) = option?;
         match key {
-            "on_limit" => options.on_limit = Some(choose("on_limit", &value, ON_LIMITS)?),
-            "on_down" => options.on_down = Some(choose("on_down", &value, ON_DOWNS)?),
-            "timeout_io" => {
+            SlinkKey::OnLimit => options.on_limit = Some(choose("on_limit", &value, ON_LIMITS)?),
+            SlinkKey::OnDown => options.on_down = Some(choose("on_down", &value, ON_DOWNS)?),
+            SlinkKey::TimeoutIo => {
                 let range = TIMEOUT_IO_MS_MIN..=TIMEOUT_IO_MS_MAX;
                 options.timeout_io = Some(units::time_within("timeout_io", &value, range)?);
             }
-            "resync_rate" => options.resync_rate = Some(units::bytes("resync_rate", &value)?),
-            "order" => options.order = Some(choose("order", &value, ORDERS)?),
-            "mark" => {
-                check_path("mark", &value.text)
-                    .map_err(|kind| Fault::new(kind, value.at.clone()))?;
-                places.push((Part::MarkPath(nth), value.at));
-                options.mark = Some(value.text.into_owned());
+            SlinkKey::ResyncRate => {
+                options.resync_rate = Some(units::bytes("resync_rate", &value)?);
             }
-            other => unreachable!("`{other}` is not among the keys of a site link"),
+            SlinkKey::Order => options.order = Some(choose("order", &value, ORDERS)?),
+            SlinkKey::Mark => {
+                options.mark = Some(path("mark", &value)?);
+                places.note(Part::MarkPath(nth), &value);
+            }
         }
     }
     Ok(options)
 }
 
 /// The options one by one: each a known key, once, and its value.
-struct Options<'w> {
+struct Options<'w, K: 'static> {
     words: &'w [Word<'w>],
-    keys: &'static [&'static str],
-    seen: Vec<(&'static str, Where)>,
+    keys: &'static Spellings<K>,
+    /// The keys that came already, by their place in `keys`.
+    seen: Vec<(usize, Where)>,
 }
 
-impl<'w> Options<'w> {
-    fn new(words: &'w [Word<'w>], keys: &'static [&'static str]) -> Self {
+impl<'w, K: Copy> Options<'w, K> {
+    fn new(words: &'w [Word<'w>], keys: &'static Spellings<K>) -> Self {
         Self { words, keys, seen: Vec::new() }
     }
 
-    fn read(&mut self, word: &Word<'w>) -> Result<(&'static str, Word<'w>), Fault> {
+    fn read(&mut self, word: &Word<'w>) -> Result<(K, Word<'w>), Fault> {
         let Some((key, value)) = word.split_once(':') else {
-            let found = word.text.to_string();
-            return Err(Fault::new(ErrorKind::OptionsLast { found }, word.at.clone()));
+            return Err(word.fault(ErrorKind::OptionsLast { found: word.owned() }));
         };
-        let Some(&known) = self.keys.iter().find(|known| **known == key.text) else {
-            let (allowed, key_text) = (self.keys.to_vec(), key.text.into_owned());
-            return Err(Fault::new(ErrorKind::OptionKey { allowed, key: key_text }, key.at));
+        let Some(known) = self.keys.iter().position(|(known, _)| *known == key.text) else {
+            let allowed = self.keys.iter().map(|(known, _)| *known).collect();
+            return Err(key.fault(ErrorKind::OptionKey { allowed, key: key.owned() }));
         };
+        let (spelling, meaning) = self.keys[known];
         if let Some((_, first)) = self.seen.iter().find(|(seen, _)| *seen == known) {
-            let fault = Fault::new(ErrorKind::OptionTwice { key: known }, key.at);
+            let fault = key.fault(ErrorKind::OptionTwice { key: spelling });
             return Err(fault.with_first(first.clone()));
         }
         self.seen.push((known, key.at));
-        Ok((known, value))
+        Ok((meaning, value))
     }
 }
 
-impl<'w> Iterator for Options<'w> {
-    type Item = Result<(&'static str, Word<'w>), Fault>;
+impl<'w, K: Copy> Iterator for Options<'w, K> {
+    type Item = Result<(K, Word<'w>), Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (word, rest) = self.words.split_first()?;
@@ -102,6 +100,29 @@ impl<'w> Iterator for Options<'w> {
     }
 }
 
-const LOG_KEYS: [&str; 2] = ["tail", "ld_lag"];
+#[derive(Clone, Copy)]
+enum LogKey {
+    Tail,
+    LdLag,
+}
 
-const SLINK_KEYS: [&str; 6] = ["on_limit", "on_down", "timeout_io", "resync_rate", "order", "mark"];
+#[derive(Clone, Copy)]
+enum SlinkKey {
+    OnLimit,
+    OnDown,
+    TimeoutIo,
+    ResyncRate,
+    Order,
+    Mark,
+}
+
+const LOG_KEYS: &Spellings<LogKey> = &[("tail", LogKey::Tail), ("ld_lag", LogKey::LdLag)];
+
+const SLINK_KEYS: &Spellings<SlinkKey> = &[
+    ("on_limit", SlinkKey::OnLimit),
+    ("on_down", SlinkKey::OnDown),
+    ("timeout_io", SlinkKey::TimeoutIo),
+    ("resync_rate", SlinkKey::ResyncRate),
+    ("order", SlinkKey::Order),
+    ("mark", SlinkKey::Mark),
+];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::ErrorKind;
 use crate::error::{Position, TableError, position};
-use crate::words::Where;
+use crate::words::{Where, Word};
 
 /// A part of an entry that a later error may be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum Part {
     MarkPath(usize),
     Replicator,
     DevNr,
+    /// The number of the n-th site link.
+    SlinkNr(usize),
     /// The site link number of the n-th leg.
     LegSlink(usize),
     LegPath(usize),
@@ -24,7 +26,8 @@ pub(crate) enum Part {
 }
 
 /// The places of the parts, as parsing comes by them.
-pub(crate) type Places = Vec<(Part, Where)>;
+#[derive(Debug, Default)]
+pub(crate) struct Places(Vec<(Part, Where)>);
 
 /// The text an entry was read from and where its parts stand in it; nothing
 /// for an entry made in code.
@@ -36,6 +39,19 @@ pub(crate) struct Origin(Option<Arc<Known>>);
 struct Known {
     text: Arc<str>,
     places: Places,
+}
+
+impl Places {
+    /// `part` is what `word` says.
+    pub(crate) fn note(&mut self, part: Part, word: &Word<'_>) {
+        self.0.push((part, word.at.clone()));
+    }
+
+    /// Where `part` stands. One that was changed in code after parsing may have
+    /// no place: the text's beginning stands in for it.
+    pub(crate) fn find(&self, part: Part) -> Where {
+        self.0.iter().find(|(known, _)| *known == part).map_or(0..0, |(_, at)| at.clone())
+    }
 }
 
 impl Origin {
@@ -63,12 +79,9 @@ impl Origin {
         position(text, at.start)
     }
 
-    /// A part that was changed in code after parsing may have no place: the
-    /// text's beginning stands in for it.
     fn find(&self, part: Part) -> (&str, Where) {
         let Some(known) = &self.0 else { return ("", 0..0) };
-        let found = known.places.iter().find(|(known, _)| *known == part);
-        (&known.text, found.map_or(0..0, |(_, at)| at.clone()))
+        (&known.text, known.places.find(part))
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::spelling::{INITS, LD_LAGS, MODES, ON_DOWNS, ON_LIMITS, ORDERS, SYNCS, spell};
 use crate::units::{print_bytes, print_size, print_time};
 use crate::{
-    DirtyLogTable, Entry, FallBehind, Init, LegTable, LogTable, Mode, Policy, ReplicatorDevTable,
+    DirtyLogTable, Entry, FallBehind, LegTable, LogTable, Mode, Policy, ReplicatorDevTable,
     ReplicatorTable, SlinkOptions, SlinkTable, TableFile, Target,
 };
 
@@ -30,8 +30,8 @@ impl Display for Entry {
 impl Display for Target {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Replicator(table) => write!(f, "replicator {table}"),
-            Self::ReplicatorDev(table) => write!(f, "replicator-dev {table}"),
+            Self::Replicator(table) => write!(f, "{} {table}", self.kind()),
+            Self::ReplicatorDev(table) => write!(f, "{} {table}", self.kind()),
         }
     }
 }
@@ -105,20 +105,13 @@ impl Display for LegTable {
 
 impl Display for DirtyLogTable {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let init = |init: &Option<Init>| init.map(|init| spell(&init, INITS).to_owned());
-        match self {
-            Self::Nolog => f.write_str("nolog 0"),
-            Self::Core { region, init: given } => {
-                let mut params = vec![region.to_string()];
-                params.extend(init(given));
-                counted(f, "core", &params)
-            }
-            Self::Disk { path, region, init: given } => {
-                let mut params = vec![escaped(path), region.to_string()];
-                params.extend(init(given));
-                counted(f, "disk", &params)
-            }
-        }
+        let mut params = match self {
+            Self::Nolog => Vec::new(),
+            Self::Core { region, .. } => vec![region.to_string()],
+            Self::Disk { path, region, .. } => vec![escaped(path), region.to_string()],
+        };
+        params.extend(self.init().map(|init| spell(&init, INITS).to_owned()));
+        counted(f, self.kind(), &params)
     }
 }
 
@@ -139,7 +132,8 @@ fn options(options: &SlinkOptions) -> Vec<String> {
 
 /// A type, the number of its parameters, and these.
 fn counted(f: &mut Formatter<'_>, kind: &str, params: &[String]) -> fmt::Result {
-    write!(f, "{kind} {} {}", params.len(), params.join(" "))
+    write!(f, "{kind} {}", params.len())?;
+    params.iter().try_for_each(|param| write!(f, " {param}"))
 }
 
 /// A word with a backslash before what would end it or begin a comment.

@@ -10,11 +10,11 @@ use blk::{Sector, Sectors, SlinkNr};
 use crate::args::{Args, Counted};
 use crate::error::Fault;
 use crate::limits::{LOG_SECTORS_MIN, SECTORS_MAX, SITES_MAX};
-use crate::name::check_path;
+use crate::name::path;
 use crate::options::{count_positional, read_log, read_slink};
 use crate::origin::{Part, Places};
 use crate::spelling::{LOG_TYPES, MODES, SLINK_TYPES, SYNCS, choose, find};
-use crate::words::{Where, Word};
+use crate::words::Word;
 use crate::{
     ErrorKind, FallBehind, LogTable, Mode, Policy, ReplicatorTable, SlinkTable, Sync, units,
 };
@@ -23,21 +23,20 @@ use crate::{
 pub(crate) fn read(args: &mut Args<'_>, places: &mut Places) -> Result<ReplicatorTable, Fault> {
     let log = log(args, places)?;
     let mut slinks: Vec<SlinkTable> = Vec::new();
-    let mut numbers: Vec<Where> = Vec::new();
     while slinks.is_empty() || !args.is_empty() {
         let (kind, count) = slink_head(args, slinks.len())?;
-        let (nr, at) = slink_nr(&mut count.args())?;
-        check_nr(nr, &at, &slinks, &numbers)?;
+        let (nr, word) = slink_nr(&mut count.args())?;
+        check_nr(nr, word, &slinks, places)?;
+        places.note(Part::SlinkNr(slinks.len()), word);
         slinks.push(slink(kind, nr, &count, slinks.len(), places)?);
-        numbers.push(at);
     }
     Ok(ReplicatorTable { log, slinks })
 }
 
 /// A site link number, 0..=2047.
-pub(crate) fn slink_nr(args: &mut Args<'_>) -> Result<(SlinkNr, Where), Fault> {
-    let (nr, at) = args.number("<slink_nr>", 0..u64::from(SlinkNr::MAX.0) + 1)?;
-    Ok((SlinkNr(u16::try_from(nr).expect("the range fits 16 bits")), at))
+pub(crate) fn slink_nr<'w>(args: &mut Args<'w>) -> Result<(SlinkNr, &'w Word<'w>), Fault> {
+    let (nr, word) = args.number("<slink_nr>", 0..u64::from(SlinkNr::MAX.0) + 1)?;
+    Ok((SlinkNr(u16::try_from(nr).expect("the range fits 16 bits")), word))
 }
 
 fn log(args: &mut Args<'_>, places: &mut Places) -> Result<LogTable, Fault> {
@@ -49,8 +48,8 @@ fn log(args: &mut Args<'_>, places: &mut Places) -> Result<LogTable, Fault> {
         2 | 4 => params.next("<dev_path>", "the log device")?,
         _ => return Err(count.wrong(LOG_COUNTS, positional)),
     };
-    check_path("<dev_path>", &word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
-    places.push((Part::LogPath, word.at.clone()));
+    let path = path("<dev_path>", word)?;
+    places.note(Part::LogPath, word);
     let (start, _) = params.number("<dev_start> (sectors)", 0..SECTORS_MAX.0 + 1)?;
     let (mode, size) = match positional {
         4 => mode_and_size(&mut params)?,
@@ -58,7 +57,7 @@ fn log(args: &mut Args<'_>, places: &mut Places) -> Result<LogTable, Fault> {
     };
     let mut log = LogTable {
         kind: kind.to_owned(),
-        path: word.text.to_string(),
+        path,
         start: Sector(start),
         mode,
         size,
@@ -82,13 +81,13 @@ fn slink_head<'w>(args: &mut Args<'w>, nth: usize) -> Result<(&'static str, Coun
         let kind = ErrorKind::Next {
             argument: "<slink_type>",
             expected: "`blockdev`",
-            found: word.text.to_string(),
+            found: word.owned(),
             count: if nth == 0 { "#replog_params" } else { "#slink_params" },
         };
-        return Err(Fault::new(kind, word.at.clone()));
+        return Err(word.fault(kind));
     };
     if nth == SITES_MAX {
-        return Err(Fault::new(ErrorKind::Sites, word.at.clone()));
+        return Err(word.fault(ErrorKind::Sites));
     }
     let count = args.counted("#slink_params")?;
     if count.words.is_empty() {
@@ -100,20 +99,16 @@ fn slink_head<'w>(args: &mut Args<'w>, nth: usize) -> Result<(&'static str, Coun
 /// Site link 0 comes first, and each number once.
 fn check_nr(
     nr: SlinkNr,
-    at: &Where,
+    word: &Word<'_>,
     slinks: &[SlinkTable],
-    numbers: &[Where],
+    places: &Places,
 ) -> Result<(), Fault> {
     if slinks.is_empty() && !nr.is_local() {
-        return Err(Fault::new(ErrorKind::FirstSlink { found: nr }, at.clone()));
+        return Err(word.fault(ErrorKind::FirstSlink { found: nr }));
     }
-    match slinks.iter().position(|slink| slink.nr == nr) {
-        Some(taken) => {
-            let fault = Fault::new(ErrorKind::SlinkTwice { nr }, at.clone());
-            Err(fault.with_first(numbers[taken].clone()))
-        }
-        None => Ok(()),
-    }
+    let Some(taken) = slinks.iter().position(|slink| slink.nr == nr) else { return Ok(()) };
+    let fault = word.fault(ErrorKind::SlinkTwice { nr });
+    Err(fault.with_first(places.find(Part::SlinkNr(taken))))
 }
 
 /// The parameters behind the number of the `nth` site link.
@@ -133,13 +128,7 @@ fn slink(
         _ => return Err(count.wrong(SLINK_COUNTS, params.len())),
     };
     let policy = policy_word.map(policy).transpose()?;
-    let fall_behind = limit.as_ref().map(|(word, n)| fall_behind(word, n)).transpose()?;
-    let limited = fall_behind.is_some_and(|limit| !limit.is_unlimited());
-    if let (Some(Policy { sync: Sync::Sync, .. }), true, Some((word, _))) = (policy, limited, limit)
-    {
-        let found = word.text.into_owned();
-        return Err(Fault::new(ErrorKind::SyncFallBehind { found }, word.at));
-    }
+    let fall_behind = limit.map(|(word, n)| fall_behind(policy, &word, &n)).transpose()?;
     let options = read_slink(options, nth, places)?;
     Ok(SlinkTable { kind: kind.to_owned(), nr, policy, fall_behind, options })
 }
@@ -148,13 +137,13 @@ fn slink(
 fn policy(word: &Word<'_>) -> Result<Policy, Fault> {
     let (mut sync, mut stall) = (None, false);
     for part in word.split('+') {
-        let fault = |kind| Err(Fault::new(kind, part.at.clone()));
+        let fault = |kind| Err(part.fault(kind));
         match (find(&part.text, SYNCS), &*part.text) {
             (None, "stall") if stall => return fault(ErrorKind::PolicyTwice { word: "stall" }),
             (None, "stall") => stall = true,
             (None, _) => {
                 let allowed = vec!["sync", "async", "stall"];
-                let (argument, found) = ("<slink_policy>", part.text.to_string());
+                let (argument, found) = ("<slink_policy>", part.owned());
                 return fault(ErrorKind::Word { argument, allowed, found });
             }
             (found, _) if sync.is_none() => sync = found,
@@ -166,27 +155,37 @@ fn policy(word: &Word<'_>) -> Result<Policy, Fault> {
     Ok(Policy { sync: sync.unwrap_or(Sync::Async), stall })
 }
 
+/// A limit, which a site that can't fall behind may not have.
+fn fall_behind(policy: Option<Policy>, word: &Word<'_>, n: &Word<'_>) -> Result<FallBehind, Fault> {
+    let limit = limit(word, n)?;
+    let sync = policy.is_some_and(|policy| policy.sync == Sync::Sync);
+    if sync && !limit.is_unlimited() {
+        return Err(word.fault(ErrorKind::SyncFallBehind { found: word.owned() }));
+    }
+    Ok(limit)
+}
+
 /// A limit: which one, in any abbreviation and case as in 2009, and how much.
-fn fall_behind(word: &Word<'_>, n: &Word<'_>) -> Result<FallBehind, Fault> {
+fn limit(word: &Word<'_>, n: &Word<'_>) -> Result<FallBehind, Fault> {
     let given = word.text.to_ascii_lowercase();
     let full = FALL_BEHINDS.iter().find(|full| !given.is_empty() && full.starts_with(&given));
     match full.copied() {
-        Some("ios") => match units::digits(&n.text) {
-            Some(ios) => Ok(FallBehind::Ios(ios)),
-            None => {
-                let (argument, expected) = ("<N>", "a whole number of writes");
-                let found = n.text.to_string();
-                Err(Fault::new(ErrorKind::Quantity { argument, expected, found }, n.at.clone()))
-            }
-        },
+        Some("ios") => ios(n),
         Some("timeout") => Ok(FallBehind::Timeout(units::time("<N>", n)?)),
         Some(_) => Ok(FallBehind::Size(units::size("<N>", n)?)),
         None => {
             let (argument, allowed) = ("<fall_behind>", vec!["ios", "size", "timeout"]);
-            let found = word.text.to_string();
-            Err(Fault::new(ErrorKind::Word { argument, allowed, found }, word.at.clone()))
+            let found = word.owned();
+            Err(word.fault(ErrorKind::Word { argument, allowed, found }))
         }
     }
+}
+
+fn ios(n: &Word<'_>) -> Result<FallBehind, Fault> {
+    let (argument, expected, found) = ("<N>", "a whole number of writes", n.owned());
+    let ios = units::digits(&n.text);
+    ios.map(FallBehind::Ios)
+        .ok_or_else(|| n.fault(ErrorKind::Quantity { argument, expected, found }))
 }
 
 /// `data` is what LVM's tables called `size`.

@@ -10,12 +10,12 @@ use blk::{DevNr, Sectors, SlinkNr};
 use crate::args::{Args, Counted};
 use crate::error::Fault;
 use crate::limits::{DEV_NR_MAX, REGION_SECTORS_MIN, REGIONS_MAX};
-use crate::name::{bare_replicator, check_path};
+use crate::name::{bare_replicator, path};
 use crate::origin::{Part, Places};
 use crate::replicator::slink_nr;
 use crate::spelling::{INITS, choose};
 use crate::units::digits;
-use crate::words::{Where, Word};
+use crate::words::Word;
 use crate::{DirtyLogTable, ErrorKind, Init, LegTable, ReplicatorDevTable};
 
 /// Reads the arguments behind the word `replicator-dev`, of a device of `len`.
@@ -25,14 +25,14 @@ pub(crate) fn read(
     places: &mut Places,
 ) -> Result<ReplicatorDevTable, Fault> {
     let replicator = replicator(args, places)?;
-    let (nr, at) = args.number("<dev_nr>", 0..u64::from(DEV_NR_MAX) + 1)?;
+    let (nr, word) = args.number("<dev_nr>", 0..u64::from(DEV_NR_MAX) + 1)?;
     let dev_nr = DevNr(u32::try_from(nr).expect("the range fits 32 bits"));
-    places.push((Part::DevNr, at));
+    places.note(Part::DevNr, word);
     let mut legs: Vec<LegTable> = Vec::new();
     while legs.is_empty() || !args.is_empty() {
-        let (slink, at) = if legs.is_empty() { slink_nr(args)? } else { next_slink_nr(args)? };
-        check_slink(slink, &at, &legs, places)?;
-        places.push((Part::LegSlink(legs.len()), at));
+        let (slink, word) = if legs.is_empty() { slink_nr(args)? } else { next_slink_nr(args)? };
+        check_slink(slink, word, &legs, places)?;
+        places.note(Part::LegSlink(legs.len()), word);
         legs.push(leg(slink, args, len, legs.len(), places)?);
     }
     Ok(ReplicatorDevTable { replicator, dev_nr, legs })
@@ -40,22 +40,22 @@ pub(crate) fn read(
 
 fn replicator(args: &mut Args<'_>, places: &mut Places) -> Result<String, Fault> {
     let word = args.next("<replicator_device>", "the replicator's name")?;
-    let bare = bare_replicator(&word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
-    places.push((Part::Replicator, word.at.clone()));
-    Ok(bare.to_owned())
+    let bare = bare_replicator(word)?;
+    places.note(Part::Replicator, word);
+    Ok(bare)
 }
 
 /// The site link number of a leg behind another one.
-fn next_slink_nr(args: &mut Args<'_>) -> Result<(SlinkNr, Where), Fault> {
+fn next_slink_nr<'w>(args: &mut Args<'w>) -> Result<(SlinkNr, &'w Word<'w>), Fault> {
     match args.peek() {
         Some(word) if digits(&word.text).is_none() => {
             let kind = ErrorKind::Next {
                 argument: "<slink_nr>",
                 expected: "the site link number of another leg",
-                found: word.text.to_string(),
+                found: word.owned(),
                 count: "#dlog_params",
             };
-            Err(Fault::new(kind, word.at.clone()))
+            Err(word.fault(kind))
         }
         _ => slink_nr(args),
     }
@@ -64,20 +64,16 @@ fn next_slink_nr(args: &mut Args<'_>) -> Result<(SlinkNr, Where), Fault> {
 /// The LD comes first, and each site link once.
 fn check_slink(
     slink: SlinkNr,
-    at: &Where,
+    word: &Word<'_>,
     legs: &[LegTable],
     places: &Places,
 ) -> Result<(), Fault> {
     if legs.is_empty() && !slink.is_local() {
-        return Err(Fault::new(ErrorKind::FirstLeg { found: slink }, at.clone()));
+        return Err(word.fault(ErrorKind::FirstLeg { found: slink }));
     }
     let Some(taken) = legs.iter().position(|leg| leg.slink == slink) else { return Ok(()) };
-    let fault = Fault::new(ErrorKind::LegTwice { nr: slink }, at.clone());
-    let first = places.iter().find(|(part, _)| *part == Part::LegSlink(taken));
-    Err(match first {
-        Some((_, first)) => fault.with_first(first.clone()),
-        None => fault,
-    })
+    let fault = word.fault(ErrorKind::LegTwice { nr: slink });
+    Err(fault.with_first(places.find(Part::LegSlink(taken))))
 }
 
 fn leg(
@@ -88,11 +84,11 @@ fn leg(
     places: &mut Places,
 ) -> Result<LegTable, Fault> {
     let count = args.counted("#dev_params")?;
-    if count.words.len() != 1 {
+    let [word] = count.words else {
         return Err(count.wrong("1 parameter (<dev_path>)", count.words.len()));
-    }
-    let path = path("<dev_path>", &count.words[0])?;
-    places.push((Part::LegPath(nth), count.words[0].at.clone()));
+    };
+    let path = path("<dev_path>", word)?;
+    places.note(Part::LegPath(nth), word);
     let dirty_log = dirty_log(args, len, nth, places)?;
     Ok(LegTable { slink, path, dirty_log })
 }
@@ -114,7 +110,7 @@ fn dirty_log(
         }
         (Kind::Disk, [device, _] | [device, _, _]) => {
             let path = path("<dlog_dev_path>", device)?;
-            places.push((Part::DirtyLogPath(nth), device.at.clone()));
+            places.note(Part::DirtyLogPath(nth), device);
             let mut params = Args::new(&count.words[1..], device.at.end);
             let (region, init) = region_and_init(&mut params, len)?;
             Ok(DirtyLogTable::Disk { path, region, init })
@@ -134,7 +130,7 @@ fn wrong_count(kind: Kind, count: &Counted<'_>) -> Fault {
 
 fn region_and_init(params: &mut Args<'_>, len: Sectors) -> Result<(Sectors, Option<Init>), Fault> {
     let word = params.next("<region_size>", "a number of sectors")?;
-    let region = region(&word.text, len).map_err(|kind| Fault::new(kind, word.at.clone()))?;
+    let region = region(&word.text, len).map_err(|kind| word.fault(kind))?;
     let init = match params.is_empty() {
         true => None,
         false => Some(choose("[sync|nosync]", params.next("[sync|nosync]", "a word")?, INITS)?),
@@ -155,11 +151,6 @@ fn region(text: &str, len: Sectors) -> Result<Sectors, ErrorKind> {
         return Err(ErrorKind::RegionCount { found, least, len });
     }
     Ok(found)
-}
-
-fn path(argument: &'static str, word: &Word<'_>) -> Result<String, Fault> {
-    check_path(argument, &word.text).map_err(|kind| Fault::new(kind, word.at.clone()))?;
-    Ok(word.text.to_string())
 }
 
 #[derive(Clone, Copy)]

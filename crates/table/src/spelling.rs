@@ -16,8 +16,8 @@ pub(crate) fn choose<T: Copy>(
 ) -> Result<T, Fault> {
     find(&word.text, spellings).ok_or_else(|| {
         let allowed = spellings.iter().map(|(spelling, _)| *spelling).collect();
-        let found = word.text.to_string();
-        Fault::new(ErrorKind::Word { argument, allowed, found }, word.at.clone())
+        let found = word.owned();
+        word.fault(ErrorKind::Word { argument, allowed, found })
     })
 }
 

@@ -9,19 +9,19 @@ use crate::error::Fault;
 use crate::limits::SECTORS_MAX;
 use crate::origin::{Origin, Part, Places};
 use crate::spelling::choose;
-use crate::words::{Where, Word};
+use crate::words::Word;
 use crate::{Entry, ErrorKind, Target, replicator, replicator_dev};
 
 /// Reads a whole table; `end` is where it would stand if there are no words.
 pub(crate) fn read(
     text: &Arc<str>,
-    name: Option<(String, Where)>,
+    name: Option<(String, &Word<'_>)>,
     words: &[Word<'_>],
     end: usize,
 ) -> Result<Entry, Fault> {
-    let mut places = Places::new();
-    let name = name.map(|(name, at)| {
-        places.push((Part::Name, at));
+    let mut places = Places::default();
+    let name = name.map(|(name, word)| {
+        places.note(Part::Name, word);
         name
     });
     let mut args = Args::new(words, end);
@@ -31,13 +31,13 @@ pub(crate) fn read(
 }
 
 fn start_and_len(args: &mut Args<'_>) -> Result<(Sector, Sectors), Fault> {
-    let (found, at) = args.number("<start> (sectors)", 0..SECTORS_MAX.0 + 1)?;
+    let (found, word) = args.number("<start> (sectors)", 0..SECTORS_MAX.0 + 1)?;
     if found != 0 {
-        return Err(Fault::new(ErrorKind::Start { found }, at));
+        return Err(word.fault(ErrorKind::Start { found }));
     }
-    let (len, at) = args.number("<length> (sectors)", 0..SECTORS_MAX.0 + 1)?;
+    let (len, word) = args.number("<length> (sectors)", 0..SECTORS_MAX.0 + 1)?;
     if len == 0 {
-        return Err(Fault::new(ErrorKind::Empty, at));
+        return Err(word.fault(ErrorKind::Empty));
     }
     Ok((Sector(found), Sectors(len)))
 }

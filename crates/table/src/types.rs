@@ -245,6 +245,17 @@ impl Entry {
     }
 }
 
+impl Target {
+    /// The target's name, `replicator` or `replicator-dev`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Replicator(_) => "replicator",
+            Self::ReplicatorDev(_) => "replicator-dev",
+        }
+    }
+}
+
 impl LogTable {
     /// The RAM tail in bytes; 256 MiB if not given.
     #[must_use]
@@ -314,6 +325,16 @@ impl SlinkOptions {
 }
 
 impl DirtyLogTable {
+    /// The dirty log type, `nolog`, `core` or `disk`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Nolog => "nolog",
+            Self::Core { .. } => "core",
+            Self::Disk { .. } => "disk",
+        }
+    }
+
     /// The region size; of `nolog` it is the whole device, `len`.
     #[must_use]
     pub fn region(&self, len: Sectors) -> Sectors {

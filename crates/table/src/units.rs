@@ -77,14 +77,14 @@ pub(crate) fn digits(text: &str) -> Option<u64> {
 
 impl Notation {
     fn read(&self, argument: &'static str, word: &Word<'_>) -> Result<u64, Fault> {
-        let (expected, found) = (self.expected, word.text.to_string());
+        let (expected, found) = (self.expected, word.owned());
         let Some((number, unit)) = self.parts(&word.text) else {
             let kind = ErrorKind::Quantity { argument, expected, found };
-            return Err(Fault::new(kind, word.at.clone()));
+            return Err(word.fault(kind));
         };
         digits(number).and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
             let kind = ErrorKind::QuantityOverflow { argument, expected, found };
-            Fault::new(kind, word.at.clone())
+            word.fault(kind)
         })
     }
 
@@ -99,9 +99,9 @@ impl Notation {
             return Ok(value);
         }
         let (min, max) = (self.print(*range.start()), self.print(*range.end()));
-        let (plain, found) = (self.plain_name, word.text.to_string());
+        let (plain, found) = (self.plain_name, word.owned());
         let kind = ErrorKind::QuantityRange { argument, min, max, plain, found };
-        Err(Fault::new(kind, word.at.clone()))
+        Err(word.fault(kind))
     }
 
     /// The digits, and what they count.

@@ -22,6 +22,16 @@ pub(crate) struct Word<'a> {
 }
 
 impl<'a> Word<'a> {
+    /// What is wrong with this word.
+    pub(crate) fn fault(&self, kind: ErrorKind) -> Fault {
+        Fault::new(kind, self.at.clone())
+    }
+
+    /// Its text, as tables and errors keep it.
+    pub(crate) fn owned(&self) -> String {
+        self.text.to_string()
+    }
+
     /// The parts of `separator`-ed words, each with its own place.
     pub(crate) fn split(&self, separator: char) -> Vec<Self> {
         let mut from = 0;
@@ -158,9 +168,17 @@ fn is_blank(c: char) -> bool {
 }
 
 fn printable(c: char, at: usize) -> Result<char, Fault> {
-    if c.is_control() { Err(unprintable(c, at)) } else { Ok(c) }
+    if is_hidden(c) { Err(unprintable(c, at)) } else { Ok(c) }
+}
+
+/// Whether a character is never part of a word, even behind a backslash.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control() || c == BYTE_ORDER_MARK
 }
 
 fn unprintable(character: char, at: usize) -> Fault {
     Fault::new(ErrorKind::Character { character }, at..at)
 }
+
+/// What some editors put before a text, and nobody sees.
+const BYTE_ORDER_MARK: char = '\u{feff}';

@@ -278,7 +278,7 @@ fn a_leg() -> impl Strategy<Value = LegTable> {
 
 /// What a path may hold after its first slash: anything that can be seen.
 fn a_path() -> impl Strategy<Value = String> {
-    "[^\\p{Cc}]{0,12}"
+    "[^\\p{Cc}\u{feff}]{0,12}"
 }
 
 fn a_word(length: usize) -> impl Strategy<Value = String> {
