@@ -1,3 +1,31 @@
-//! The `replicator` command.
+//! The `replicator` command: dmsetup-shaped verbs, and the daemon that serves the devices.
+//!
+//! It promises: an error is one sentence on standard error that says what was expected, what
+//! was found and what to do; what failed left nothing half made; the exit status is 0 when
+//! everything asked for is done, 2 for a command line that is wrong, else 1.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod control;
+mod daemon;
+mod links;
+mod logging;
+mod output;
+mod runtime;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::run(args::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("replicator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The command line: dmsetup's verbs and options where it has them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::runtime::Name;
+
+/// Replicates block devices in order, to local and remote sites, from a dm-style table.
+#[derive(Debug, Parser)]
+#[command(name = "replicator", version, propagate_version = false, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the replicators of a table; return when their devices are usable.
+    Create(CreateArgs),
+    /// Serve one replicator in the foreground, for a service manager; SIGTERM ends it.
+    ///
+    /// If a daemon of that name died, its devices and its waiting I/O are taken over.
+    Run(RunArgs),
+    /// Catch up, stop, and take the devices away.
+    Remove(RemoveArgs),
+    /// List replicators and their devices.
+    Ls(ListArgs),
+    /// Print tables, in the form that `create` reads.
+    Table(QueryArgs),
+    /// Print how replicators and devices are doing.
+    Status(QueryArgs),
+    /// Hold new requests back, and wait until none is in flight.
+    Suspend(SuspendArgs),
+    /// Take the requests that were held back, and go on.
+    Resume(ResumeArgs),
+    /// Send a message, as `dmsetup message` does.
+    Message(MessageArgs),
+    /// Start a daemon in place of one that died; its devices go on.
+    Recover(RecoverArgs),
+    /// List the types that tables can name.
+    Targets,
+    /// Print the version of this program and of the kernel's driver.
+    Version,
+    /// Serve what standard input asks for. Started by the other commands.
+    #[command(hide = true)]
+    Daemon,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Table file, lines of `NAME: START LEN TARGET ARGS`; `-` is standard input.
+    #[arg(conflicts_with_all = ["table", "concise"])]
+    #[arg(required_unless_present_any = ["table", "concise"])]
+    pub(crate) file: Option<PathBuf>,
+    /// One such line instead of a file; once for each target.
+    #[arg(long, value_name = "LINE", conflicts_with = "concise")]
+    pub(crate) table: Vec<String>,
+    /// A table in dmsetup's one-line form: `NAME,UUID,MINOR,FLAGS,TABLE[,TABLE];…`.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) concise: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Table file; `-` is standard input.
+    pub(crate) file: PathBuf,
+    /// Which replicator of the file, if it has several.
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// How long SIGTERM may wait for the sites to catch up.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// Replicators.
+    #[arg(required = true)]
+    pub(crate) names: Vec<Name>,
+    /// How long to wait for the sites to catch up; if they don't, nothing is removed.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Don't wait for the sites: the log keeps what they lack, for the next start.
+    #[arg(long)]
+    pub(crate) no_drain: bool,
+    /// Remove it also while a device is in use, or while its daemon is dead.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only devices of this target.
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// Replicators or devices; all if none is given.
+    pub(crate) names: Vec<Name>,
+    /// Print everything, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only devices of this target.
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuspendArgs {
+    /// Replicators or devices.
+    #[arg(required = true)]
+    pub(crate) names: Vec<Name>,
+    /// Don't wait for requests in flight.
+    #[arg(long)]
+    pub(crate) noflush: bool,
+    /// Taken for dmsetup's sake: no file system is ever frozen here.
+    #[arg(long, hide = true)]
+    pub(crate) nolockfs: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// Replicators or devices.
+    #[arg(required = true)]
+    pub(crate) names: Vec<Name>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MessageArgs {
+    /// A replicator or a device.
+    pub(crate) name: Name,
+    /// dmsetup's sector; it has no meaning here.
+    pub(crate) sector: u64,
+    /// The message.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// Replicators whose daemons died.
+    #[arg(required = true)]
+    pub(crate) names: Vec<Name>,
+}
+
+/// `90s`, `1500ms`, `5m`, `2h` or plain seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let expected = || "expected a time such as 60s, 1500ms, 5m or 2h".to_owned();
+    let unit_ms = match unit {
+        "" | "s" => 1000,
+        "ms" => 1,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(expected()),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
+    ms.filter(|ms| *ms <= DURATION_MS_MAX).map(Duration::from_millis).ok_or_else(expected)
+}
+
+/// A year: more is a slip of the finger.
+const DURATION_MS_MAX: u64 = 365 * 24 * 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &str) -> Result<Command, clap::Error> {
+        let words = std::iter::once("replicator").chain(words.split_whitespace());
+        Arguments::try_parse_from(words).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn create_reads_a_file_or_words() {
+        let Ok(Command::Create(from_file)) = parse("create tables/two") else { panic!() };
+        assert_eq!(from_file.file.unwrap().to_str(), Some("tables/two"));
+        assert!(parse("create -").is_ok());
+        assert!(parse("create --table a --table b").is_ok());
+        assert!(parse("create --concise a,,,,b").is_ok());
+        let wrong = ["create", "create a b", "create a --concise b", "create a --table b"];
+        for wrong in wrong.into_iter().chain(["create --table a --concise b"]) {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_message_takes_the_sector_and_any_words() {
+        let Ok(Command::Message(message)) = parse("message repl 0 slink message 1 policy -x --y")
+        else {
+            panic!()
+        };
+        assert_eq!(message.words, ["slink", "message", "1", "policy", "-x", "--y"]);
+        assert!(parse("message repl resume").is_err(), "the sector is not optional");
+        assert!(parse("message repl 0").is_err(), "nor are the words");
+    }
+
+    #[test]
+    fn remove_waits_a_minute_unless_told_otherwise() {
+        let Ok(Command::Remove(remove)) = parse("remove repl") else { panic!() };
+        assert_eq!((remove.timeout, remove.force), (Duration::from_secs(60), false));
+        let Ok(Command::Remove(remove)) = parse("remove -f a b --timeout 5m") else { panic!() };
+        assert_eq!((remove.timeout, remove.names.len()), (Duration::from_secs(300), 2));
+    }
+
+    #[test]
+    fn times_have_units_and_limits() {
+        assert_eq!(duration("1500ms").unwrap(), Duration::from_millis(1500));
+        assert_eq!(duration("0").unwrap(), Duration::ZERO);
+        for wrong in ["", "s", "-1", "1d", "1.5s", "99999999999999999999", "9000h", "1 s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_a_path_is_a_usage_error() {
+        assert_eq!(parse("status ../../etc").unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,117 @@
+//! `create`, `run` and `recover`: a daemon comes to life.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::find::find;
+use super::remove::end;
+use crate::args::{CreateArgs, RecoverArgs, RunArgs};
+use crate::control::Request;
+use crate::daemon::{self, Job, ReadyDevice, Takeover};
+use crate::output::print;
+use crate::runtime::{Name, RuntimeDir, Tenant};
+use crate::tables::{self, Replicator};
+
+/// Starts one daemon per replicator of the table; all of them, or none.
+pub(super) fn create(args: &CreateArgs, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
+    let replicators = tables::from_arguments(args)?;
+    for replicator in &replicators {
+        check_names(replicator, runtime)?;
+    }
+    let mut started: Vec<&Replicator> = Vec::new();
+    for replicator in &replicators {
+        let job = job(replicator, Takeover::Refuse, verbose);
+        match daemon::launch(&job) {
+            Ok(devices) => tell(&devices, verbose)?,
+            Err(error) => {
+                undo(&started, runtime)?;
+                return Err(error.context(format!("replicator {}", replicator.name)));
+            }
+        }
+        started.push(replicator);
+    }
+    Ok(())
+}
+
+/// Serves one replicator of the table until SIGTERM, SIGINT or `remove`.
+pub(super) fn run(args: &RunArgs, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
+    let replicator = tables::choose(tables::from_file(&args.file)?, args.name.as_ref())?;
+    let job = job(&replicator, Takeover::IfAny, verbose);
+    daemon::serve_in_foreground(&job, runtime, args.timeout)
+        .with_context(|| format!("replicator {}", replicator.name))
+}
+
+/// Starts a daemon in place of each that died.
+pub(super) fn recover(args: &RecoverArgs, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
+    for name in &args.names {
+        let devices = recover_one(name, verbose, runtime).with_context(|| name.to_string())?;
+        tell(&devices, verbose)?;
+    }
+    Ok(())
+}
+
+fn recover_one(name: &Name, verbose: u8, runtime: &RuntimeDir) -> Result<Vec<ReadyDevice>> {
+    let found = find(runtime, name)?;
+    if let Tenant::Alive(pid) = found.group.tenant()? {
+        bail!("its daemon (process {pid}) lives; there is nothing to recover");
+    }
+    let text = found.group.table()?.context("its daemon left no table; use `create`")?;
+    let replicator = tables::from_text(&text).context("the table its daemon left")?;
+    daemon::launch(&job(&replicator, Takeover::Must, verbose))
+}
+
+fn job(replicator: &Replicator, takeover: Takeover, verbose: u8) -> Job {
+    Job { name: replicator.name.to_string(), table: replicator.text.clone(), takeover, verbose }
+}
+
+/// Refuses names that somebody has, before anything is started. The daemon looks again.
+fn check_names(replicator: &Replicator, runtime: &RuntimeDir) -> Result<()> {
+    let own = &replicator.name;
+    ensure_free(runtime, own, own)?;
+    for device in &replicator.group.devices {
+        ensure_free(runtime, own, &device.name.parse()?)?;
+    }
+    Ok(())
+}
+
+/// `name` is the replicator `own`, or a device of it.
+fn ensure_free(runtime: &RuntimeDir, own: &Name, name: &Name) -> Result<()> {
+    let Ok(found) = find(runtime, name) else { return Ok(()) };
+    let holder = found.group.name();
+    match found.group.tenant()? {
+        Tenant::Nobody => Ok(()),
+        Tenant::Gone if holder == own => Err(super::find::gone(&found.group)),
+        Tenant::Gone | Tenant::Alive(_) => {
+            ensure!(
+                found.device.is_some(),
+                "the name {name} is taken by a replicator that exists; \
+                 `replicator remove {name}` ends it, or choose another name"
+            );
+            bail!(
+                "the name {name} is taken by a device of the replicator {holder}; \
+                 choose another name"
+            )
+        }
+    }
+}
+
+/// Ends what was started for a table that could not be started as a whole.
+fn undo(started: &[&Replicator], runtime: &RuntimeDir) -> Result<()> {
+    for replicator in started.iter().rev() {
+        let request = Request::Remove { drain: false, force: true, limit_ms: UNDO_LIMIT_MS };
+        end(&runtime.group(&replicator.name), &request)
+            .with_context(|| format!("ending the replicator {} again", replicator.name))?;
+    }
+    Ok(())
+}
+
+fn tell(devices: &[ReadyDevice], verbose: u8) -> Result<()> {
+    if verbose == 0 {
+        return Ok(());
+    }
+    let lines = devices.iter().map(|it| format!("/dev/replicator/{} {}\n", it.name, it.path));
+    print(&lines.collect::<String>())
+}
+
+const UNDO_LIMIT_MS: u64 = Duration::from_secs(30).as_millis() as u64;

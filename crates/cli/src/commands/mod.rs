@@ -1,0 +1,44 @@
+//! One file per family of verbs.
+
+mod control;
+mod create;
+mod find;
+mod query;
+mod remove;
+mod report;
+
+use anyhow::Result;
+
+use crate::args::{Arguments, Command};
+use crate::daemon;
+use crate::runtime::RuntimeDir;
+
+/// Does what the command line asks for.
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let verbose = arguments.verbose;
+    match arguments.command {
+        Command::Targets => report::targets(verbose),
+        Command::Version => report::version(),
+        Command::Daemon => daemon::serve_job(),
+        command => on_host(command, verbose, &RuntimeDir::open()?),
+    }
+}
+
+/// The verbs that need the runtime directory, and so root.
+fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
+    match command {
+        Command::Create(args) => create::create(&args, verbose, runtime),
+        Command::Run(args) => create::run(&args, verbose, runtime),
+        Command::Recover(args) => create::recover(&args, verbose, runtime),
+        Command::Remove(args) => remove::remove(&args, runtime),
+        Command::Ls(args) => query::ls(&args, runtime),
+        Command::Table(args) => query::table(&args, runtime),
+        Command::Status(args) => query::status(&args, runtime),
+        Command::Suspend(args) => control::suspend(&args, runtime),
+        Command::Resume(args) => control::resume(&args, runtime),
+        Command::Message(args) => control::message(&args, runtime),
+        Command::Targets | Command::Version | Command::Daemon => {
+            unreachable!("`run` has done it")
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The control socket: one JSON object a line, a request and its replies, root only.
+
+mod client;
+mod lines;
+mod protocol;
+mod server;
+
+pub(crate) use client::Client;
+pub(crate) use lines::Lines;
+pub(crate) use protocol::{Info, InfoDevice, Reply, Request, StatusReply, TableLine};
+pub(crate) use server::{Replies, Server};

@@ -1,0 +1,66 @@
+//! Opening everything that a table names: first a look, which can find everything wrong
+//! without touching anything, then exclusively.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use blk::{DiskId, Sectors};
+use replicator::{DiskFacts, Plan};
+use table::Group;
+use uring::{Access, Disk, OpenSpec};
+
+/// The disks of one replicator, open for it alone.
+#[derive(Debug)]
+pub(super) struct Disks {
+    pub(super) open: Vec<(DiskId, Disk)>,
+    facts: BTreeMap<String, DiskFacts>,
+}
+
+impl Disks {
+    /// Opens all of them and joins them with the table, waiting up to `busy_limit` for each
+    /// that a predecessor's writes still hold (I14).
+    pub(super) fn open(group: &Group, busy_limit: Duration) -> Result<(Self, Plan)> {
+        // An exclusive open of one disk by two paths would only say "busy".
+        let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
+        Plan::new(group, &Self::open_as(group, &look)?.facts)?;
+        let take = OpenSpec { access: Access::Exclusive, busy_limit, size_min: Sectors(0) };
+        let disks = Self::open_as(group, &take)?;
+        let plan = Plan::new(group, &disks.facts)?;
+        Ok((disks, plan))
+    }
+
+    /// Whether nearness of sectors matters on any of them.
+    pub(super) fn any_rotational(&self) -> bool {
+        self.open.iter().any(|(_, disk)| disk.facts().medium.rotational)
+    }
+
+    fn open_as(group: &Group, spec: &OpenSpec) -> Result<Self> {
+        let mut disks = Self { open: Vec::new(), facts: BTreeMap::new() };
+        for (text, role) in Plan::paths(group) {
+            let disk = Disk::open(&path_of(&text), spec).with_context(|| role.to_string())?;
+            disks.add(text, disk);
+        }
+        Ok(disks)
+    }
+
+    fn add(&mut self, text: String, disk: Disk) {
+        let nr = u32::try_from(self.open.len()).expect("a table's paths are counted in hundreds");
+        let (id, facts) = (DiskId(nr), disk.facts());
+        let facts = DiskFacts {
+            id,
+            path: text.clone(),
+            size: facts.size,
+            logical_block: facts.logical_block,
+            identity: facts.identity.to_string(),
+        };
+        self.facts.insert(text, facts);
+        self.open.push((id, disk));
+    }
+}
+
+/// A path, or where the kernel keeps the block device `MAJOR:MINOR`.
+fn path_of(text: &str) -> PathBuf {
+    if text.starts_with('/') { text.into() } else { Path::new("/dev/block").join(text) }
+}

@@ -1,0 +1,153 @@
+//! The replicator at work on its engine, as the control side sees it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use blk::{DevNr, Sectors};
+use replicator::{Phase, Plan, Replicator, Seed, Status};
+use ublk_target::{Engine, EngineSpec, Handle};
+use uring::RingSpec;
+
+use super::disks::Disks;
+
+/// A replicator at work. Calls wait for the engine, which never waits for them.
+pub(super) struct Drive {
+    engine: Engine<Replicator>,
+}
+
+/// A way to a [`Drive`] for threads that only look.
+#[derive(Clone)]
+pub(super) struct View(Handle<Replicator>);
+
+impl Drive {
+    /// Starts the engine; it begins to open its log.
+    pub(super) fn start(plan: Plan, disks: Disks) -> Result<Self> {
+        let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
+        let machine = Replicator::open(plan, seed()?)?;
+        let spec = EngineSpec { name, disks: disks.open, ring: RING };
+        Ok(Self { engine: Engine::spawn(machine, spec).context("starting the engine")? })
+    }
+
+    pub(super) fn handle(&self) -> &Handle<Replicator> {
+        self.engine.handle()
+    }
+
+    pub(super) fn view(&self) -> View {
+        View(self.handle().clone())
+    }
+
+    /// Waits until the log is open; `progress` is told how far it is.
+    pub(super) fn wait_until_running(
+        &self,
+        mut progress: impl FnMut(&str, u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            match self.view().phase()? {
+                Phase::Running => return Ok(()),
+                Phase::Opening { step, done, total } => progress(step, done, total)?,
+                Phase::Failed(error) => return Err(anyhow!("{error}")),
+                Phase::Stopping | Phase::Stopped => return Err(anyhow!("the engine stopped")),
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Stops the replicator: `drain`ing it first, it ships all it can; then a last checkpoint.
+    pub(super) fn stop(&self, drain: bool, limit: Duration) -> Result<()> {
+        self.handle().call(move |machine, _| machine.stop(drain))?;
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.view().phase()? {
+                Phase::Stopped => return Ok(()),
+                Phase::Failed(error) => return Err(anyhow!("{error}")),
+                Phase::Opening { .. } | Phase::Running | Phase::Stopping => {}
+            }
+            ensure!(Instant::now() < deadline, "it has not stopped within {} s", limit.as_secs());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// What it is made of.
+    pub(super) fn plan(&self) -> Result<Plan> {
+        Ok(self.handle().call(|machine, _| machine.plan().clone())?)
+    }
+
+    /// The longest request that a device may send, in whole pages as the driver wants it.
+    pub(super) fn request_max(&self) -> Result<Sectors> {
+        let longest = self.handle().call(|machine, _| {
+            let log = machine.log()?;
+            Some(machine.plan().max_sectors(log.geometry().size()))
+        })?;
+        let longest = longest.context("the log is not open")?;
+        Ok(Sectors(longest.0 - longest.0 % SECTORS_PER_PAGE))
+    }
+
+    pub(super) fn suspend(&self, dev: Option<DevNr>) -> Result<()> {
+        Ok(self.handle().call(move |machine, _| machine.suspend(dev))??)
+    }
+
+    pub(super) fn resume(&self, dev: Option<DevNr>) -> Result<()> {
+        Ok(self.handle().call(move |machine, _| machine.resume(dev))??)
+    }
+
+    pub(super) fn message(&self, dev: Option<DevNr>, words: Vec<String>) -> Result<String> {
+        let answer = self.handle().call(move |machine, _| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            machine.message(dev, &words)
+        })?;
+        Ok(answer?)
+    }
+
+    /// Ends the engine's thread; its disks are closed when this returns.
+    pub(super) fn end(self) {
+        drop(self.engine.stop());
+    }
+}
+
+impl View {
+    pub(super) fn phase(&self) -> Result<Phase> {
+        Ok(self.0.call(|machine, _| machine.phase())?)
+    }
+
+    pub(super) fn status(&self) -> Result<Status> {
+        Ok(self.0.call(|machine, now| machine.status(now))?)
+    }
+
+    /// Whether new requests are held back and none is in flight.
+    pub(super) fn is_suspended(&self, dev: Option<DevNr>) -> Result<bool> {
+        Ok(self.0.call(move |machine, _| machine.is_suspended(dev))?)
+    }
+}
+
+fn seed() -> Result<Seed> {
+    let since_1970 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .context("the wall clock is before 1970")?;
+    let wall = blk::Wall(u64::try_from(since_1970.as_nanos()).context("reading the wall clock")?);
+    Ok(Seed { uuid: random_uuid()?, wall })
+}
+
+/// A random UUID of the kernel.
+fn random_uuid() -> Result<uuid::Uuid> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("asking the kernel for a random UUID")?;
+    text.trim().parse().context("reading the kernel's random UUID")
+}
+
+/// As many submissions as a device's queue and its legs can make at once; the rest waits.
+const RING: RingSpec = RingSpec { submissions: 512, completions: 4096 };
+
+/// What Linux shows of a thread's name.
+const THREAD_NAME_MAX: usize = 15;
+
+/// A random number of the kernel.
+pub(super) fn random_u64() -> Result<u64> {
+    let (number, _) = random_uuid()?.as_u64_pair();
+    Ok(number)
+}
+
+const SECTORS_PER_PAGE: u64 = 8;
+
+/// How often a phase is asked for while a command waits for the next one.
+const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,24 @@
+//! The daemon: one replicator, its engine, its ublk devices and its control socket.
+//!
+//! ```text
+//! start ──▶ serve ──▶ stop       a signal, or `remove`
+//!   ▲          │
+//!   └── takeover ◀── (dead)      the devices wait, the log knows: P1, P10
+//! ```
+
+mod disks;
+mod drive;
+mod job;
+mod launch;
+mod orders;
+mod process;
+mod serve;
+mod served;
+mod start;
+mod stop;
+mod takeover;
+
+pub(crate) use job::{Job, ReadyDevice, Takeover};
+pub(crate) use launch::launch;
+pub(crate) use process::{serve_in_foreground, serve_job};
+pub(crate) use takeover::bury;

@@ -1,0 +1,123 @@
+//! The process around a daemon: detached from the command that started it, or in the
+//! foreground; hardened either way.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::fs::Mode;
+use ublk_target::process::{
+    avoid_oom_killer, become_io_flusher, enter_own_mount_namespace, lock_memory,
+};
+
+use super::job::{Job, ReadyDevice, Report, Reporter, ToParent};
+use super::orders::{Desk, desk};
+use super::serve::serve;
+use super::served::Daemon;
+use super::start::start;
+use crate::logging;
+use crate::output::Progress;
+use crate::runtime::{GroupDir, RuntimeDir};
+
+/// The hidden verb `daemon`: serves the job on standard input, away from any terminal.
+pub(crate) fn serve_job() -> Result<()> {
+    let mut parent = ToParent(io::stdout());
+    let (desk, orders) = desk();
+    let daemon = match detached(&desk, &mut parent) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            // If the parent is gone as well, the log has it.
+            let _ = parent.send(&Report::Failed(format!("{error:#}")));
+            return Err(error);
+        }
+    };
+    leave_stdio().context("leaving the standard streams")?;
+    desk.watch_signals()?;
+    serve(daemon, &orders, STOP_LIMIT)
+}
+
+/// The verb `run`: serves the job until a signal or `remove` ends it.
+pub(crate) fn serve_in_foreground(job: &Job, runtime: &RuntimeDir, limit: Duration) -> Result<()> {
+    logging::to_stderr(job.verbose);
+    let group = runtime.group(&job.name.parse()?);
+    let lock = group.lock()?;
+    harden(&group)?;
+    let (desk, orders) = desk();
+    let daemon = start(job, group, lock, &desk, &mut OnStderr(Progress::new(&job.name)))?;
+    desk.watch_signals()?;
+    serve(daemon, &orders, limit)
+}
+
+fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<Daemon> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).context("reading the job")?;
+    let job: Job = serde_json::from_str(&text).context("expected a job on standard input")?;
+    // The session of whoever typed the command, and its directory, must not matter any more.
+    rustix::process::setsid().context("starting a session")?;
+    rustix::process::chdir("/").context("leaving the working directory")?;
+    let group = RuntimeDir::open()?.group(&job.name.parse()?);
+    let lock = group.lock()?;
+    logging::to_syslog_or_file(&group.log_file(), job.verbose)?;
+    harden(&group)?;
+    start(&job, group, lock, desk, parent)
+}
+
+/// What a process does to itself before it serves block devices.
+fn harden(group: &GroupDir) -> Result<()> {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    stop_on_panic(group.clone());
+    enter_own_mount_namespace().context("entering a mount namespace")?;
+    become_io_flusher().context("becoming an I/O flusher")?;
+    avoid_oom_killer().context("telling the OOM killer")?;
+    lock_memory().context("locking the daemon's memory; raise `ulimit -l`")
+}
+
+/// A broken invariant stops the daemon, whichever thread found it: its devices then wait
+/// for `recover`, while a daemon that goes on could write a wrong byte to a replica.
+fn stop_on_panic(group: GroupDir) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let sentence = format!("an invariant is broken: {panic}").replace('\n', " ");
+        log::error!("{sentence}");
+        eprintln!("replicator: {sentence}");
+        // The directory may be gone, or never have been: the log has it all the same.
+        let _ = group.write_last_error(&sentence);
+        std::process::abort();
+    }));
+}
+
+/// Nobody reads here any more, and whoever waits for the end of a pipe shall see it.
+fn leave_stdio() -> io::Result<()> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Reports of a start in the foreground.
+struct OnStderr(Progress);
+
+impl Reporter for OnStderr {
+    fn progress(&mut self, step: &str, done: u64, total: u64) -> Result<()> {
+        self.0.show(step, done, total);
+        Ok(())
+    }
+
+    fn notice(&mut self, sentence: &str) -> Result<()> {
+        log::warn!("{sentence}");
+        Ok(())
+    }
+
+    fn ready(&mut self, devices: Vec<ReadyDevice>) -> Result<()> {
+        self.0.clear();
+        for ReadyDevice { name, path } in devices {
+            log::info!("{name}: {path} is ready");
+        }
+        Ok(())
+    }
+}
+
+/// How long SIGTERM to a daemon of `create` waits for the sites: a host that shuts down
+/// gives 90 s.
+const STOP_LIMIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,189 @@
+//! The daemon's life between its start and its end: orders, one after the other.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use blk::DevNr;
+use replicator::{DeviceStatus, Phase};
+use serde_json::Value;
+
+use super::drive::View;
+use super::orders::{Ask, Desk, Order};
+use super::served::Daemon;
+use super::stop;
+use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
+use crate::runtime::DeviceState;
+
+/// Carries out orders until one of them, or a failure, ends the daemon. `limit` is how long
+/// a signal may wait for the sites.
+pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duration) -> Result<()> {
+    loop {
+        match orders.recv_timeout(WATCH_PAUSE) {
+            Ok(Order::Signal(name)) => {
+                log::info!("{name}: stopping");
+                return stop::on_signal(daemon, limit);
+            }
+            Ok(Order::Ask(ask)) => match ask.request.clone() {
+                Request::Remove { drain, force, limit_ms } => {
+                    let terms =
+                        stop::Terms { drain, force, limit: Duration::from_millis(limit_ms) };
+                    match stop::on_request(daemon, &ask, &terms) {
+                        Ok(ended) => return finish(ask, ended),
+                        Err((alive, error)) => {
+                            daemon = *alive;
+                            ask.finish(Reply::Error(format!("{error:#}")));
+                        }
+                    }
+                }
+                request => {
+                    let reply = answer(&daemon, &ask, request);
+                    ask.finish(reply.map_or_else(|it| Reply::Error(format!("{it:#}")), Reply::Ok));
+                }
+            },
+            Err(RecvTimeoutError::Timeout) => watch(&daemon)?,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the daemon holds a desk itself"),
+        }
+    }
+}
+
+/// Answers callers who only look, on their own threads, and passes the others on.
+pub(super) fn receive(
+    desk: &Desk,
+    view: &View,
+    devices: &[DeviceState],
+    request: Request,
+    replies: &mut Replies<'_>,
+) {
+    let looked = match request {
+        Request::Info {} => info(view, devices),
+        Request::Status {} => status(view),
+        Request::Suspend { .. }
+        | Request::Resume { .. }
+        | Request::Message { .. }
+        | Request::Remove { .. } => return desk.pass(request, replies),
+    };
+    replies.send(&looked.map_or_else(|it| Reply::Error(format!("{it:#}")), Reply::Ok));
+}
+
+fn answer(daemon: &Daemon, ask: &Ask, request: Request) -> Result<Value> {
+    match request {
+        Request::Suspend { device, wait } => {
+            let dev = number(daemon, device)?;
+            daemon.drive.suspend(dev)?;
+            if wait {
+                wait_until_quiet(daemon, ask, dev)?;
+            }
+            Ok(Value::Null)
+        }
+        Request::Resume { device } => {
+            daemon.drive.resume(number(daemon, device)?)?;
+            Ok(Value::Null)
+        }
+        Request::Message { device, words } => {
+            Ok(Value::String(daemon.drive.message(number(daemon, device)?, words)?))
+        }
+        Request::Info {} | Request::Status {} | Request::Remove { .. } => {
+            unreachable!("others answer these")
+        }
+    }
+}
+
+fn wait_until_quiet(daemon: &Daemon, ask: &Ask, dev: Option<DevNr>) -> Result<()> {
+    let began = Instant::now();
+    while !daemon.drive.view().is_suspended(dev)? {
+        ensure!(
+            began.elapsed() < QUIET_LIMIT,
+            "new requests are held back, but some are still in flight after {} s; \
+             `resume` lets them all go on",
+            QUIET_LIMIT.as_secs()
+        );
+        ask.progress("waiting for requests in flight");
+        std::thread::sleep(QUIET_PAUSE);
+    }
+    Ok(())
+}
+
+/// The number of a device; a device that was named is one of this daemon's.
+fn number(daemon: &Daemon, device: Option<String>) -> Result<Option<DevNr>> {
+    let Some(name) = device else { return Ok(None) };
+    let found = daemon.states().iter().find(|it| it.name == name);
+    let found =
+        found.ok_or_else(|| anyhow!("expected a device of this replicator, found {name}"))?;
+    Ok(Some(DevNr(found.nr)))
+}
+
+fn info(view: &View, devices: &[DeviceState]) -> Result<Value> {
+    let phase = view.phase()?;
+    let mut state = match phase {
+        Phase::Opening { .. } => "opening",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+        Phase::Stopped => "stopped",
+        Phase::Failed(_) => "failed",
+    };
+    let mut infos = Vec::new();
+    for it in devices {
+        let suspended = view.is_suspended(Some(DevNr(it.nr)))?;
+        infos.push(InfoDevice { name: it.name.clone(), path: it.path(), suspended });
+    }
+    if state == "running" && infos.iter().all(|it| it.suspended) {
+        state = "suspended";
+    }
+    Ok(serde_json::to_value(Info {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: state.to_owned(),
+        devices: infos,
+    })?)
+}
+
+fn status(view: &View) -> Result<Value> {
+    let status = view.status()?;
+    let replicator = TableLine {
+        name: status.name.clone(),
+        start: 0,
+        len: 1,
+        target: "replicator".into(),
+        text: status.replicator_line(),
+    };
+    let device = |it: &DeviceStatus| TableLine {
+        name: it.name.clone(),
+        start: 0,
+        len: it.sectors,
+        target: "replicator-dev".into(),
+        text: status.device_line(it),
+    };
+    let lines = std::iter::once(replicator).chain(status.devices.iter().map(device)).collect();
+    let detail = serde_json::to_value(&status)?;
+    Ok(serde_json::to_value(StatusReply { lines, detail })?)
+}
+
+/// A replicator that failed is left as it is: its devices wait for `recover`.
+fn watch(daemon: &Daemon) -> Result<()> {
+    let failure = match daemon.drive.view().phase() {
+        Ok(Phase::Failed(error)) => error.to_string(),
+        Ok(_) => return Ok(()),
+        Err(gone) => gone.to_string(),
+    };
+    log::error!("{failure}");
+    daemon.dir.write_last_error(&failure)?;
+    Err(anyhow!(failure))
+}
+
+/// Tells the caller how the end went, and ends.
+fn finish(ask: Ask, ended: Result<()>) -> Result<()> {
+    let reply = match &ended {
+        Ok(()) => Reply::Ok(Value::Null),
+        Err(error) => Reply::Error(format!("{error:#}")),
+    };
+    ask.finish(reply);
+    ended
+}
+
+/// How often the engine is looked at when nobody asks for anything.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long requests in flight may take before `suspend` says that they hang.
+const QUIET_LIMIT: Duration = Duration::from_secs(60);
+const QUIET_PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,132 @@
+//! A daemon's possessions: name, engine, ublk devices, links, files. What comes, comes in
+//! this order; what goes, goes in the opposite one.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use blk::Sectors;
+use replicator::DevicePlan;
+use ublk_target::{Added, Device, DeviceSpec};
+
+use super::drive::{Drive, random_u64};
+use super::orders::Desk;
+use super::serve::receive;
+use crate::control::Server;
+use crate::links::Links;
+use crate::runtime::{DeviceState, GroupDir, Lock, ROOT, State};
+
+/// A replicator that is being served.
+pub(super) struct Daemon {
+    pub(super) dir: GroupDir,
+    lock: Lock,
+    pub(super) drive: Drive,
+    links: Links,
+    /// What a successor must know; always written before it is true.
+    state: State,
+    /// The devices served, in the order in which they came.
+    served: Vec<Device>,
+}
+
+/// What all new devices of a daemon have in common.
+pub(super) struct Shape {
+    /// Whether nearness of sectors matters on any leg.
+    pub(super) rotational: bool,
+    /// The longest request.
+    pub(super) request_max: Sectors,
+}
+
+impl Daemon {
+    pub(super) fn new(dir: GroupDir, lock: Lock, drive: Drive) -> Self {
+        let (links, state) = (Links::of_host(), State::of_this_process());
+        Self { dir, lock, drive, links, state, served: Vec::new() }
+    }
+
+    /// The devices it has, or is about to have.
+    pub(super) fn states(&self) -> &[DeviceState] {
+        &self.state.devices
+    }
+
+    /// Makes the devices of a dead daemon its own; they are taken over by [`Self::serve`].
+    pub(super) fn inherit(&mut self, devices: Vec<DeviceState>) -> Result<()> {
+        self.state.devices = devices;
+        self.dir.write_state(&self.state)
+    }
+
+    /// Serves one device: the one it inherited, or a new one.
+    pub(super) fn serve(&mut self, device: &DevicePlan, shape: &Shape) -> Result<()> {
+        let inherited = self.state.devices.iter().find(|it| it.nr == device.nr.0);
+        let handle = self.drive.handle();
+        let served = match inherited {
+            Some(it) => Device::recover(it.ublk, it.mark, handle, device.nr)?,
+            None => {
+                let added = self.add(device, shape)?;
+                added.start(self.drive.handle(), device.nr)?
+            }
+        };
+        let ublk = served.id();
+        self.served.push(served);
+        self.links.make(&device.name, ublk)
+    }
+
+    /// Takes the devices away, last first. What could not be taken away stays known.
+    pub(super) fn remove_devices(&mut self) -> Result<()> {
+        while let Some(device) = self.served.pop() {
+            let (ublk, path) = (device.id(), device.path());
+            if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
+                self.links.remove(&it.name, ublk)?;
+            }
+            device
+                .remove(self.drive.handle())
+                .with_context(|| format!("taking {} away", path.display()))?;
+            self.state.devices.retain(|it| it.ublk != ublk);
+            self.dir.write_state(&self.state)?;
+        }
+        Ok(())
+    }
+
+    /// Ends everything: no device is left, the engine stops, the name is free.
+    pub(super) fn end(mut self, drain: bool) -> Result<()> {
+        self.remove_devices()?;
+        let stopped = self.drive.stop(drain, STOP_LIMIT);
+        self.drive.end();
+        self.dir.clear(self.lock)?;
+        // The log has what a site still lacks: a reason to tell, not to stay.
+        stopped.context("its devices are gone, but its log could not be closed properly")
+    }
+
+    /// Answers callers from now on, on threads of their own.
+    pub(super) fn listen(&self, desk: Desk) -> Result<()> {
+        let (view, devices) = (self.drive.view(), self.state.devices.clone());
+        Server::bind(&self.dir.socket(), ROOT)?
+            .start(move |request, replies| receive(&desk, &view, &devices, request, replies))
+    }
+
+    /// Undoes a start.
+    pub(super) fn undo(self) -> Result<()> {
+        self.end(false)
+    }
+
+    /// Adds a device to the driver, and records it before it can be used.
+    fn add(&mut self, device: &DevicePlan, shape: &Shape) -> Result<Added> {
+        let mark = random_u64()?;
+        let block = self.drive.plan()?.logical_block(device.nr);
+        let added = Device::create(DeviceSpec {
+            request_max: shape.request_max,
+            rotational: shape.rotational,
+            mark,
+            ..DeviceSpec::new(device.size, block)
+        })?;
+        self.state.devices.push(DeviceState {
+            name: device.name.clone(),
+            nr: device.nr.0,
+            ublk: added.id(),
+            mark,
+            sectors: device.size.0,
+        });
+        self.dir.write_state(&self.state)?;
+        Ok(added)
+    }
+}
+
+/// How long the last checkpoint may take.
+const STOP_LIMIT: Duration = Duration::from_secs(30);

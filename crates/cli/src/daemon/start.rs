@@ -1,0 +1,127 @@
+//! The start: from a job to devices that are usable, or to nothing at all.
+//!
+//! 1. what a dead daemon left, the disks, the plan, the driver: whatever can be wrong
+//! 2. the engine: the log is opened, recovered or created
+//! 3. the devices: each is made or taken over, recorded, then started, then linked
+//! 4. the control socket
+//!
+//! What fails is undone from where it stands. Only two things stay: a log that was created
+//! (it is valid and empty: `auto` and `open` go on with it), and devices that wait for a
+//! successor of a dead daemon: they are as they were, and it can be tried again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use table::{Group, Mode};
+use ublk_target::Ublk;
+
+use super::disks::Disks;
+use super::drive::Drive;
+use super::job::{Job, ReadyDevice, Reporter};
+use super::orders::Desk;
+use super::served::{Daemon, Shape};
+use super::takeover::inheritance;
+use crate::links::Links;
+use crate::runtime::{DeviceState, GroupDir, Lock};
+use crate::tables;
+
+/// Starts what the job asks for; the name's lock is held already.
+pub(super) fn start(
+    job: &Job,
+    dir: GroupDir,
+    lock: Lock,
+    desk: &Desk,
+    reporter: &mut impl Reporter,
+) -> Result<Daemon> {
+    let inherited = inheritance(job, &dir)?;
+    let fresh = inherited.is_empty();
+    let (drive, shape) = match open(job, fresh, reporter) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if fresh {
+                log_failure(dir.clear(lock));
+            }
+            return Err(error);
+        }
+    };
+    let mut daemon = Daemon::new(dir, lock, drive);
+    match serve_devices(&mut daemon, job, inherited, &shape, reporter)
+        .and_then(|()| daemon.listen(desk.clone()))
+        .and_then(|()| reporter.ready(daemon.states().iter().map(ready).collect()))
+    {
+        Ok(()) => Ok(daemon),
+        Err(error) => {
+            if fresh {
+                log_failure(daemon.undo());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Opens the disks and the log: from here on the replicator runs, without devices.
+fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, Shape)> {
+    let mut group = tables::from_text(&job.table)?.group;
+    check_links(&group)?;
+    if !fresh {
+        // The dead daemon made the log, if the table asked for that.
+        (group.table.log.mode, group.table.log.size) = (Mode::Open, None);
+    }
+    reporter.progress("opening its devices", 0, 0)?;
+    let (disks, plan) = Disks::open(&group, if fresh { BUSY_LIMIT } else { DRAIN_LIMIT })?;
+    Ublk::probe()?;
+    for sentence in plan.not_yet() {
+        reporter.notice(&sentence)?;
+    }
+    let rotational = disks.any_rotational();
+    let drive = Drive::start(plan, disks)?;
+    match drive.wait_until_running(|step, done, total| reporter.progress(step, done, total)) {
+        Ok(()) => {
+            let shape = Shape { rotational, request_max: drive.request_max()? };
+            Ok((drive, shape))
+        }
+        Err(error) => {
+            drive.end();
+            Err(error)
+        }
+    }
+}
+
+/// Makes or takes over every device.
+fn serve_devices(
+    daemon: &mut Daemon,
+    job: &Job,
+    inherited: Vec<DeviceState>,
+    shape: &Shape,
+    reporter: &mut impl Reporter,
+) -> Result<()> {
+    daemon.dir.write_table(&job.table)?;
+    daemon.inherit(inherited)?;
+    for device in daemon.drive.plan()?.devices {
+        reporter.progress("starting its devices", 0, 0)?;
+        daemon.serve(&device, shape).with_context(|| format!("device {}", device.name))?;
+    }
+    Ok(())
+}
+
+fn ready(device: &DeviceState) -> ReadyDevice {
+    ReadyDevice { name: device.name.clone(), path: device.path() }
+}
+
+fn check_links(group: &Group) -> Result<()> {
+    let links = Links::of_host();
+    group.devices.iter().try_for_each(|device| links.check(&device.name))
+}
+
+/// The error that made it necessary is the one to be told.
+fn log_failure(undone: Result<()>) {
+    if let Err(error) = undone {
+        log::error!("undoing a start that failed: {error:#}");
+    }
+}
+
+/// udev and its like look at a device for moments.
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the last writes of a daemon that died may take to end or to fail.
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,61 @@
+//! Where log lines go: standard error in the foreground, the host's syslog from a daemon, and
+//! a file in its runtime directory where no syslog listens.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use env_logger::{Builder, Target};
+use log::LevelFilter;
+use syslog::{BasicLogger, Facility, Formatter3164};
+
+/// Log lines on standard error.
+pub(crate) fn to_stderr(verbose: u8) {
+    builder(verbose).target(Target::Stderr).init();
+}
+
+/// Log lines to syslog, or else to `file`.
+pub(crate) fn to_syslog_or_file(file: &Path, verbose: u8) -> Result<()> {
+    let formatter = Formatter3164 {
+        facility: Facility::LOG_DAEMON,
+        hostname: None,
+        process: "replicator".into(),
+        pid: std::process::id(),
+    };
+    match syslog::unix(formatter) {
+        Ok(logger) => {
+            log::set_boxed_logger(Box::new(BasicLogger::new(logger)))
+                .context("starting the logger")?;
+            log::set_max_level(level(verbose));
+        }
+        Err(_) => to_file(file, verbose)?,
+    }
+    Ok(())
+}
+
+fn to_file(file: &Path, verbose: u8) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let opened = options.append(true).create(true).mode(0o600).open(file);
+    let opened = opened.with_context(|| format!("opening the log file {}", file.display()))?;
+    builder(verbose).target(Target::Pipe(Box::new(opened))).init();
+    Ok(())
+}
+
+fn builder(verbose: u8) -> Builder {
+    let mut builder = Builder::new();
+    builder.filter_level(level(verbose)).format(|out, record| {
+        let (time, level) = (out.timestamp_millis(), record.level().as_str().to_lowercase());
+        writeln!(out, "{time} {level}: {}", record.args())
+    });
+    builder
+}
+
+fn level(verbose: u8) -> LevelFilter {
+    match verbose {
+        0 => LevelFilter::Info,
+        1 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    }
+}

@@ -1,0 +1,217 @@
+#!/bin/bash
+# The commands, as a user and a script use them, on real ublk devices.
+# shellcheck source=tests/vm/lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+create_returns_when_the_devices_are_usable_and_remove_leaves_nothing() {
+    two_devices
+    replicator create table
+    [[ $(blockdev --getsz /dev/replicator/d0) == 65536 ]]
+    [[ $(readlink -f /dev/replicator/d1) == /dev/ublkb* ]]
+    replicator remove repl
+    nothing_is_left
+}
+
+what_is_written_reaches_every_replica_before_remove_returns() {
+    two_devices
+    replicator create table
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=1M count=8 oflag=direct
+    dd if=/dev/urandom of=/dev/replicator/d1 bs=64k count=64 oflag=direct
+    dd if=/dev/replicator/d0 of=copy0 bs=1M iflag=direct
+    replicator remove repl
+    cmp copy0 ld0
+    cmp ld0 rd0
+    cmp ld1 rd1
+}
+
+ls_shows_replicators_and_devices_with_state_and_block_device() {
+    two_devices
+    [[ -z $(replicator ls) ]]
+    replicator create table
+    replicator ls | grep -E '^repl +replicator +running$'
+    replicator ls | grep -E '^d0 +replicator-dev +running +/dev/ublkb[0-9]+$'
+    [[ $(replicator ls --target replicator | wc -l) == 1 ]]
+    replicator ls --json | python3 -c 'import json,sys; assert len(json.load(sys.stdin)) == 3'
+}
+
+table_prints_what_create_reads() {
+    two_devices
+    replicator create table
+    replicator table >printed
+    cmp printed table
+    [[ $(replicator table d0) == "$(sed -n 's/^d0: //p' table)" ]]
+    replicator remove repl
+    replicator create - <printed
+    replicator table repl | cmp - printed
+}
+
+status_prints_the_2009_layout() {
+    two_devices
+    replicator create table
+    replicator status repl | grep -E '^repl: 0 1 replicator '
+    replicator status d0 | grep -E '^0 65536 replicator-dev '
+    [[ $(replicator status | wc -l) == 3 ]]
+    replicator status --json | python3 -c 'import json,sys; assert "repl" in json.load(sys.stdin)'
+}
+
+suspend_holds_requests_until_resume() {
+    two_devices
+    replicator create table
+    replicator suspend d0
+    replicator ls | grep -E '^d0 .* suspended '
+    dd if=/dev/zero of=/dev/replicator/d0 bs=4k count=1 oflag=direct &
+    local writer=$!
+    dd if=/dev/zero of=/dev/replicator/d1 bs=4k count=1 oflag=direct # the other one goes on
+    sleep 0.5
+    kill -0 $writer
+    replicator resume d0
+    wait $writer
+    replicator message repl 0 suspend
+    replicator message repl 0 resume
+    dd if=/dev/zero of=/dev/replicator/d0 bs=4k count=1 oflag=direct
+}
+
+a_name_is_taken_once() {
+    two_devices
+    replicator create table
+    refused 'the name repl is taken' replicator create table
+    sed 's/repl\b/other/g; s/^d1/e1/' table >same_device
+    refused 'the name d0 is taken by a device of the replicator repl' replicator create same_device
+    replicator status repl
+}
+
+a_device_in_use_is_refused_and_its_user_named() {
+    two_devices
+    replicator create table
+    sed 's/repl\b/other/g; s/^d/e/; s/log 0 auto/log2 0 auto/' table >other
+    truncate -s 64M log2
+    refused "$work/ld0" replicator create other
+    mkfs.ext4 -q /dev/replicator/d0
+    mkdir mnt
+    mount /dev/replicator/d0 mnt
+    refused "$work/mnt" replicator remove repl
+    umount mnt
+    tail -f /dev/null 3</dev/replicator/d1 &
+    local reader=$!
+    refused "tail" replicator remove repl
+    kill $reader
+    wait $reader || true
+    replicator remove repl
+}
+
+a_bad_table_is_one_error_with_its_place_and_nothing_is_made() {
+    two_devices
+    sed 's/nosync/nosink/' table >bad
+    refused 'bad:2:' replicator create bad
+    sed 's/^d1: 0 65536/d1: 0 99999999/' table >bad
+    refused "$work/ld1" replicator create bad
+    grep -v '^repl' table >bad
+    refused 'bad:1:' replicator create bad
+    grep '^repl' table >bad
+    refused 'at least one device' replicator create bad
+    head -c 4096 /dev/urandom >bad
+    refused 'bad' replicator create bad
+    sed "s,/rd1,/rd0," table >bad
+    refused "$work/rd0" replicator create bad
+    sed 's/core 2 1024 nosync/core 2 1024 sync/' table >bad
+    refused 'nosync' replicator create bad
+    nothing_is_left
+    cmp <(head -c 1M log) <(head -c 1M /dev/zero) # not even a log
+}
+
+an_absent_or_busy_device_is_named_and_nothing_is_made() {
+    two_devices
+    rm rd1
+    refused "$work/rd1" replicator create table
+    nothing_is_left
+    truncate -s 32M rd1
+    mkfs.ext4 -q ld0
+    mkdir mnt
+    mount -o loop ld0 mnt
+    sed "s,$work/ld0,$(findmnt -no SOURCE mnt)," table >busy
+    refused "$work/mnt" replicator create busy
+    umount mnt
+    nothing_is_left
+}
+
+one_device_under_two_paths_is_refused() {
+    two_devices
+    ln -s ld0 alias
+    sed "s,$work/rd1,$work/alias," table >twice
+    refused 'the same device as' replicator create twice
+    sed "s,$work/rd1,$(losetup --show -f rd0)," table >twice
+    refused 'the same device as' replicator create twice
+    nothing_is_left
+}
+
+of_two_replicators_of_a_table_none_stays_if_one_fails() {
+    two_devices
+    sed 's/repl\b/other/g; s/^d/e/; s,/log ,/absent ,; s,/\([lr]d[01]\),/x\1,' table >second
+    cat table second >both
+    refused 'replicator other' replicator create both
+    nothing_is_left
+}
+
+create_mode_makes_a_log_once() {
+    two_devices
+    sed -i 's/ auto / create /' table
+    replicator create table
+    replicator remove repl
+    refused 'log' replicator create table
+    nothing_is_left
+    sed -i 's/4 \(.*\) create 131072/2 \1/' table
+    replicator create table
+}
+
+without_root_nothing_works_and_the_error_says_so() {
+    two_devices
+    chmod 755 "$work"
+    refused 'expected to be started by root' setpriv --reuid 65534 --clear-groups "$REPLICATOR" ls
+    replicator create table
+    refused 'expected to be started by root' setpriv --reuid 65534 --clear-groups "$REPLICATOR" status
+}
+
+without_the_driver_the_error_says_how_to_get_it() {
+    two_devices
+    modprobe -r ublk_drv
+    refused 'modprobe ublk_drv' replicator create table
+    nothing_is_left
+}
+
+a_runtime_directory_that_others_can_write_is_refused() {
+    two_devices
+    mkdir -m 777 open
+    REPLICATOR_RUNTIME_DIR=$work/open refused 'expected mode 0700' replicator create table
+    nothing_is_left
+}
+
+run_serves_in_the_foreground_until_sigterm() {
+    two_devices
+    "$REPLICATOR" run table 2>log.txt &
+    local daemon=$!
+    eventually test -b /dev/replicator/d1
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct
+    kill -TERM $daemon
+    wait $daemon
+    cmp ld0 rd0
+    nothing_is_left
+}
+
+run_cases \
+    create_returns_when_the_devices_are_usable_and_remove_leaves_nothing \
+    what_is_written_reaches_every_replica_before_remove_returns \
+    ls_shows_replicators_and_devices_with_state_and_block_device \
+    table_prints_what_create_reads \
+    status_prints_the_2009_layout \
+    suspend_holds_requests_until_resume \
+    a_name_is_taken_once \
+    a_device_in_use_is_refused_and_its_user_named \
+    a_bad_table_is_one_error_with_its_place_and_nothing_is_made \
+    an_absent_or_busy_device_is_named_and_nothing_is_made \
+    one_device_under_two_paths_is_refused \
+    of_two_replicators_of_a_table_none_stays_if_one_fails \
+    create_mode_makes_a_log_once \
+    without_root_nothing_works_and_the_error_says_so \
+    without_the_driver_the_error_says_how_to_get_it \
+    a_runtime_directory_that_others_can_write_is_refused \
+    run_serves_in_the_foreground_until_sigterm

@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# What the tests on real ublk devices share. Sourced, as root, on a kernel that has ublk_drv.
+#
+#   the_name_of_a_function_is_the_sentence() { …; }
+#   run_cases the_name_of_a_function_is_the_sentence …
+#
+# prints `ok N - sentence` or `not ok N - sentence` for each, and fails if one fails. A case
+# runs in a shell of its own, in an empty directory, under `set -e`; what it started is ended.
+#
+#   REPLICATOR=PATH     the program under test (default: the newest build)
+
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d /tmp/case.XXXXXX)
+export REPLICATOR_RUNTIME_DIR=$work/run # what else runs on this host is not touched
+
+run_cases() {
+    local case number=0 failed=0 status
+    REPLICATOR=$(find_program)
+    export REPLICATOR
+    have_driver
+    echo "1..$#"
+    for case in "$@"; do
+        number=$((number + 1))
+        # Not in a condition: bash would then ignore `set -e` in the whole case.
+        set +e
+        run_case "$case" >"$work.log" 2>&1
+        status=$?
+        set -e
+        if [[ $status == 0 ]]; then
+            echo "ok $number - ${case//_/ }"
+        else
+            echo "not ok $number - ${case//_/ }"
+            sed 's/^/# /' "$work.log"
+            failed=$((failed + 1))
+        fi
+    done
+    rm -rf "$work" "$work.log"
+    [[ $failed == 0 ]] || fail "$failed of $# failed"
+}
+
+run_case() (
+    set -e
+    before=$(on_host)
+    trap 'status=$?; end_case || status=1; exit $status' EXIT
+    mkdir -p "$work"
+    cd "$work"
+    set -x
+    "$1"
+)
+
+# Ends what the case started; fails if the case left something that only force could end.
+end_case() {
+    set +ex
+    local name mount left
+    for mount in "$work"/mnt*; do
+        mountpoint -q "$mount" && umount "$mount"
+    done
+    for name in "$REPLICATOR_RUNTIME_DIR"/*; do
+        [[ ! -d $name ]] || "$REPLICATOR" remove --force --no-drain "$(basename "$name")"
+    done
+    for name in "$work"/*; do
+        losetup --associated "$name" --noheadings --output NAME | xargs --no-run-if-empty losetup -d
+    done
+    have_driver
+    left=$(leftovers)
+    cd /
+    rm -rf "$work"
+    [[ -z $left ]] || { echo "left behind: $left"; return 1; }
+}
+
+# What this case has left on the host; nothing if it left nothing.
+leftovers() {
+    find "$REPLICATOR_RUNTIME_DIR" -mindepth 1 2>/dev/null
+    diff <(echo "$before") <(on_host) | grep '^>'
+}
+
+# Whatever a replicator can leave outside its runtime directory.
+on_host() {
+    local pid
+    find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \) 2>/dev/null | sort
+    for pid in /proc/[0-9]*; do
+        [[ $(tr '\0' ' ' 2>/dev/null <"$pid/cmdline") != 'replicator daemon '* ]] || echo "$pid"
+    done
+}
+
+nothing_is_left() {
+    local left
+    left=$(leftovers) || true
+    [[ -z $left ]] || fail "expected nothing to be left, found $left"
+}
+
+have_driver() {
+    [[ -e /dev/ublk-control ]] || modprobe ublk_drv || fail 'this kernel has no ublk_drv'
+}
+
+# The verbs, as a user types them.
+replicator() { "$REPLICATOR" "$@"; }
+
+# Files for a group of two devices on a local and a remote site, and its table.
+two_devices() {
+    truncate -s 64M log
+    truncate -s 32M ld0 rd0 ld1 rd1
+    cat >table <<TABLE
+repl: 0 1 replicator ringbuffer 4 $work/log 0 auto 131072 blockdev 1 0 blockdev 2 1 async
+d0: 0 65536 replicator-dev repl 0 0 1 $work/ld0 nolog 0 1 1 $work/rd0 core 2 1024 nosync
+d1: 0 65536 replicator-dev repl 1 0 1 $work/ld1 nolog 0 1 1 $work/rd1 core 2 1024 nosync
+TABLE
+}
+
+# refused TEXT COMMAND…: the command fails with status 1 and one message that contains TEXT.
+refused() {
+    local text=$1 status=0
+    shift
+    "$@" >refused.out 2>refused.err || status=$?
+    [[ $status == 1 ]] || fail "expected status 1 of $*, found $status: $(<refused.err)"
+    [[ ! -s refused.out ]] || fail "expected no output of $*, found $(<refused.out)"
+    grep -qF -- "$text" refused.err || fail "expected an error with '$text', found: $(<refused.err)"
+    grep -q '^replicator: ' refused.err || fail "expected 'replicator: …', found: $(<refused.err)"
+}
+
+# eventually COMMAND…: the command succeeds within 20 s.
+eventually() {
+    local began=$SECONDS
+    until "$@"; do
+        ((SECONDS - began < 20)) || fail "expected $* within 20 s"
+        sleep 0.1
+    done
+}
+
+daemon_pid() { cat "$REPLICATOR_RUNTIME_DIR/$1/lock"; }
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+find_program() {
+    local found=${REPLICATOR:-} target=${CARGO_TARGET_DIR:-$root/target}
+    # shellcheck disable=SC2012 # names that cargo makes
+    [[ -n $found ]] || found=$(ls -t "$target"/{debug,release}/replicator 2>/dev/null | head -n 1)
+    [[ -x $found ]] || fail 'expected a built program; run cargo build -p replicator-cli'
+    echo "$found"
+}
