@@ -113,6 +113,20 @@ impl Device {
         Ok(Self { id, queue })
     }
 
+    /// Stops and deletes a device whose server has died, and that is not to be
+    /// taken over: its requests fail. `mark` must be the one it was created with.
+    ///
+    /// # Errors
+    /// If it is another's device, or a step does not end in time.
+    pub fn discard(id: u32, mark: u64) -> Result<(), DeviceError> {
+        let info = control::info(id)?;
+        if info.mark != mark {
+            return Err(DeviceError::Foreign { device: id, expected: mark, found: info.mark });
+        }
+        control::stop(id)?;
+        Ok(control::delete(id)?)
+    }
+
     /// N of `/dev/ublkbN`.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::facts::sysfs_of;
 
 /// A few words for whoever uses the disk at `path`; `None` if nobody is found.
-pub(crate) fn find(path: &Path) -> Option<String> {
+#[must_use]
+pub fn find(path: &Path) -> Option<String> {
     let metadata = fs::metadata(path).ok()?;
     let own = fs::canonicalize(path).ok()?;
     if !metadata.file_type().is_block_device() {
@@ -40,8 +41,9 @@ fn stacked_on(sysfs: &Path) -> Option<String> {
 
 fn mounted_at(device: u64) -> Option<String> {
     let number = format!("{}:{}", libc::major(device), libc::minor(device));
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
+    // A daemon has a mount namespace of its own; its users have that of process 1.
+    let mounts = ["/proc/1/mountinfo", "/proc/self/mountinfo"].map(fs::read_to_string);
+    mounts.iter().flatten().flat_map(|mounts| mounts.lines()).find_map(|line| {
         let mut words = line.split(' ').skip(2);
         let (found, _root, at) = (words.next()?, words.next()?, words.next()?);
         (found == number).then(|| format!("the file system mounted on {at}"))

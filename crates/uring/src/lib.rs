@@ -24,6 +24,7 @@ mod transfer;
 pub use disk::Disk;
 pub use error::{OpenError, RingError};
 pub use facts::{Facts, Medium};
+pub use holder::find as holder_of;
 pub use identity::Identity;
 pub use open::{Access, OpenSpec};
 pub use ring::{Reaped, Ring, RingSpec};
