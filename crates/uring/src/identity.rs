@@ -40,7 +40,7 @@ impl Identity {
     }
 
     /// Printable and without white space, whatever a device's firmware says.
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let safe = |c: char| if c.is_ascii_graphic() { c } else { '_' };
         Self(text.trim().chars().map(safe).collect())
     }

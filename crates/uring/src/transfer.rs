@@ -329,46 +329,4 @@ const ATTEMPTS_MAX: u8 = 16;
 pub(crate) const ZERO_PAGE: Sectors = Sectors((1 << 20) / 512);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gather(lens: &[usize]) -> Gather {
-        let bytes = |(i, len): (usize, &usize)| Buf::from(vec![i as u8 + 1; *len].as_slice());
-        lens.iter().enumerate().map(bytes).collect()
-    }
-
-    fn lens(vectors: &[libc::iovec]) -> Vec<usize> {
-        vectors.iter().map(|vector| vector.iov_len).collect()
-    }
-
-    #[test]
-    fn a_write_goes_on_in_the_middle_of_its_gather_list() {
-        let data = gather(&[512, 1024, 512]);
-        let mut vectors = Vec::new();
-        fill_vectors(&mut vectors, &data, 0);
-        assert_eq!(lens(&vectors), [512, 1024, 512]);
-        fill_vectors(&mut vectors, &data, 1024);
-        assert_eq!(lens(&vectors), [512, 512]);
-        assert_eq!(vectors[0].iov_base as usize, data[1].as_ptr() as usize + 512);
-        fill_vectors(&mut vectors, &data, 2048);
-        assert!(vectors.is_empty());
-    }
-
-    #[test]
-    fn one_call_takes_no_more_vectors_than_the_kernel_does() {
-        let data = gather(&vec![512; sys::IOV_MAX + 3]);
-        let mut vectors = Vec::new();
-        fill_vectors(&mut vectors, &data, 0);
-        assert_eq!(vectors.len(), sys::IOV_MAX);
-        fill_vectors(&mut vectors, &data, sys::IOV_MAX * 512);
-        assert_eq!(vectors.len(), 3);
-    }
-
-    #[test]
-    fn one_call_moves_no_more_than_its_limit() {
-        let data = gather(&[MOVE_BYTES_MAX - 512, 4096]);
-        let mut vectors = Vec::new();
-        fill_vectors(&mut vectors, &data, 0);
-        assert_eq!(lens(&vectors), [MOVE_BYTES_MAX - 512, 512]);
-    }
-}
+mod tests;
