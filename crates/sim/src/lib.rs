@@ -9,12 +9,16 @@
 //! The machine is the one that production runs. Everything a run does follows from its
 //! seed; a broken promise is reported with the seed that shows it again.
 
+pub mod bugs;
 pub mod cell;
 pub mod disk;
 mod image;
 pub mod oracle;
 pub mod payload;
+pub mod rig;
 pub mod rng;
+pub mod swarm;
+pub mod sweep;
 pub mod topology;
 #[cfg(test)]
 mod toy;

@@ -85,7 +85,8 @@ impl Toy {
             next_io: 0,
             effects: Vec::new(),
         };
-        let buf = BufMut::zeroed(SLOT_SECTORS * SECTOR_BYTES);
+        let slot = topology.log.0.min(SLOT_SECTORS_MAX);
+        let buf = BufMut::zeroed(Sectors(slot).len());
         toy.submit(Role::Log, DiskOp::Read { sector: Sector(0), buf });
         toy
     }
@@ -282,4 +283,5 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 const MAGIC: u64 = 0x7965_6b6e_6f6d_2121;
-const SLOT_SECTORS: usize = 64;
+/// A header and the longest write that a workload asks for.
+const SLOT_SECTORS_MAX: u64 = 1025;

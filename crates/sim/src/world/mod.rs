@@ -21,6 +21,7 @@ pub use disks::Disks;
 pub use faults::{Fault, Faults};
 
 use crate::oracle::{Admission, Violation};
+use crate::payload::Content;
 use crate::rng::Rng;
 use crate::topology::Role;
 use crate::workload::{Ask, Next, Workload};
@@ -138,6 +139,11 @@ impl<M: Subject> World<M> {
         self.digest
     }
 
+    /// What the devices read as after the last recovery, in the row of all sectors.
+    pub fn recovered(&self) -> &[Content] {
+        self.host.recovered()
+    }
+
     /// The machine.
     pub fn machine(&self) -> &M {
         &self.machine
@@ -148,15 +154,10 @@ impl<M: Subject> World<M> {
     /// # Errors
     /// The promise that was seen broken.
     pub fn open(&mut self) -> Result<Halt, Violation> {
-        if self.run_to(Goal::Running)? == Halt::Cut || self.audit()? == Halt::Cut {
-            return Ok(Halt::Cut);
+        match self.run_to(Goal::Running)? {
+            Halt::Done => self.audit(),
+            Halt::Cut => Ok(Halt::Cut),
         }
-        for orphan in std::mem::take(&mut self.orphans) {
-            let event = self.front.hand_in(orphan.ask, orphan.content, &mut self.host.oracle);
-            self.machine.handle(self.clock.now, event);
-        }
-        self.serving = true;
-        self.pump()
     }
 
     /// Lets the applications run until they have no more to ask for.
@@ -164,17 +165,22 @@ impl<M: Subject> World<M> {
     /// # Errors
     /// The promise that was seen broken.
     pub fn work(&mut self) -> Result<Halt, Violation> {
+        self.serving = true;
+        for orphan in std::mem::take(&mut self.orphans) {
+            let event = self.front.hand_in(orphan.ask, orphan.content, &mut self.host.oracle);
+            self.machine.handle(self.clock.now, event);
+        }
         self.await_arrival(Span::ZERO);
         self.run_to(Goal::Quiet)
     }
 
-    /// Ends all faults, lets every site catch up, and compares every leg with the model.
+    /// Lets everything end, has every site catch up, and compares every leg with the model.
     ///
     /// # Errors
     /// The promise that was seen broken.
     pub fn settle(&mut self) -> Result<Halt, Violation> {
         self.workload.end();
-        if self.run_to(Goal::Quiet)? == Halt::Cut {
+        if self.work()? == Halt::Cut {
             return Ok(Halt::Cut);
         }
         self.machine.drain();

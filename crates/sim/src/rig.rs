@@ -1,0 +1,61 @@
+//! How machines of one kind are made, again and again, on the same topology.
+
+use std::fmt;
+
+use crate::oracle::Violation;
+use crate::topology::Topology;
+
+/// Makes machines.
+pub struct Rig<'a, M> {
+    /// What they are made on.
+    pub topology: Topology,
+    /// Makes the machine of a life; lives are counted from 0.
+    pub open: &'a dyn Fn(u64) -> M,
+}
+
+/// A broken promise, and what shows it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The promise.
+    pub violation: Violation,
+    /// Where in the run.
+    pub place: String,
+    /// The command that shows it again.
+    pub reproduce: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}; {}]", self.reproduce, self.violation, self.place)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a run was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Effects carried out and operations ended.
+    pub points: u64,
+    /// Process kills.
+    pub kills: u64,
+    /// Power cuts.
+    pub power_cuts: u64,
+    /// Recoveries that were judged.
+    pub recoveries: u64,
+    /// Times that everything drained and was compared.
+    pub settled: u64,
+    /// Depends on everything that happened.
+    pub digest: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.points += other.points;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.recoveries += other.recoveries;
+        self.settled += other.settled;
+        self.digest = self.digest.rotate_left(7) ^ other.digest;
+    }
+}

@@ -1,0 +1,176 @@
+//! Random lives: a seed draws a topology, applications, crashes, and what a power cut
+//! leaves; then everything drains and every leg is compared with the model.
+
+use blk::Sectors;
+
+use crate::disk::Keep;
+use crate::oracle::Violation;
+use crate::rig::{Rig, Tally};
+use crate::rng::Rng;
+use crate::topology::Topology;
+use crate::workload::Workload;
+use crate::world::{Cut, Halt, Host, Subject, World};
+
+/// How one seed lives.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    rng: Rng,
+    /// Requests of all lives together.
+    requests: u64,
+    longest: Sectors,
+    /// Percent of lives that end in a crash.
+    crashes: u64,
+}
+
+/// Where a seed found a broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The promise.
+    pub violation: Violation,
+    /// In which life.
+    pub life: u64,
+}
+
+impl Swarm {
+    /// The topology and the lives that belong to `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> (Topology, Self) {
+        let mut rng = Rng::new(seed);
+        let topology = topology(&mut rng);
+        let requests = *rng.pick(&[50, 200, 1000]);
+        let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800)]);
+        let crashes = *rng.pick(&[50, 80, 95]);
+        (topology, Self { rng, requests, longest, crashes })
+    }
+
+    /// The same with another number of requests.
+    #[must_use]
+    pub fn with_requests(mut self, requests: u64) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// Lives until all requests have been made and everything has drained.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn run<M: Subject>(mut self, rig: &Rig<'_, M>) -> Result<Tally, Broken> {
+        let mut tally = Tally::default();
+        let mut host = Host::new(&rig.topology);
+        let mut life = 0;
+        while self.requests > 0 {
+            host = self
+                .live(host, (rig.open)(life), rig, &mut tally)
+                .map_err(|violation| Broken { violation, life })?;
+            life += 1;
+        }
+        self.end(host, (rig.open)(life), &mut tally)
+            .map_err(|violation| Broken { violation, life })?;
+        Ok(tally)
+    }
+
+    /// One machine's life: it serves a while, and crashes or drains.
+    fn live<M: Subject>(
+        &mut self,
+        host: Host,
+        machine: M,
+        rig: &Rig<'_, M>,
+        tally: &mut Tally,
+    ) -> Result<Host, Violation> {
+        let requests = self.rng.range(1, 150).min(self.requests);
+        self.requests -= requests;
+        let workload = Workload::mixed(&rig.topology, requests, self.longest, &mut self.rng);
+        let crashes = self.rng.chance(self.crashes);
+        let mut world = World::start(host, machine, workload, self.rng.fork())
+            .cut_at(crashes.then(|| point(&mut self.rng)));
+        let halt = serve(&mut world, tally)?;
+        tally.digest = tally.digest.rotate_left(5) ^ world.digest();
+        tally.points += world.points();
+        if halt == Halt::Done && !crashes {
+            world.settle()?;
+            tally.settled += 1;
+            return Ok(world.close().0);
+        }
+        let cut = self.cut(tally);
+        Ok(world.crash(cut)?.0)
+    }
+
+    fn cut(&mut self, tally: &mut Tally) -> Cut {
+        let keep = *self.rng.pick(&[Keep::None, Keep::All, Keep::Any { torn: true }]);
+        let cut = *self.rng.pick(&[Cut::Kill, Cut::Power(keep), Cut::PowerEverywhere(keep)]);
+        match cut {
+            Cut::Kill => tally.kills += 1,
+            Cut::Power(_) | Cut::PowerEverywhere(_) => tally.power_cuts += 1,
+        }
+        cut
+    }
+
+    /// No more crashes: it opens, drains, and every leg equals the model.
+    fn end<M: Subject>(
+        &mut self,
+        host: Host,
+        machine: M,
+        tally: &mut Tally,
+    ) -> Result<(), Violation> {
+        let none = Workload::script(Vec::new());
+        let mut world = World::start(host, machine, none, self.rng.fork());
+        world.open()?;
+        world.settle()?;
+        tally.digest = tally.digest.rotate_left(5) ^ world.digest();
+        tally.points += world.points();
+        tally.recoveries += 1;
+        tally.settled += 1;
+        Ok(())
+    }
+}
+
+fn serve<M: Subject>(world: &mut World<M>, tally: &mut Tally) -> Result<Halt, Violation> {
+    if world.open()? == Halt::Cut {
+        return Ok(Halt::Cut);
+    }
+    tally.recoveries += 1;
+    world.work()
+}
+
+/// Early or late, every order of magnitude alike.
+fn point(rng: &mut Rng) -> u64 {
+    let magnitude = rng.range(3, 12);
+    rng.range(1, 1 << magnitude)
+}
+
+fn topology(rng: &mut Rng) -> Topology {
+    let logical_block = if rng.chance(20) { 4096 } else { 512 };
+    let devices = (0..rng.range(1, 3)).map(|_| Sectors(*rng.pick(&[16, 64, 256, 1024])));
+    let devices: Vec<Sectors> = devices.collect();
+    let sync_in = *rng.pick(&[0, 0, 30]);
+    let sync = (0..rng.range(1, 4)).map(|_| rng.chance(sync_in));
+    Topology { devices, sync: sync.collect(), log: Sectors(4096), logical_block }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bugs::{Bug, Buggy};
+    use crate::toy::Toy;
+
+    fn run(seed: u64, bug: Option<Bug>) -> Result<Tally, Broken> {
+        let (topology, swarm) = Swarm::new(seed);
+        let open = |_| Buggy::new(Toy::open(&topology, None), bug, &topology);
+        swarm.run(&Rig { topology: topology.clone(), open: &open })
+    }
+
+    #[test]
+    fn a_machine_that_keeps_the_promises_is_never_accused() {
+        for seed in 0..60 {
+            let ran = run(seed, None);
+            assert!(ran.is_ok(), "seed {seed}: {ran:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_runs_the_same_way_every_time() {
+        for seed in 0..5 {
+            assert_eq!(run(seed, None), run(seed, None));
+        }
+    }
+}
