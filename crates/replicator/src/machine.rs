@@ -345,6 +345,10 @@ impl Replicator {
         let (sector, len) = op.range().expect("a change has a range");
         let log = self.log.as_mut().expect("requests are taken when the log is open");
         let change = Change { dev, op: entry_op(op), sector, len, fua: op.is_fua() };
+        if !log.can_hold(&change) {
+            self.pending.push(Effect::Complete { req, result: Err(Errno::EINVAL) });
+            return Ok(());
+        }
         let admitted = log.admit(&change)?;
         self.load.last_change = now;
         let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
@@ -419,29 +423,33 @@ impl Replicator {
 
     fn poll_running(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
+        self.poll_links(now, effects);
         self.poll_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
         self.acknowledge(effects);
     }
 
+    fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let Some(log) = &mut self.log else { return };
+        for link in &mut self.links {
+            link.poll(now, log, &self.load, effects);
+        }
+    }
+
     fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         let wanted = self.acks.wants_durable(log.written());
         log.want_durable(wanted);
-        for link in &mut self.links {
-            link.poll(now, log, &self.load, effects);
-        }
         log.poll(now, effects);
     }
 
     fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
         if drain {
-            self.poll_log(now, effects);
-        } else if let Some(log) = &mut self.log {
-            log.poll(now, effects);
+            self.poll_links(now, effects);
         }
+        self.poll_log(now, effects);
         self.acknowledge(effects);
         if self.has_stopped(drain) {
             self.stage = Stage::Stopped;
@@ -462,7 +470,8 @@ impl Replicator {
             let is_down = link.report(log).state == slink::State::Down;
             drain && !is_down && log.covered(link.nr()) < written
         };
-        if self.links.iter().any(|link| waits(&**link)) || !self.acks.is_empty() {
+        let lacking = self.links.iter().any(|link| waits(&**link));
+        if lacking || (drain && !self.acks.is_empty()) {
             return false;
         }
         log.settle_down()

@@ -68,7 +68,7 @@ impl Replog {
     }
 
     pub(crate) fn flush_if_wanted(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        if self.is_quiet_since(now) || self.cursor_needs_flush() {
+        if self.is_quiet_since(now) || self.consumers.flush_helps() {
             self.want_durable(self.written);
         }
         let due = self.checkpointing.wanted > self.durable
@@ -125,16 +125,9 @@ impl Replog {
         gain > 0 && (self.starved || (tight && gain >= ring / 16))
     }
 
-    fn cursor_needs_flush(&self) -> bool {
-        self.consumers.any_waits() && self.consumers.flush_helps() && self.launched.is_none()
-    }
-
     /// No group is about to carry the cursor that a site waits for (I13).
     fn cursor_needs_checkpoint(&self) -> bool {
-        self.consumers.any_waits()
-            && !self.consumers.flush_helps()
-            && self.open.is_none()
-            && self.launched.is_none()
+        self.consumers.needs_carrier() && self.open.is_none() && self.launched.is_none()
     }
 
     /// P11: an idle log says within a second how far it is durable.

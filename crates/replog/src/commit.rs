@@ -125,6 +125,7 @@ impl Replog {
         while !self.tail.may_grow() {
             let oldest = self.tail.oldest().expect("a full tail has an oldest segment");
             if !self.may_leave_memory(oldest.last) {
+                self.tail_full = true;
                 return Err(Refusal::TailFull);
             }
             for nr in oldest.first..=oldest.last {
@@ -135,6 +136,7 @@ impl Replog {
             self.tail.drop_oldest();
         }
         self.tail.grow(self.tip.group + 1);
+        self.tail_full = false;
         Ok(())
     }
 

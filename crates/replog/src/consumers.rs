@@ -116,14 +116,14 @@ impl Consumers {
         self.of(slink).durable
     }
 
-    /// Whether somebody waits for a cursor to become durable.
-    pub(crate) fn any_waits(&self) -> bool {
-        self.all.iter().any(Consumer::waits)
+    /// Whether a flush would give some consumer the durable cursor that it waits for.
+    pub(crate) fn flush_helps(&self) -> bool {
+        self.all.iter().any(|c| c.waits() && c.written >= c.wanted)
     }
 
-    /// Whether a flush would give every waiting consumer its durable cursor.
-    pub(crate) fn flush_helps(&self) -> bool {
-        self.all.iter().filter(|c| c.waits()).all(|c| c.written.max(c.launched) >= c.wanted)
+    /// Whether some consumer waits for a cursor that no header on its way carries.
+    pub(crate) fn needs_carrier(&self) -> bool {
+        self.all.iter().any(|c| c.waits() && c.written.max(c.launched) < c.wanted)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Consumer> {
@@ -172,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_is_served_by_a_header_that_carries_it_and_then_by_a_flush() {
+        let mut consumers = site(1);
+        consumers.cover(SITE, Seq(5));
+        consumers.want(SITE, Seq(5));
+        assert!(consumers.needs_carrier() && !consumers.flush_helps());
+        let cursors = consumers.cursors();
+        consumers.launched(&cursors);
+        assert!(!consumers.needs_carrier() && !consumers.flush_helps(), "it is on its way");
+        consumers.arrived();
+        assert!(consumers.flush_helps());
+    }
+
+    #[test]
     fn a_cursor_is_durable_only_after_the_flush_that_began_behind_its_group() {
         let mut consumers = site(1);
         consumers.cover(SITE, Seq(5));
@@ -185,6 +198,6 @@ mod tests {
         consumers.flushing();
         consumers.flushed();
         assert_eq!(consumers.durable(SITE), Seq(5));
-        assert!(!consumers.any_waits());
+        assert!(!consumers.flush_helps() && !consumers.needs_carrier());
     }
 }

@@ -53,6 +53,8 @@ pub struct Replog {
     pub(crate) checkpointing: Checkpointing,
     /// A write was refused for want of ring space.
     pub(crate) starved: bool,
+    /// A write was refused because the RAM tail is full of what the LD lacks.
+    pub(crate) tail_full: bool,
     /// Groups whose ring space is being read, and how often.
     pins: BTreeMap<u64, Pin>,
     pub(crate) failure: Option<Failure>,
@@ -215,6 +217,7 @@ impl Replog {
             head: superblock.head,
             checkpointing: Checkpointing::default(),
             starved: false,
+            tail_full: false,
             pins: BTreeMap::new(),
             failure: None,
             counters: Counters::default(),
@@ -508,6 +511,22 @@ impl Replog {
         self.starved
     }
 
+    /// Whether a write was refused because the RAM tail is full of what the LD lacks (P8).
+    #[must_use]
+    pub fn is_tail_full(&self) -> bool {
+        self.tail_full
+    }
+
+    /// Whether a change is one that the log can ever hold.
+    #[must_use]
+    pub fn can_hold(&self, change: &Change) -> bool {
+        let longest = match change.op {
+            EntryOp::Write => self.geometry().write_max(),
+            EntryOp::Discard | EntryOp::WriteZeroes | EntryOp::Bookmark => ENTRY_SECTORS_MAX,
+        };
+        change.len <= longest
+    }
+
     /// Whether nothing is on its way to the log device.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -549,4 +568,6 @@ pub(crate) const GROUP_IO: u64 = 0;
 pub(crate) const FLUSH_IO: u64 = 1;
 pub(crate) const CHECKPOINT_IO: u64 = 2;
 
+/// The format gives an entry's length 32 bits.
+const ENTRY_SECTORS_MAX: Sectors = Sectors(u32::MAX as u64);
 const SECTORS_PER_BLOCK: u64 = (blk::BLOCK_BYTES / SECTOR_BYTES) as u64;

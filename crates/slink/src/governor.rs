@@ -14,7 +14,7 @@ use replog::Replog;
 
 /// How many copies to the LDs may be in flight.
 pub(crate) fn copies_wanted(log: &Replog, idle: bool) -> usize {
-    if idle || log.is_starved() {
+    if idle || log.is_starved() || log.is_tail_full() {
         return COPIES_MAX;
     }
     copies_for(fill_permille(log))
