@@ -2,6 +2,7 @@
 //!
 //! - [`format`], [`geometry`]: what is on the device, and where.
 //! - [`scan`]: one scanner for recovery, check, dump and whoever follows a log.
+//! - [`tools`]: check, dump and repair of a log that nobody has open.
 //! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks.
 //! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest.
 //!
@@ -21,6 +22,7 @@ pub mod overlay;
 pub mod roster;
 pub mod scan;
 mod tail;
+pub mod tools;
 
 pub use crate::log::{Admitted, Change, Counters, Failure, LOG_IO, Refusal, Replog};
 pub use crate::log::{RingPlace, Source};

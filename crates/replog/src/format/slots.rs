@@ -132,6 +132,7 @@ impl Slot {
                 | SuperblockError::BadChecksum { .. }
                 | SuperblockError::Invalid { .. }
                 | SuperblockError::Roster(_)
+                | SuperblockError::Unreadable(_)
                 | SuperblockError::Reserved { .. } => Self::Bad(SlotFault::Unreadable(error)),
             },
         }

@@ -36,7 +36,7 @@
 //! [`choose`] decides between the slots. What must not be lost with one slot that
 //! rots later (a new epoch, a site's flags) is written to both, one after the other.
 
-use blk::{BLOCK_BYTES, Seq};
+use blk::{BLOCK_BYTES, Errno, Seq};
 use uuid::Uuid;
 
 pub use super::roster::{DeviceRecord, LegRecord, RosterError, SiteRecord};
@@ -158,6 +158,9 @@ pub enum SuperblockError {
     /// A roster that nobody should have written.
     #[error("superblock roster: {0}")]
     Roster(#[from] RosterError),
+    /// The device does not give it.
+    #[error("the slot can't be read: {0}")]
+    Unreadable(#[from] Errno),
     /// A byte that means nothing yet means something to somebody.
     #[error("byte {at} of the superblock is reserved and not zero")]
     Reserved {

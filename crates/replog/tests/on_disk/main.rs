@@ -1,6 +1,8 @@
 //! What is on the log device: the format, the scan of the ring, and the tools that
 //! look at it and repair it.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod golden;
 mod groups;
 mod image;
@@ -10,3 +12,4 @@ mod scan_reads;
 mod scan_tears;
 mod slots;
 mod superblocks;
+mod tools;

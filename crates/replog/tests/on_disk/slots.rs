@@ -45,6 +45,7 @@ fn bad() -> Vec<SuperblockError> {
         SuperblockError::Invalid { field: "epoch", found: 0 },
         SuperblockError::Roster(RosterError::TooMany { what: "legs", found: 9, max: 1 }),
         SuperblockError::Reserved { at: 700 },
+        SuperblockError::Unreadable(blk::Errno::EIO),
     ]
 }
 

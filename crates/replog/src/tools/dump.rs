@@ -1,0 +1,198 @@
+//! `log dump`: every group and every write of a log, a line each.
+
+use std::fmt;
+
+use blk::{Sector, Seq};
+use serde::Serialize;
+
+use super::find::{self, ToolError};
+use super::report::{DamageReport, Span};
+use super::walk::walk;
+use super::{LogReader, check::Place};
+use crate::format::group::{Entry, EntryOp, GroupHeader};
+use crate::geometry::{Geometry, RingPos};
+use crate::scan::ScannedGroup;
+
+/// One line of a dump: a group with its writes, or the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// A group that counts.
+    Group(GroupLine),
+    /// The log ends here.
+    End {
+        /// Where the next group goes.
+        tip: Place,
+        /// Why it ends here.
+        reason: String,
+    },
+    /// The log can't be read further.
+    Damage(DamageReport),
+    /// Sectors that were taken for zeroes.
+    Unreadable(Span),
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupLine {
+    /// Where it begins on the log device.
+    pub sector: u64,
+    /// Its number.
+    pub nr: u64,
+    /// The opening that wrote it.
+    pub epoch: u64,
+    /// Its first write, or the one that comes next.
+    pub first_seq: u64,
+    /// Bytes to the next group.
+    pub bytes: u32,
+    /// What was durable when it was written.
+    pub durable: u64,
+    /// When that was, in nanoseconds since 1970.
+    pub wall_ns: u64,
+    /// Its header checksum.
+    pub crc: u32,
+    /// How far the sites were.
+    pub cursors: Vec<Cursor>,
+    /// Its writes.
+    pub entries: Vec<EntryLine>,
+}
+
+/// How far a site was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Cursor {
+    /// The site.
+    pub slink: u16,
+    /// Everything up to here was on its media or marked dirty.
+    pub covered: u64,
+}
+
+/// A write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryLine {
+    /// Its number.
+    pub seq: u64,
+    /// The device.
+    pub dev: u32,
+    /// What was asked.
+    pub op: &'static str,
+    /// Acknowledged as durable.
+    pub fua: bool,
+    /// First sector on the device.
+    pub sector: u64,
+    /// Sectors on the device.
+    pub sectors: u64,
+    /// Where its data lies on the log device.
+    pub payload_sector: Option<u64>,
+    /// CRC-32C of its data.
+    pub crc: Option<u32>,
+}
+
+/// Shows every line of the log at `start`.
+///
+/// # Errors
+/// There is no log, or none that this program knows how to read.
+pub fn dump(
+    reader: &mut dyn LogReader,
+    start: Sector,
+    show: &mut dyn FnMut(Line),
+) -> Result<(), ToolError> {
+    let (sb, geometry) = find::log(reader, start)?;
+    let walked = walk(reader, &sb, geometry, &mut |group, _| {
+        show(Line::Group(GroupLine::new(group, &geometry)));
+    });
+    walked.unreadable.into_iter().for_each(|span| show(Line::Unreadable(span)));
+    show(match walked.end {
+        Ok(tip) => {
+            Line::End { tip: Place::new(&tip.anchor, &geometry), reason: tip.reason.to_string() }
+        }
+        Err(damage) => Line::Damage(damage.as_ref().into()),
+    });
+    Ok(())
+}
+
+impl GroupLine {
+    fn new(group: &ScannedGroup, geometry: &Geometry) -> Self {
+        let ScannedGroup { pos, header, crc } = group;
+        let GroupHeader { epoch, nr, first_seq, bytes, durable, wall, .. } = *header;
+        let cursor =
+            |c: &crate::format::group::Cursor| Cursor { slink: c.slink.0, covered: c.covered.0 };
+        let entry = |(seq, entry): (Seq, &Entry)| EntryLine::new(seq, entry, *pos, geometry);
+        Self {
+            sector: geometry.sector(*pos).0,
+            nr,
+            epoch,
+            first_seq: first_seq.0,
+            bytes,
+            durable: durable.0,
+            wall_ns: wall.0,
+            crc: *crc,
+            cursors: header.cursors.iter().map(cursor).collect(),
+            entries: header.numbered().map(entry).collect(),
+        }
+    }
+}
+
+impl EntryLine {
+    fn new(seq: Seq, entry: &Entry, group: RingPos, geometry: &Geometry) -> Self {
+        let has_payload = entry.op == EntryOp::Write;
+        let payload_sector = geometry.sector(group) + entry.payload;
+        Self {
+            seq: seq.0,
+            dev: entry.dev.0,
+            op: op_name(entry.op),
+            fua: entry.fua,
+            sector: entry.sector.0,
+            sectors: entry.len.0,
+            payload_sector: has_payload.then_some(payload_sector.0),
+            crc: has_payload.then_some(entry.crc),
+        }
+    }
+}
+
+/// The word for an operation.
+pub(super) fn op_name(op: EntryOp) -> &'static str {
+    match op {
+        EntryOp::Write => "write",
+        EntryOp::Discard => "discard",
+        EntryOp::WriteZeroes => "write-zeroes",
+        EntryOp::Bookmark => "bookmark",
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(group) => group.fmt(f),
+            Self::End { tip, reason } => write!(f, "end at {tip}: {reason}"),
+            Self::Damage(damage) => damage.fmt(f),
+            Self::Unreadable(span) => write!(f, "unreadable: {span}"),
+        }
+    }
+}
+
+impl fmt::Display for GroupLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = (self.wall_ns / 1_000_000_000, self.wall_ns % 1_000_000_000);
+        write!(
+            f,
+            "group {} at sector {}: opening {}, {} bytes, written {seconds}.{nanos:09}, \
+             durable {}, crc {:08x}",
+            self.nr, self.sector, self.epoch, self.bytes, self.durable, self.crc
+        )?;
+        for Cursor { slink, covered } in &self.cursors {
+            write!(f, ", site {slink} {covered}")?;
+        }
+        self.entries.iter().try_for_each(|entry| write!(f, "\n  {entry}"))
+    }
+}
+
+impl fmt::Display for EntryLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seq, dev, op, sector, sectors, .. } = self;
+        write!(f, "{seq}: device {dev} {op} {sectors} sectors at {sector}")?;
+        if let (Some(payload), Some(crc)) = (self.payload_sector, self.crc) {
+            write!(f, ", data at sector {payload}, crc {crc:08x}")?;
+        }
+        f.write_str(if self.fua { ", fua" } else { "" })
+    }
+}

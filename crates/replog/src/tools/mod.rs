@@ -1,0 +1,32 @@
+//! Tools for a log that nobody has open: look at it ([`check`], [`dump`]) and cut it
+//! where it is damaged ([`repair`]).
+//!
+//! They stand on the same scanner as recovery, so they see what it sees. They read
+//! through [`LogReader`] and write nothing: a repair is a list of writes, for the
+//! caller to show and then to do.
+
+mod check;
+mod dump;
+mod find;
+mod lost;
+mod repair;
+mod report;
+mod walk;
+
+use blk::{Errno, Sector};
+
+pub use check::{Health, LogSummary, Place, Report, SiteReport, SlotReport, check};
+pub use dump::{Cursor, EntryLine, GroupLine, Line, dump};
+pub use find::ToolError;
+pub use lost::{Lost, LostWrite};
+pub use repair::{Repair, SiteVerdict, SlotWrite, repair};
+pub use report::{DamageReport, Span};
+
+/// Where a log is read from. Sectors are absolute on the device.
+pub trait LogReader {
+    /// Fills `buf`, whole blocks, from `sector` on.
+    ///
+    /// # Errors
+    /// What the device said.
+    fn read(&mut self, sector: Sector, buf: &mut [u8]) -> Result<(), Errno>;
+}
