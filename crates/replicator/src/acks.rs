@@ -70,7 +70,10 @@ impl Acks {
             (&mut self.flushes, reached.durable),
         ];
         queues.into_iter().flat_map(|(queue, limit)| {
-            std::iter::from_fn(move || queue.pop_front_if(|waiting| waiting.seq <= limit))
+            let reached = move |waiting: &Waiting| waiting.seq <= limit;
+            std::iter::from_fn(move || {
+                queue.front().is_some_and(reached).then(|| queue.pop_front()).flatten()
+            })
         })
     }
 

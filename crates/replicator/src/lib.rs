@@ -2,7 +2,7 @@
 //!
 //! - [`plan`]: a table's group with its paths resolved, checked.
 //! - [`types`]: the registry through which a replicator is composed.
-//! - [`machine`]: the replicator as a machine: events in, effects out.
+//! - [`machine`]: the replicator as a machine: events in, effects out; [`message`]: its words.
 //! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
 //!   the newest content.
 //! - [`status`]: how it is, in the layouts of 2009 and as data.
@@ -10,13 +10,16 @@
 #![forbid(unsafe_code)]
 
 mod acks;
+mod compose;
 mod device;
 pub mod machine;
+pub mod message;
 pub mod plan;
 mod reads;
 pub mod status;
 pub mod types;
 
-pub use machine::{MessageError, Phase, Replicator};
+pub use machine::{Phase, Replicator};
+pub use message::MessageError;
 pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed};
 pub use status::{DeviceStatus, SiteStatus, Status};

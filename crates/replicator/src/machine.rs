@@ -13,19 +13,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use blk::{BufMut, DevNr, Effect, Errno, Event, IoId, IoOwner, Machine, Op, ReqId, Seq};
-use blk::{SlinkNr, Time};
-use registry::{Lease, Registry};
-use replog::{Change, EntryOp, LOG_IO, OpenError, OpenMode, OpenSpec, Opening, Refusal, Replog};
-use replog::{Joining, Roster};
+use blk::Time;
+use blk::{BufMut, DevNr, Effect, Errno, Event, IoId, Machine, Op, ReqId, Seq};
+use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
 use slink::link::Ended;
-use slink::{Leg, LinkSpec, Load, SiteLink, SlinkClass};
+use slink::{Load, SiteLink};
 
 use crate::acks::{Acks, Reached, Waiting};
+use crate::compose::{Leases, Parts, link_at};
 use crate::device::Device;
-use crate::plan::{Plan, PlanError, Seed};
+use crate::message::MessageError;
+use crate::plan::Plan;
 use crate::reads::{EndedRead, READ_IO, ReadRequest, Reads};
-use crate::types::{ReplogClass, TargetClass, TargetConstructor, registry};
 
 /// A replicator: a named group of devices with one log and its sites.
 pub struct Replicator {
@@ -68,36 +67,8 @@ pub enum Phase {
     Failed(OpenError),
 }
 
-/// Why a message was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// No word at all.
-    #[error("an empty message: expected one of: {MESSAGES}")]
-    Empty,
-    /// An unknown word.
-    #[error("unknown message \"{found}\": expected one of: {MESSAGES}")]
-    Unknown {
-        /// What was found.
-        found: String,
-    },
-    /// Something behind the message's words.
-    #[error("message \"{message}\": unexpected \"{found}\" behind it")]
-    TooMany {
-        /// The message.
-        message: String,
-        /// What was found.
-        found: String,
-    },
-    /// A device that the replicator does not have.
-    #[error("there is no device {dev}")]
-    NoDevice {
-        /// Its number.
-        dev: DevNr,
-    },
-}
-
 enum Stage {
-    Opening(Opening),
+    Opening(Box<Opening>),
     Running,
     Stopping { drain: bool },
     Stopped,
@@ -111,65 +82,22 @@ struct Parked {
     op: Op,
 }
 
-/// The types this replicator is made of: they stay registered while it lives.
-struct Leases {
-    _replog: Lease<ReplogClass>,
-    _slinks: Vec<Lease<SlinkClass>>,
-    _target: Option<Lease<TargetClass>>,
-}
-
 impl Replicator {
-    /// A replicator made of the types that this program has built in.
-    ///
-    /// # Errors
-    /// A type in the table that is not registered.
-    pub fn open(plan: Plan, seed: Seed) -> Result<Self, PlanError> {
-        let registry = registry();
-        let target = registry.get::<TargetClass>("replicator")?;
-        let TargetConstructor::Group(construct) = *target else {
-            unreachable!("the target `replicator` makes a group")
-        };
-        let mut made = construct(plan, seed, &registry)?;
-        made._leases._target = Some(target);
-        Ok(made)
-    }
-
-    /// A replicator made of the types of a registry.
-    ///
-    /// # Errors
-    /// A type in the table that is not registered.
-    pub fn composed(plan: Plan, seed: Seed, registry: &Registry) -> Result<Self, PlanError> {
-        let replog = registry.get::<ReplogClass>(&plan.log.table.kind)?;
-        let mut slinks = Vec::new();
-        let mut links = Vec::new();
-        for (at, slink) in plan.slinks.iter().enumerate() {
-            let lease = registry.get::<SlinkClass>(&slink.kind)?;
-            links.push(lease(link_spec(&plan, at)));
-            slinks.push(lease);
-        }
-        let mut devices = BTreeMap::new();
-        for device in &plan.devices {
-            let target = registry.get::<TargetClass>("replicator-dev")?;
-            let TargetConstructor::Device(construct) = *target else {
-                unreachable!("the target `replicator-dev` makes a device")
-            };
-            devices.insert(device.nr, construct(device, registry)?);
-        }
-        let opening = replog(open_spec(&plan, seed));
-        Ok(Self {
+    pub(crate) fn of_parts(plan: Plan, parts: Parts) -> Self {
+        Self {
             plan,
-            stage: Stage::Opening(opening),
+            stage: Stage::Opening(Box::new(parts.opening)),
             log: None,
-            links,
-            devices,
+            links: parts.links,
+            devices: parts.devices,
             parked: VecDeque::new(),
             fetching: BTreeMap::new(),
             acks: Acks::default(),
             reads: Reads::default(),
             load: Load::default(),
             pending: Vec::new(),
-            _leases: Leases { _replog: replog, _slinks: slinks, _target: None },
-        })
+            _leases: parts.leases,
+        }
     }
 
     /// What it is made of.
@@ -215,7 +143,11 @@ impl Replicator {
         self.set_suspended(dev, false)
     }
 
-    fn set_suspended(&mut self, dev: Option<DevNr>, suspended: bool) -> Result<(), MessageError> {
+    pub(crate) fn set_suspended(
+        &mut self,
+        dev: Option<DevNr>,
+        suspended: bool,
+    ) -> Result<(), MessageError> {
         if let Some(dev) = dev.filter(|dev| !self.devices.contains_key(dev)) {
             return Err(MessageError::NoDevice { dev });
         }
@@ -242,33 +174,6 @@ impl Replicator {
             Stage::Failed(error) => Stage::Failed(error),
         };
         self.load.draining = drain;
-    }
-
-    /// Carries out a message of the 2009 interface.
-    ///
-    /// # Errors
-    /// Words that are no message.
-    pub fn message(
-        &mut self,
-        target: Option<DevNr>,
-        words: &[&str],
-    ) -> Result<String, MessageError> {
-        let (first, rest) = words.split_first().ok_or(MessageError::Empty)?;
-        // As in 2009 a word may be cut short; the first list that matches wins.
-        let is = |names: &[&str]| names.iter().any(|name| name.starts_with(&**first));
-        let suspended = match () {
-            () if first.is_empty() => return Err(MessageError::Empty),
-            () if is(&["resume", "start"]) => false,
-            () if is(&["suspend", "postsuspend", "stop"]) => true,
-            () => return Err(MessageError::Unknown { found: (*first).to_owned() }),
-        };
-        let extra = rest.iter().skip(usize::from(rest.first() == Some(&"all"))).next();
-        if let Some(found) = extra {
-            let (message, found) = ((*first).to_owned(), (*found).to_owned());
-            return Err(MessageError::TooMany { message, found });
-        }
-        self.set_suspended(target, suspended)?;
-        Ok(String::new())
     }
 
     // ---- requests
@@ -554,67 +459,3 @@ fn entry_op(op: Op) -> EntryOp {
         Op::Read { .. } | Op::Flush => unreachable!("only changes go into the log"),
     }
 }
-
-/// Whose I/O a link asks for; the log has number 0.
-fn link_owner(at: usize) -> IoOwner {
-    IoOwner(u16::try_from(at + 1).expect("a table has few sites"))
-}
-
-fn link_at(owner: IoOwner) -> usize {
-    usize::from(owner.0) - 1
-}
-
-fn link_spec(plan: &Plan, at: usize) -> LinkSpec {
-    let slink = &plan.slinks[at];
-    let legs = plan.devices.iter().filter_map(|device| {
-        device.leg(slink.nr).map(|leg| Leg { dev: device.nr, disk: leg.disk.id })
-    });
-    LinkSpec { nr: slink.nr, owner: link_owner(at), sync: is_sync(slink), legs: legs.collect() }
-}
-
-fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
-    let log = &plan.log;
-    OpenSpec {
-        disk: log.disk.id,
-        path: log.disk.path.clone(),
-        disk_size: log.disk.size,
-        start: log.table.start,
-        mode: match log.table.mode {
-            table::Mode::Auto => OpenMode::Auto,
-            table::Mode::Open => OpenMode::Open,
-            table::Mode::Create => OpenMode::Create,
-        },
-        size: log.table.size,
-        tail_bytes: log.table.tail_bytes(),
-        ld_may_outlag_tail: log.table.ld_lag() == table::LdLag::Log,
-        wall: seed.wall,
-        uuid: seed.uuid,
-        roster: roster(plan),
-    }
-}
-
-fn roster(plan: &Plan) -> Roster {
-    use replog::format::superblock::{DeviceRecord, LegRecord};
-    let device =
-        |d: &crate::DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
-    let legs = plan.devices.iter().flat_map(|d| {
-        d.legs.iter().map(move |leg| Joining {
-            leg: LegRecord {
-                dev: d.nr,
-                slink: leg.slink,
-                size: leg.disk.size,
-                identity: leg.disk.identity.clone(),
-            },
-            in_sync: leg.slink == SlinkNr::LOCAL
-                || leg.dirty_log.init() == Some(table::Init::Nosync),
-        })
-    });
-    Roster {
-        sites: plan.slinks.iter().map(|slink| slink.nr).collect(),
-        devices: plan.devices.iter().map(device).collect(),
-        legs: legs.collect(),
-    }
-}
-
-/// The messages there are.
-const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all]";

@@ -198,7 +198,7 @@ impl Plan {
         };
         check_aliases(&Self::paths(group), disks)?;
         let log = group.table.log.clone();
-        if log.start.0 % SECTORS_PER_BLOCK != 0 {
+        if !log.start.0.is_multiple_of(SECTORS_PER_BLOCK) {
             return Err(PlanError::LogNotAligned { start: log.start, path: log.path });
         }
         let mut devices = Vec::new();
@@ -279,7 +279,7 @@ impl DevicePlan {
             });
         }
         let disk = &self.strictest().disk;
-        if self.size.bytes() % u64::from(disk.logical_block) != 0 {
+        if !self.size.bytes().is_multiple_of(u64::from(disk.logical_block)) {
             return Err(PlanError::NotWholeBlocks {
                 dev,
                 name: self.name.clone(),

@@ -1,6 +1,8 @@
 //! The whole machine on disks of plain memory, every I/O answered at once: the
 //! shortest way of a write and a read through all the rooms.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 use std::collections::BTreeMap;
 
 use blk::{
@@ -217,6 +219,42 @@ fn a_stopped_replicator_opens_again_with_nothing_to_replay() {
     assert!(matches!(again.machine.phase(), Phase::Running), "{:?}", again.machine.phase());
     assert!(again.machine.log().unwrap().index().is_empty());
     assert_eq!(again.read(7, 9), vec![5; 9 * 512]);
+}
+
+#[test]
+fn a_suspended_device_keeps_its_requests_until_it_is_resumed() {
+    let mut host = Host::new("create", "async", Host::blank());
+    // As in 2009 a word may be cut short.
+    assert_eq!(host.machine.message(None, &["susp", "all"]), Ok(String::new()));
+    let write = host.write(0, 8, 1);
+    host.run();
+    assert!(host.machine.is_suspended(None));
+    assert_eq!(host.ended.get(&write), None);
+    assert_eq!(host.machine.message(Some(DevNr(0)), &["start"]), Ok(String::new()));
+    host.run();
+    assert_eq!(host.ended.get(&write), Some(&Ok(())));
+}
+
+#[test]
+fn words_that_are_no_message_change_nothing() {
+    let mut host = Host::new("create", "async", Host::blank());
+    for words in [&["jump"][..], &[], &[""], &["suspend", "now"], &["suspend", "all", "now"]] {
+        assert!(host.machine.message(None, words).is_err(), "{words:?}");
+    }
+    assert!(host.machine.message(Some(DevNr(9)), &["suspend"]).is_err());
+    assert!(!host.machine.is_suspended(None));
+}
+
+#[test]
+fn what_no_log_could_hold_ends_with_an_error_and_stops_nothing() {
+    let mut host = Host::new("create", "async", Host::blank());
+    let too_long = host.write(0, 2000, 1);
+    let outside = host.write(4090, 8, 1);
+    let fits = host.write(0, 8, 2);
+    host.run();
+    assert_eq!(host.ended[&too_long], Err(Errno::EINVAL));
+    assert_eq!(host.ended[&outside], Err(Errno::EINVAL));
+    assert_eq!(host.ended[&fits], Ok(()));
 }
 
 fn assert_same(found: &[u8], expected: &[u8]) {

@@ -1,0 +1,138 @@
+//! Composition: a plan's types are looked up in a registry, and their constructors
+//! make the parts of a replicator.
+
+use std::collections::BTreeMap;
+
+use blk::{DevNr, IoOwner, SlinkNr};
+use registry::{Lease, Registry};
+use replog::{Joining, OpenMode, OpenSpec, Opening, Roster};
+use slink::{Leg, LinkSpec, SiteLink, SlinkClass};
+
+use crate::device::Device;
+use crate::machine::{Replicator, is_sync};
+use crate::plan::{DevicePlan, Plan, PlanError, Seed};
+use crate::types::{ReplogClass, TargetClass, TargetConstructor, registry};
+
+/// What a replicator is made of.
+pub(crate) struct Parts {
+    pub(crate) opening: Opening,
+    pub(crate) links: Vec<Box<dyn SiteLink>>,
+    pub(crate) devices: BTreeMap<DevNr, Device>,
+    pub(crate) leases: Leases,
+}
+
+/// The types a replicator is made of: they stay registered while it lives.
+pub(crate) struct Leases {
+    _replog: Lease<ReplogClass>,
+    _slinks: Vec<Lease<SlinkClass>>,
+    _targets: Vec<Lease<TargetClass>>,
+}
+
+impl Replicator {
+    /// A replicator made of the types that this program has built in.
+    ///
+    /// # Errors
+    /// A type in the table that is not registered.
+    pub fn open(plan: Plan, seed: Seed) -> Result<Self, PlanError> {
+        let registry = registry();
+        let target = registry.get::<TargetClass>("replicator")?;
+        let TargetConstructor::Group(construct) = *target else {
+            unreachable!("the target `replicator` makes a group")
+        };
+        construct(plan, seed, &registry)
+    }
+
+    /// A replicator made of the types of a registry.
+    ///
+    /// # Errors
+    /// A type in the table that is not registered.
+    pub fn composed(plan: Plan, seed: Seed, registry: &Registry) -> Result<Self, PlanError> {
+        let parts = Parts::of(&plan, seed, registry)?;
+        Ok(Self::of_parts(plan, parts))
+    }
+}
+
+impl Parts {
+    fn of(plan: &Plan, seed: Seed, registry: &Registry) -> Result<Self, PlanError> {
+        let replog = registry.get::<ReplogClass>(&plan.log.table.kind)?;
+        let mut targets = vec![registry.get::<TargetClass>("replicator")?];
+        let (mut slinks, mut links) = (Vec::new(), Vec::new());
+        for (at, slink) in plan.slinks.iter().enumerate() {
+            let lease = registry.get::<SlinkClass>(&slink.kind)?;
+            links.push(lease(link_spec(plan, at)));
+            slinks.push(lease);
+        }
+        let mut devices = BTreeMap::new();
+        for device in &plan.devices {
+            let target = registry.get::<TargetClass>("replicator-dev")?;
+            let TargetConstructor::Device(construct) = *target else {
+                unreachable!("the target `replicator-dev` makes a device")
+            };
+            devices.insert(device.nr, construct(device, registry)?);
+            targets.push(target);
+        }
+        let opening = replog(open_spec(plan, seed));
+        let leases = Leases { _replog: replog, _slinks: slinks, _targets: targets };
+        Ok(Self { opening, links, devices, leases })
+    }
+}
+
+/// Whose I/O a link asks for; the log has number 0.
+fn link_owner(at: usize) -> IoOwner {
+    IoOwner(u16::try_from(at + 1).expect("a table has few sites"))
+}
+
+pub(crate) fn link_at(owner: IoOwner) -> usize {
+    usize::from(owner.0) - 1
+}
+
+fn link_spec(plan: &Plan, at: usize) -> LinkSpec {
+    let slink = &plan.slinks[at];
+    let legs = plan.devices.iter().filter_map(|device| {
+        device.leg(slink.nr).map(|leg| Leg { dev: device.nr, disk: leg.disk.id })
+    });
+    LinkSpec { nr: slink.nr, owner: link_owner(at), sync: is_sync(slink), legs: legs.collect() }
+}
+
+fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
+    let log = &plan.log;
+    OpenSpec {
+        disk: log.disk.id,
+        path: log.disk.path.clone(),
+        disk_size: log.disk.size,
+        start: log.table.start,
+        mode: match log.table.mode {
+            table::Mode::Auto => OpenMode::Auto,
+            table::Mode::Open => OpenMode::Open,
+            table::Mode::Create => OpenMode::Create,
+        },
+        size: log.table.size,
+        tail_bytes: log.table.tail_bytes(),
+        ld_may_outlag_tail: log.table.ld_lag() == table::LdLag::Log,
+        wall: seed.wall,
+        uuid: seed.uuid,
+        roster: roster(plan),
+    }
+}
+
+fn roster(plan: &Plan) -> Roster {
+    use replog::format::superblock::{DeviceRecord, LegRecord};
+    let device = |d: &DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
+    let legs = plan.devices.iter().flat_map(|d| {
+        d.legs.iter().map(move |leg| Joining {
+            leg: LegRecord {
+                dev: d.nr,
+                slink: leg.slink,
+                size: leg.disk.size,
+                identity: leg.disk.identity.clone(),
+            },
+            in_sync: leg.slink == SlinkNr::LOCAL
+                || leg.dirty_log.init() == Some(table::Init::Nosync),
+        })
+    });
+    Roster {
+        sites: plan.slinks.iter().map(|slink| slink.nr).collect(),
+        devices: plan.devices.iter().map(device).collect(),
+        legs: legs.collect(),
+    }
+}
