@@ -12,11 +12,13 @@
 pub mod bugs;
 pub mod cell;
 pub mod disk;
+pub mod engine;
 mod image;
 pub mod oracle;
 pub mod payload;
 pub mod rig;
 pub mod rng;
+pub mod runs;
 pub mod swarm;
 pub mod sweep;
 pub mod topology;

@@ -1,0 +1,110 @@
+//! `sim`: the replicator in simulated worlds, from the command line.
+//!
+//! ```text
+//! sim seed N [--requests R] [--bug NAME]     one random life; shows a broken promise again
+//! sim run --seeds A..B [--seconds S]         many of them
+//! sim sweep [--stride N] [--inside N]        a script, cut after every effect
+//! ```
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use sim::bugs::Bug;
+use sim::runs;
+
+/// The replicator in simulated worlds: crashes, power cuts and an oracle.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Live one random life; prints what promise it broke, if any.
+    Seed {
+        /// The seed.
+        seed: u64,
+        /// Requests of all its lives together, instead of what the seed draws.
+        #[arg(long)]
+        requests: Option<u64>,
+        /// Plant a bug.
+        #[arg(long, value_parser = bug)]
+        bug: Option<Bug>,
+    },
+    /// Live many random lives.
+    Run {
+        /// The seeds, first..end.
+        #[arg(long, value_parser = range, default_value = "0..1000")]
+        seeds: Range<u64>,
+        /// Stop after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// Plant a bug.
+        #[arg(long, value_parser = bug)]
+        bug: Option<Bug>,
+    },
+    /// Cut a script, and its recoveries, after every effect.
+    Sweep {
+        /// Cut at every N-th point only.
+        #[arg(long, default_value_t = 1)]
+        stride: u64,
+        /// The same inside recoveries; 0 leaves them out.
+        #[arg(long, default_value_t = 1)]
+        inside: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let (tally, failure) = match Args::parse().command {
+        Command::Seed { seed, requests, bug } => split(runs::seed(seed, requests, bug)),
+        Command::Run { seeds, seconds, bug } => {
+            let until = seconds.map(|seconds| start + Duration::from_secs(seconds));
+            let seeds = seeds.take_while(|_| until.is_none_or(|until| Instant::now() < until));
+            runs::seeds(seeds, bug)
+        }
+        Command::Sweep { stride, inside } => split(runs::sweep(stride, inside)),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{} points, {} kills, {} power cuts, {} recoveries, {} drains, {:.0} points/s, digest {:016x}",
+        tally.points,
+        tally.kills,
+        tally.power_cuts,
+        tally.recoveries,
+        tally.settled,
+        tally.points as f64 / seconds,
+        tally.digest,
+    );
+    match failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn split(
+    result: Result<sim::rig::Tally, sim::rig::Failure>,
+) -> (sim::rig::Tally, Option<sim::rig::Failure>) {
+    match result {
+        Ok(tally) => (tally, None),
+        Err(failure) => (sim::rig::Tally::default(), Some(failure)),
+    }
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (first, end) = text.split_once("..").ok_or("expected FIRST..END")?;
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+    Ok(number(first)?..number(end)?)
+}
+
+fn bug(text: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("expected one of {:?}", Bug::ALL))
+}
