@@ -9,19 +9,24 @@
 //! It may be cut anywhere and repeated (I9): until the new superblock is durable,
 //! nothing on the device has changed but a slot that does not count.
 
-use std::collections::VecDeque;
+mod asked;
+mod error;
+mod scan;
 
-use blk::{BLOCK_BYTES, Buf, BufMut, DiskId, DiskOp, Effect, Errno, Gather, IoId};
-use blk::{Sector, Sectors, SlinkNr, Wall};
+use blk::{Buf, BufMut, DiskId, DiskOp, Effect, Errno, Sector, Sectors, SlinkNr, Wall};
 use uuid::Uuid;
+
+pub use error::OpenError;
 
 use crate::commit::write;
 use crate::format::superblock::{Anchor, Features, LogState, Superblock, choose};
-use crate::geometry::{Geometry, LOG_SIZE_MIN, RingPos, SLOT_BYTES, SLOTS};
+use crate::geometry::{Geometry, RingPos, SLOT_BYTES, SLOTS};
 use crate::index::Group;
-use crate::log::{Config, LOG_IO, Replog};
+use crate::log::{Config, Replog};
 use crate::roster::{Members, Roster, RosterError};
-use crate::scan::{Damage, ScannedGroup, Scanner, Step, Tip};
+use crate::scan::{Damage, ScannedGroup, Tip};
+use asked::{Asked, ZERO_BYTES};
+use scan::Scan;
 
 /// A log that is being opened.
 #[derive(Debug)]
@@ -70,101 +75,6 @@ pub enum OpenMode {
     Create,
 }
 
-/// Why a log was not opened. Nothing on the device has changed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no log.
-    #[error("{path}: no replication log at sector {start}; say `create` or `auto` and a size")]
-    Absent {
-        /// The log device.
-        path: String,
-        /// Where a log was looked for.
-        start: Sector,
-    },
-    /// There is one, and it was to be made.
-    #[error(
-        "{path}: there is a replication log already (UUID {uuid}, {writes} writes not on all \
-         sites at its last checkpoint); say `open` to use it"
-    )]
-    Exists {
-        /// The log device.
-        path: String,
-        /// Its identity.
-        uuid: Uuid,
-        /// Writes that some site lacks.
-        writes: u64,
-    },
-    /// Both superblocks are unreadable, but there was a log.
-    #[error(
-        "{path}: {reason}; it may hold writes that no site has: look at `replicator log check`, \
-         and wipe its first 256 KiB only if nothing in it is needed"
-    )]
-    Headers {
-        /// The log device.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// It has another size than the table says.
-    #[error("{path}: the log has {found} sectors, the table says {expected}")]
-    OtherSize {
-        /// The log device.
-        path: String,
-        /// Sectors of the log.
-        found: Sectors,
-        /// Sectors in the table, as far as they are used.
-        expected: Sectors,
-    },
-    /// The table gives no size, or too small a one, for a log that is to be made.
-    #[error("{path}: a new log needs a size of at least {LOG_SIZE_MIN} sectors, found {found}")]
-    TooSmall {
-        /// The log device.
-        path: String,
-        /// The size given.
-        found: Sectors,
-    },
-    /// The log does not fit its device.
-    #[error(
-        "{path}: a log of {size} sectors at sector {start} does not fit a device of {disk_size}"
-    )]
-    DoesNotFit {
-        /// The log device.
-        path: String,
-        /// Size of the log.
-        size: Sectors,
-        /// Where it begins.
-        start: Sector,
-        /// Size of the device.
-        disk_size: Sectors,
-    },
-    /// The log is damaged before its durable end.
-    #[error("{path}: {damage}; look at `replicator log check`, then `replicator log repair`")]
-    Damaged {
-        /// The log device.
-        path: String,
-        /// Where and what.
-        damage: Box<Damage>,
-    },
-    /// The members are not those that the log was written for.
-    #[error("{path}: {error}")]
-    Roster {
-        /// The log device.
-        path: String,
-        /// What does not agree.
-        error: RosterError,
-    },
-    /// The device failed.
-    #[error("{path}: {what} ended with: {errno}")]
-    Io {
-        /// The log device.
-        path: String,
-        /// What was being done.
-        what: &'static str,
-        /// How it ended.
-        errno: Errno,
-    },
-}
-
 /// How far an opening is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -192,25 +102,6 @@ enum Stage {
     Begin { found: Box<Found>, asked: bool },
     /// Over.
     Over,
-}
-
-#[derive(Debug)]
-struct Scan {
-    superblock: Superblock,
-    geometry: Geometry,
-    scanner: Scanner,
-    /// Chunks in the order of the ring; fed from the front, as they come in.
-    chunks: VecDeque<Chunk>,
-    next_chunk: u64,
-    groups: Vec<ScannedGroup>,
-    bytes: u64,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    nr: u64,
-    pos: RingPos,
-    read: Option<Buf>,
 }
 
 /// What a scan found, with the superblock of the epoch to begin.
@@ -433,16 +324,7 @@ impl Opening {
             return Err(OpenError::OtherSize { path: path(), found: geometry.size(), expected });
         }
         self.check_fit(&geometry)?;
-        let scanner = Scanner::new(&superblock, geometry).read_ahead(CHUNKS_AHEAD);
-        Ok(Stage::Scan(Box::new(Scan {
-            superblock,
-            geometry,
-            scanner,
-            chunks: VecDeque::new(),
-            next_chunk: 0,
-            groups: Vec::new(),
-            bytes: 0,
-        })))
+        Ok(Stage::Scan(Box::new(Scan::new(superblock, geometry))))
     }
 
     fn scanned(&mut self, verdict: Result<Tip, Box<Damage>>) {
@@ -544,78 +426,4 @@ impl Replog {
     }
 }
 
-impl Scan {
-    fn read_on(&mut self, asked: &mut Asked<'_>) {
-        loop {
-            while let Some(Chunk { read: Some(_), .. }) = self.chunks.front() {
-                let chunk = self.chunks.pop_front().expect("looked at");
-                let read = chunk.read.expect("looked at");
-                self.bytes += read.len() as u64;
-                self.scanner.feed(chunk.pos, &read);
-            }
-            match self.scanner.step() {
-                Step::Read { pos, len } => {
-                    let nr = self.next_chunk;
-                    self.next_chunk += 1;
-                    self.chunks.push_back(Chunk { nr, pos, read: None });
-                    asked.read(nr, self.geometry.sector(pos), len);
-                }
-                Step::Group(group) => self.groups.push(group),
-                Step::Wait | Step::End(_) | Step::Damage(_) => return,
-            }
-        }
-    }
-
-    fn arrived(&mut self, nr: u64, buf: BufMut) {
-        let chunk = self.chunks.iter_mut().find(|chunk| chunk.nr == nr);
-        chunk.expect("a chunk arrives once").read = Some(buf.freeze());
-    }
-
-    /// The end of the scan. Reads on their way are waited for by `outcome`.
-    fn take_verdict(&mut self) -> Option<Result<Tip, Box<Damage>>> {
-        match self.scanner.step() {
-            Step::End(tip) => Some(Ok(tip)),
-            Step::Damage(damage) => Some(Err(damage)),
-            Step::Wait => None,
-            Step::Read { .. } | Step::Group(_) => unreachable!("read_on goes on until it waits"),
-        }
-    }
-}
-
-/// Where an opening's I/O goes.
-struct Asked<'a> {
-    disk: DiskId,
-    flying: &'a mut usize,
-    effects: &'a mut Vec<Effect>,
-}
-
-impl Asked<'_> {
-    fn submit(&mut self, nr: u64, op: DiskOp) {
-        *self.flying += 1;
-        let io = IoId { owner: LOG_IO, nr };
-        self.effects.push(Effect::Submit { io, disk: self.disk, op });
-    }
-
-    fn read(&mut self, nr: u64, sector: Sector, bytes: u64) {
-        let len = usize::try_from(bytes).expect("a chunk fits in memory");
-        self.submit(nr, DiskOp::Read { sector, buf: BufMut::zeroed(len) });
-    }
-
-    /// Real zeroes: unwritten extents would cost twice or thrice at every write.
-    fn zero(&mut self, sector: Sector, rest: u64) {
-        let len = usize::try_from(rest.min(ZERO_BYTES)).expect("a chunk fits in memory");
-        let data = Gather::from_elem(BufMut::zeroed(len).freeze(), 1);
-        let nr = sector.0;
-        self.submit(nr, DiskOp::Write { sector, data, fua: false });
-    }
-
-    fn superblock(&mut self, superblock: &Superblock, geometry: &Geometry) {
-        let data = Gather::from_elem(Buf::from(&superblock.encode()[..]), 1);
-        let slot = superblock.generation % SLOTS;
-        self.submit(slot, DiskOp::Write { sector: geometry.slot(slot), data, fua: true });
-    }
-}
-
-const ZERO_BYTES: u64 = 256 * BLOCK_BYTES as u64;
 const ZEROES_IN_FLIGHT: usize = 8;
-const CHUNKS_AHEAD: usize = 4;
