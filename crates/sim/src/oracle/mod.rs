@@ -115,12 +115,15 @@ impl Oracle {
             .is_some_and(|row| self.admissions.is_waiting(&row, Content::ZEROES))
     }
 
-    /// The log is about to write a group: these writes, in this order.
+    /// The log's disk is about to be written to: a group of these writes, in this order,
+    /// or none.
     ///
     /// # Errors
     /// If one of them was never submitted (P11).
     pub fn admitted(&mut self, group: &[Admission]) -> Result<(), Violation> {
-        self.admissions.begin_group();
+        if !group.is_empty() {
+            self.admissions.begin_group();
+        }
         for admission in group {
             let place = Place { dev: admission.dev, sector: admission.sector };
             let unknown = Violation::UnknownEntry { place, content: admission.content };
@@ -129,6 +132,19 @@ impl Oracle {
             let (token, write) = self.admissions.take(&row, admission.content).ok_or(unknown)?;
             let nr = self.history.push(write);
             self.admissions.numbered(token, nr);
+            self.read_anew(row, admission.content)?;
+        }
+        Ok(())
+    }
+
+    /// What a site shows may now also stem from a write that has just been numbered.
+    fn read_anew(&mut self, row: Range<usize>, content: Content) -> Result<(), Violation> {
+        for site in &mut self.sites {
+            for at in row.clone() {
+                if site.shown(at).contains(&content) {
+                    site.refresh(at, &self.history, &self.layout)?;
+                }
+            }
         }
         Ok(())
     }

@@ -390,3 +390,17 @@ fn writes_are_numbered_as_the_log_takes_them_in_not_as_they_came() {
     shown[1] = second;
     assert_eq!(oracle.recovered(Nr(0), &shown), Ok(Nr(1)));
 }
+
+#[test]
+fn zeroes_that_a_site_shows_may_also_stem_from_a_discard_that_came_later() {
+    let mut oracle = oracle();
+    acked_write(&mut oracle, 0);
+    let shown = acked_write(&mut oracle, 4);
+    acked_discard(&mut oracle, 5);
+    acked_write(&mut oracle, 5);
+    // Sector 0 shows zeroes all the time: first the initial ones, then the discard's too.
+    acked_discard(&mut oracle, 0);
+    let last = acked_write(&mut oracle, 5);
+    show(&mut oracle, 5, &[last.content]).unwrap();
+    assert_eq!(show(&mut oracle, 4, &[shown.content]), Ok(()));
+}
