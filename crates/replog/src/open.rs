@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Slots ──▶ (decide) ──▶ Scan ──▶ Flush ──▶ Begin ──▶ open
-//!                │                              ▲
-//!                └──▶ Zero ──▶ Format ──────────┘ (a new log's first epoch is begun by Format)
+//!            │   │                              ▲
+//!        Probe   └──▶ Zero ──▶ Blank ──▶ Format ┘ (a new log's first epoch is begun by Format)
 //! ```
 //!
 //! It may be cut anywhere and repeated (I9): until the new superblock is durable,
@@ -13,14 +13,15 @@ mod asked;
 mod error;
 mod scan;
 
-use blk::{Buf, BufMut, DiskId, DiskOp, Effect, Errno, Sector, Sectors, SlinkNr, Wall};
+use blk::{BLOCK_BYTES, Buf, BufMut, DiskId, DiskOp, Effect, Errno, SECTOR_BYTES, Sector};
+use blk::{Sectors, SlinkNr, Wall};
 use uuid::Uuid;
 
 pub use error::OpenError;
 
 use crate::commit::write;
-use crate::format::superblock::{Anchor, Features, LogState, Superblock, choose};
-use crate::geometry::{Geometry, RingPos, SLOT_BYTES, SLOTS};
+use crate::format::superblock::{Anchor, Damaged, Features, LogState, Superblock, choose};
+use crate::geometry::{Geometry, RING_OFFSET, RingPos, SLOT_BYTES, SLOTS};
 use crate::index::Group;
 use crate::log::{Config, Replog};
 use crate::roster::{Members, Roster, RosterError};
@@ -90,8 +91,12 @@ pub struct Progress {
 enum Stage {
     /// Read both superblock slots.
     Slots { read: [Option<Buf>; 2], asked: bool },
+    /// The superblocks are damaged: was a group ever written?
+    Probe { damaged: Damaged, asked: bool, read: Option<Buf> },
     /// Write zeroes over the ring of a new log: unwritten extents cost twice or thrice.
     Zero { geometry: Geometry, members: Members, next: u64, done: u64 },
+    /// Make the zeroes durable: a ring that begins with zeroes never held a group.
+    Blank { geometry: Geometry, members: Members, asked: bool },
     /// Write both slots: a torn first checkpoint must leave a whole one (trap F4).
     Format { superblock: Superblock, geometry: Geometry, asked: bool },
     /// Walk through the ring.
@@ -142,13 +147,13 @@ impl Opening {
     #[must_use]
     pub fn progress(&self) -> Progress {
         let (step, done, total) = match &self.stage {
-            Stage::Slots { .. } => ("reading the superblocks", 0, 0),
+            Stage::Slots { .. } | Stage::Probe { .. } => ("reading the superblocks", 0, 0),
             Stage::Zero { geometry, done, .. } => {
                 ("writing zeroes over the new log", *done, geometry.ring_bytes())
             }
             Stage::Scan(scan) => ("scanning the log", scan.bytes, scan.geometry.ring_bytes()),
             Stage::Format { .. } | Stage::Begin { .. } => ("writing a superblock", 0, 0),
-            Stage::Flush { .. } => ("flushing the log", 0, 0),
+            Stage::Blank { .. } | Stage::Flush { .. } => ("flushing the log", 0, 0),
             Stage::Over => ("open", 1, 1),
         };
         Progress { step, done, total }
@@ -167,9 +172,16 @@ impl Opening {
                 let slot = usize::from(nr > 0);
                 read[slot] = Some(buf.expect("a read brings its buffer back").freeze());
             }
+            Stage::Probe { read, .. } => {
+                *read = Some(buf.expect("a read brings its buffer back").freeze());
+            }
             Stage::Zero { done, .. } => *done += ZERO_BYTES,
             Stage::Scan(scan) => scan.arrived(nr, buf.expect("a read brings its buffer back")),
-            Stage::Format { .. } | Stage::Flush { .. } | Stage::Begin { .. } | Stage::Over => {}
+            Stage::Blank { .. }
+            | Stage::Format { .. }
+            | Stage::Flush { .. }
+            | Stage::Begin { .. }
+            | Stage::Over => {}
         }
     }
 
@@ -204,7 +216,12 @@ impl Opening {
                 }
             }
             Stage::Scan(scan) => scan.read_on(&mut asked),
-            Stage::Flush { asked: done, .. } if !*done => {
+            Stage::Probe { asked: done, .. } if !*done => {
+                *done = true;
+                let at = Sectors::from_bytes(RING_OFFSET);
+                asked.read(0, self.spec.start + at, BLOCK_BYTES as u64);
+            }
+            Stage::Blank { asked: done, .. } | Stage::Flush { asked: done, .. } if !*done => {
                 *done = true;
                 asked.submit(0, DiskOp::Flush);
             }
@@ -241,11 +258,20 @@ impl Opening {
             }
             Stage::Zero { geometry, members, next, done } => {
                 self.stage = if done >= geometry.ring_bytes() {
-                    let superblock = self.new_log(&geometry, members);
-                    Stage::Format { superblock, geometry, asked: false }
+                    Stage::Blank { geometry, members, asked: false }
                 } else {
                     Stage::Zero { geometry, members, next, done }
                 };
+            }
+            Stage::Blank { geometry, members, .. } => {
+                let superblock = self.new_log(&geometry, members);
+                self.stage = Stage::Format { superblock, geometry, asked: false };
+            }
+            Stage::Probe { damaged, read: Some(first_block), .. } => {
+                match self.decide_damaged(damaged, &first_block) {
+                    Ok(stage) => self.stage = stage,
+                    Err(error) => self.fail(error),
+                }
             }
             Stage::Format { superblock, geometry, .. } => {
                 let found =
@@ -255,7 +281,7 @@ impl Opening {
             Stage::Flush { found, .. } => self.stage = Stage::Begin { found, asked: false },
             Stage::Begin { found, .. } => self.outcome = Some(Ok(self.opened(*found))),
             Stage::Over => return false,
-            stage @ (Stage::Slots { .. } | Stage::Scan(_)) => {
+            stage @ (Stage::Slots { .. } | Stage::Probe { .. } | Stage::Scan(_)) => {
                 self.stage = stage;
                 return false;
             }
@@ -269,6 +295,7 @@ impl Opening {
     /// |---|---|---|---|
     /// | no log | refuse | create | create |
     /// | a log | scan | scan | refuse |
+    /// | damaged, no group was ever written | refuse | create | create |
     /// | damaged, or too new | refuse | refuse | refuse |
     fn decide(&self, first: &Buf, second: &Buf) -> Result<Stage, OpenError> {
         let path = || self.spec.path.clone();
@@ -284,6 +311,11 @@ impl Opening {
                 uuid: superblock.uuid,
                 writes: superblock.durable.lag(superblock.head.seq),
             }),
+            (LogState::Damaged(damaged), OpenMode::Auto | OpenMode::Create)
+                if self.ring_begins_on_disk() =>
+            {
+                Ok(Stage::Probe { damaged, asked: false, read: None })
+            }
             (LogState::Damaged(damaged), _) => {
                 Err(OpenError::Headers { path: path(), reason: damaged.to_string() })
             }
@@ -291,6 +323,22 @@ impl Opening {
                 Err(OpenError::Headers { path: path(), reason: newer.to_string() })
             }
         }
+    }
+
+    /// P10: a creation that was cut short leaves torn superblocks before a ring of
+    /// zeroes. The first group ever is at the ring's first block, and only groups are
+    /// ever written over it: where that is zero nothing can be lost.
+    fn decide_damaged(&self, damaged: Damaged, first_block: &Buf) -> Result<Stage, OpenError> {
+        if first_block.iter().all(|&byte| byte == 0) {
+            return self.create();
+        }
+        let path = self.spec.path.clone();
+        Err(OpenError::Headers { path, reason: damaged.to_string() })
+    }
+
+    fn ring_begins_on_disk(&self) -> bool {
+        let room = self.spec.disk_size.0.checked_sub(self.spec.start.0);
+        room.is_some_and(|room| room >= Sectors::from_bytes(RING_OFFSET).0 + SECTORS_PER_BLOCK)
     }
 
     fn create(&self) -> Result<Stage, OpenError> {
@@ -427,3 +475,4 @@ impl Replog {
 }
 
 const ZEROES_IN_FLIGHT: usize = 8;
+const SECTORS_PER_BLOCK: u64 = (BLOCK_BYTES / SECTOR_BYTES) as u64;
