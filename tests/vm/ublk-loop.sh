@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/vm/ublk-loop.sh PROGRAM proves the way between the kernel and a machine, on real ublk devices.
+# tests/vm/ublk-loop.sh PROGRAM [CHECK…] proves the way between the kernel and a machine, on real ublk devices.
 #
 # PROGRAM is ublk-target's example `ublk-loop`: one engine thread and one ring for all devices. Needs root, ublk, and
 # the modules brd and loop; meant to run as `ci/vm tests/vm/ublk-loop.sh PROGRAM`. Its exit status is 0 only if
@@ -12,20 +12,30 @@
 #   - at the end no device, process or file is left.
 set -euo pipefail
 
-program=$(realpath -e "${1:?usage: ublk-loop.sh PROGRAM}")
+program=$(realpath -e "${1:?usage: ublk-loop.sh PROGRAM [CHECK…]}")
 dir=$(mktemp -d /tmp/ublk-loop.XXXXXX)
-runtime=${RUNTIME:-5}
+shift
+checks=("$@")
+((${#checks[@]})) || checks=(
+    serves_three_devices
+    holds_file_systems
+    loses_one_device_beside_live_ones
+    removes_only_what_is_answered
+    survives_kill
+    survives_kill
+    survives_kill_under_a_mount
+    survives_kill_with_a_frozen_disk
+)
 
 main() {
     make_disks
     start_server
     refuses_bad_input
-    serves_three_devices
-    holds_file_systems
-    loses_one_device_beside_live_ones
-    survives_kill
-    survives_kill
-    survives_kill_with_a_frozen_disk
+    add_devices
+    local check
+    for check in "${checks[@]}"; do
+        "$check"
+    done
     leaves_nothing
     printf 'all of it holds (%d s)\n' "$SECONDS"
 }
@@ -45,12 +55,15 @@ make_disks() {
 }
 
 start_server() {
-    rm -f "$dir/commands"
+    rm -f "$dir/commands" "$dir/answers"
     mkfifo "$dir/commands"
-    "$program" <"$dir/commands" >"$dir/answers.$SECONDS" 2>"$dir/log" &
+    : >"$dir/answers"
+    "$program" <"$dir/commands" >>"$dir/answers" 2>"$dir/log" &
     server=$!
-    exec {commands}>"$dir/commands" {answers}<"$dir/answers.$SECONDS"
+    exec {commands}>"$dir/commands" {answers}<"$dir/answers"
 }
+
+refused() { printf '            %s\n' "$(ask "$@")"; }
 
 # Sends one command; prints the answer, and fails unless it begins with $1.
 ask() {
@@ -70,15 +83,15 @@ ask() {
 
 refuses_bad_input() {
     step "what is wrong is refused, with a sentence"
-    ask "error: $dir/none: no such file" add "$dir/none"
-    ask "error: /dev/null: expected a block device or a regular file, found a character device" add /dev/null
-    ask "error: /dev/ram1: in use by the file system mounted on" add /dev/ram1
-    ask "error: ublk device 7: GET_DEV_INFO failed" recover 7 /dev/ram0
+    refused "error: $dir/none: no such file" add "$dir/none"
+    refused "error: /dev/null: expected a block device or a regular file, found a character device" add /dev/null
+    refused "error: /dev/ram1: in use by the file system mounted on" add /dev/ram1
+    refused "error: ublk device 7: GET_DEV_INFO failed" recover 7 /dev/ram0
     [[ -z $(ls /dev | grep ublk[bc]) ]] || fail "something was left behind"
 }
 
-serves_three_devices() {
-    step "verified I/O on three devices at once, one engine thread"
+add_devices() {
+    step "three devices, one engine thread"
     local disk
     ids=()
     for disk in "${disks[@]}"; do
@@ -88,6 +101,10 @@ serves_three_devices() {
     [[ $(cat "/sys/block/ublkb${ids[0]}/queue/fua") == 1 ]] || fail "FUA is not advertised"
     [[ $(cat "/sys/block/ublkb${ids[0]}/queue/write_cache") == "write back" ]] || fail "the cache is not advertised"
     ask "error: ${disks[0]}: in use by this very process" add "${disks[0]}" >/dev/null
+}
+
+serves_three_devices() {
+    step "verified I/O on three devices at once"
     verify "${ids[@]}"
 }
 
@@ -97,7 +114,7 @@ verify() {
     for id in "$@"; do
         jobs+=(--name="ublkb$id" --filename="/dev/ublkb$id")
     done
-    fio --ioengine=io_uring --direct=1 --rw=randrw --bsrange=4k-128k --iodepth=24 --size=64M --fsync=64 \
+    fio --ioengine=io_uring --direct=1 --rw=randrw --bsrange=4k-128k --iodepth=24 --size=24M --fsync=64 \
         --verify=crc32c --verify_backlog=256 --verify_fatal=1 --verify_state_save=0 --output-format=terse \
         "${jobs[@]}" >"$dir/fio.log" 2>&1 || fail "fio: $(cat "$dir/fio.log")"
 }
@@ -116,7 +133,7 @@ holds_file_systems() {
         fsck.ext4 -nf "/dev/ublkb$id" >"$dir/fsck.log" 2>&1 || fail "fsck: $(cat "$dir/fsck.log")"
     done
     id=${ids[0]}
-    blkdiscard --force --zeroout "/dev/ublkb$id"
+    blkdiscard --force --zeroout "/dev/ublkb$id" 2>/dev/null
     cmp -n $((64 << 20)) "/dev/ublkb$id" /dev/zero || fail "zeroing left something"
     cmp "/dev/ublkb${ids[1]}" "${disks[1]}" || fail "device and disk differ"
 }
@@ -128,11 +145,44 @@ loses_one_device_beside_live_ones() {
     for _ in 1 2 3; do
         local began=${EPOCHREALTIME/./}
         ask ok remove "${ids[1]}" >/dev/null
-        printf '  removed in %d ms\n' $(((${EPOCHREALTIME/./} - began) / 1000))
+        printf '       removed in %d ms\n' $(((${EPOCHREALTIME/./} - began) / 1000))
         [[ ! -e /dev/ublkb${ids[1]} && ! -e /dev/ublkc${ids[1]} ]] || fail "the device is still there"
         ids[1]=$(ask ok add "$loop")
     done
     wait "$load"
+}
+
+removes_only_what_is_answered() {
+    step "a removal that waits for a request gives up in time, and succeeds when tried again"
+    local id=${ids[1]}
+    ask ok hold "$id" >/dev/null
+    dd if="/dev/ublkb$id" of=/dev/null bs=4k count=1 iflag=direct status=none &
+    local reader=$!
+    sleep 0.5
+    ask "error: ublk device $id: STOP_DEV did not end within" remove "$id" >/dev/null
+    verify "${ids[0]}" "${ids[2]}"
+    ask ok release "$id" >/dev/null
+    wait "$reader" || true # the device was on its way out: success or an error, but an answer
+    ask ok remove "$id" >/dev/null
+    ids[1]=$(ask ok add "$loop")
+}
+
+survives_kill_under_a_mount() {
+    step "a file system stays mounted across its server's death, and can be unmounted for good"
+    local id=${ids[0]} n
+    mkfs.ext4 -q -F "/dev/ublkb$id"
+    mkdir -p "$dir/mnt$id"
+    mount "/dev/ublkb$id" "$dir/mnt$id"
+    cp -r /etc "$dir/mnt$id/"
+    replace_server
+    for n in 0 1 2; do
+        ask ok recover "${ids[$n]}" "${disks[$n]}" >/dev/null
+    done
+    diff -r --no-dereference /etc "$dir/mnt$id/etc" || fail "files were lost"
+    umount "$dir/mnt$id"
+    # Fails if the new server's mount namespace keeps the file system alive.
+    fsck.ext4 -f -y "/dev/ublkb$id" >"$dir/fsck.log" 2>&1 || fail "fsck: $(cat "$dir/fsck.log")"
+    blkdiscard --zeroout --offset $((100 << 20)) --length 4096 "/dev/ublkb$id" 2>/dev/null || fail "somebody still has it"
 }
 
 survives_kill() {
@@ -141,8 +191,8 @@ survives_kill() {
     for id in "${ids[@]}"; do
         jobs+=(--name="ublkb$id" --filename="/dev/ublkb$id")
     done
-    fio --ioengine=io_uring --direct=1 --rw=randwrite --bs=4k --iodepth=128 --size=64M --time_based \
-        --runtime="$runtime" --do_verify=0 --verify=crc32c --randrepeat=1 --output-format=terse \
+    fio --ioengine=io_uring --direct=1 --rw=randwrite --bs=4k --iodepth=128 --size=32M --time_based \
+        --runtime=5 --do_verify=0 --verify=crc32c --randrepeat=1 --output-format=terse \
         "${jobs[@]}" >"$dir/fio.log" 2>&1 &
     local load=$!
     sleep 2
@@ -152,7 +202,7 @@ survives_kill() {
     for n in 0 1 2; do
         ask ok recover "${ids[$n]}" "${disks[$n]}" >/dev/null
     done
-    printf '  three devices live again after %d ms\n' $(((${EPOCHREALTIME/./} - began) / 1000))
+    printf '       three devices live again after %d ms\n' $(((${EPOCHREALTIME/./} - began) / 1000))
     wait "$load" || fail "the application saw an error: $(cat "$dir/fio.log")"
     verify "${ids[@]}"
 }
@@ -170,12 +220,14 @@ survives_kill_with_a_frozen_disk() {
     dmsetup suspend --nolockfs --noflush ublk-loop-frozen
     sleep 1
     kill -0 "$load" || fail "the load ended too early"
+    verify "${ids[1]}" "${ids[2]}"
+    printf '       the other devices live beside it\n'
     replace_server
     local began=${EPOCHREALTIME/./} n
     for n in 1 2; do
         ask ok recover "${ids[$n]}" "${disks[$n]}" >/dev/null
     done
-    printf '  two devices live again after %d ms\n' $(((${EPOCHREALTIME/./} - began) / 1000))
+    printf '       two devices live again after %d ms\n' $(((${EPOCHREALTIME/./} - began) / 1000))
     verify "${ids[1]}" "${ids[2]}"
     (sleep 3 && dmsetup resume ublk-loop-frozen) &
     began=${EPOCHREALTIME/./}

@@ -7,6 +7,8 @@
 //! add PATH [LOGICAL_BLOCK]   ▶ ok N        serves PATH as /dev/ublkbN
 //! recover N PATH             ▶ ok N        takes over a dead server's device
 //! remove N                   ▶ ok N
+//! hold N                     ▶ ok N        keeps requests of device N unanswered
+//! release N                  ▶ ok N        answers them
 //! quit                       ▶ ok          leaves the devices to a successor
 //! ```
 
@@ -61,6 +63,8 @@ impl Server {
             ["add", path, block] => self.add(path, Some(block.parse()?)),
             ["recover", id, path] => self.recover(id.parse()?, path),
             ["remove", id] => self.remove(id.parse()?),
+            ["hold", id] => self.hold(id.parse()?, true),
+            ["release", id] => self.hold(id.parse()?, false),
             _ => Err(format!("unknown command {words:?}").into()),
         }
     }
@@ -100,9 +104,15 @@ impl Server {
     }
 
     fn remove(&mut self, id: u32) -> Result<u32, Box<dyn Error>> {
-        let (device, dev) = self.served.remove(&id).ok_or("not served here")?;
+        let (device, dev) = self.served.get(&id).ok_or("not served here")?;
         device.remove(self.engine.handle())?;
         self.engine.handle().remove_disk(DiskId(dev.0))?;
+        self.served.remove(&id);
+        Ok(id)
+    }
+
+    fn hold(&self, id: u32, hold: bool) -> Result<u32, Box<dyn Error>> {
+        self.engine.handle().call(move |machine, _| machine.hold(DevNr(id), hold))?;
         Ok(id)
     }
 }
@@ -118,6 +128,8 @@ struct Loop {
     requests: HashMap<u64, ReqId>,
     writes: HashMap<ReqId, (DevNr, Op)>,
     next: u64,
+    held_device: Option<DevNr>,
+    held: Vec<(ReqId, DevNr, Op)>,
     effects: Vec<Effect>,
 }
 
@@ -140,7 +152,18 @@ impl Machine for Loop {
 }
 
 impl Loop {
+    fn hold(&mut self, dev: DevNr, hold: bool) {
+        self.held_device = hold.then_some(dev);
+        for (req, dev, op) in std::mem::take(&mut self.held) {
+            self.request(req, dev, op);
+        }
+    }
+
     fn request(&mut self, req: ReqId, dev: DevNr, op: Op) {
+        if self.held_device == Some(dev) {
+            self.held.push((req, dev, op));
+            return;
+        }
         match op {
             Op::Read { sector, len } => {
                 let buf = BufMut::zeroed(len.len());

@@ -143,8 +143,9 @@ impl Device {
     /// machine, which must not hold them; whoever still has it open gets errors.
     ///
     /// # Errors
-    /// If a step does not end in time; the device may then still be there.
-    pub fn remove<M: Machine>(self, engine: &Handle<M>) -> Result<(), DeviceError> {
+    /// If a step does not end in time. What was begun goes on, and removing it
+    /// again goes on from there.
+    pub fn remove<M: Machine>(&self, engine: &Handle<M>) -> Result<(), DeviceError> {
         remove(self.id, self.queue, engine)
     }
 }

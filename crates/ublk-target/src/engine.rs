@@ -26,7 +26,8 @@ use crate::front::FrontEnd;
 use crate::inbox::{Handle, Inbox, Message, QueueName, WAKE};
 use crate::process;
 
-/// A machine at work on a thread of its own.
+/// A machine at work on a thread of its own, until [`Engine::stop`]: dropping this
+/// ends nothing.
 pub struct Engine<M> {
     handle: Handle<M>,
     thread: JoinHandle<M>,

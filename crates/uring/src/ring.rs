@@ -58,6 +58,7 @@ pub struct Ring {
     completions: Vec<(u64, i32)>,
     disks: Vec<Option<Arc<Disk>>>,
     zeroes: Buf,
+    enters: u64,
     ring: IoUring,
 }
 
@@ -75,6 +76,7 @@ impl Ring {
     pub fn new(spec: RingSpec) -> Result<Self, RingError> {
         let ring = build(spec)?;
         check_features(&ring)?;
+        allow_workers(&ring);
         Ok(Self {
             transfers: Slab::new(),
             backlog: VecDeque::new(),
@@ -82,6 +84,7 @@ impl Ring {
             completions: Vec::new(),
             disks: Vec::new(),
             zeroes: BufMut::zeroed(ZERO_PAGE.len()).freeze(),
+            enters: 0,
             ring,
         })
     }
@@ -165,6 +168,12 @@ impl Ring {
         self.transfers.len()
     }
 
+    /// System calls made so far, for benchmarks.
+    #[must_use]
+    pub fn enters(&self) -> u64 {
+        self.enters
+    }
+
     /// The descriptor of the ring: readable when there is something to reap.
     #[must_use]
     pub fn fd(&self) -> RawFd {
@@ -218,6 +227,7 @@ impl Ring {
             Some(timespec) => SubmitArgs::new().timespec(timespec),
             None => SubmitArgs::new(),
         };
+        self.enters += 1;
         match self.ring.submitter().submit_with_args(1, &args) {
             Ok(_) => Ok(true),
             Err(error) => match error.raw_os_error() {
@@ -287,6 +297,14 @@ fn check_features(ring: &IoUring) -> Result<(), RingError> {
     }
 }
 
+/// Flushes and zeroing block a worker each. The kernel's own limit, four for each
+/// processor, could be used up by hanging disks, and the others would wait (P5).
+fn allow_workers(ring: &IoUring) {
+    if let Err(error) = ring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX; 2]) {
+        log::warn!("disks that hang may slow the others down: more workers were refused: {error}");
+    }
+}
+
 fn without_disk(io: IoId, op: DiskOp) -> Event {
     let buf = match op {
         DiskOp::Read { buf, .. } => Some(buf),
@@ -295,5 +313,7 @@ fn without_disk(io: IoId, op: DiskOp) -> Event {
     Event::Done { io, result: Err(Errno::ENODEV), buf }
 }
 
+/// More than can be blocked at a time, whatever hangs; they exist while they are needed.
+const WORKERS_MAX: u32 = 4096;
 /// Rest for a kernel that is short of memory.
 const MEMORY_PAUSE: Span = Span::from_millis(1);
