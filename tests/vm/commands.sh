@@ -138,15 +138,15 @@ one_device_under_two_paths_is_refused() {
     two_devices
     ln -s ld0 alias
     sed "s,$work/rd1,$work/alias," table >twice
-    refused 'the same device as' replicator create twice
+    refused 'are the same' replicator create twice
     sed "s,$work/rd1,$(losetup --show -f rd0)," table >twice
-    refused 'the same device as' replicator create twice
+    refused 'are the same' replicator create twice
     nothing_is_left
 }
 
 of_two_replicators_of_a_table_none_stays_if_one_fails() {
     two_devices
-    sed 's/repl\b/other/g; s/^d/e/; s,/log ,/absent ,; s,/\([lr]d[01]\),/x\1,' table >second
+    sed 's/repl\b/other/g; s/^d/e/; s,/log ,/absent ,; s,/\([lr]d[01]\) ,/x\1 ,g' table >second
     cat table second >both
     refused 'replicator other' replicator create both
     nothing_is_left
@@ -185,6 +185,20 @@ a_runtime_directory_that_others_can_write_is_refused() {
     nothing_is_left
 }
 
+the_log_can_be_checked_dumped_and_repaired() {
+    two_devices
+    refused 'no log' replicator log check log
+    replicator create table
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=16k count=32 oflag=direct
+    refused 'in use by' replicator log check log
+    replicator remove repl
+    replicator log check log | grep 'verdict: sound'
+    [[ $(replicator log dump log | grep -c 'device 0 write') == 32 ]]
+    replicator log dump --json log | python3 -c 'import json,sys; [json.loads(line) for line in sys.stdin]'
+    replicator log repair log | grep 'nothing to repair'
+    refused 'multiple of 8' replicator log check log 3
+}
+
 run_serves_in_the_foreground_until_sigterm() {
     two_devices
     "$REPLICATOR" run table 2>log.txt &
@@ -214,4 +228,5 @@ run_cases \
     without_root_nothing_works_and_the_error_says_so \
     without_the_driver_the_error_says_how_to_get_it \
     a_runtime_directory_that_others_can_write_is_refused \
+    the_log_can_be_checked_dumped_and_repaired \
     run_serves_in_the_foreground_until_sigterm

@@ -46,7 +46,7 @@ file_systems_work_and_are_on_the_remote_site_afterwards() {
     fsck.ext4 -fn rd0
     mount -o loop,ro rd0 mnt
     mount -o loop,ro rd1 mnt2
-    diff -r mnt mnt2
+    diff -r --no-dereference mnt mnt2
 }
 
 a_daemon_killed_under_load_is_recovered_without_an_error() {

@@ -8,6 +8,7 @@
 # runs in a shell of its own, in an empty directory, under `set -e`; what it started is ended.
 #
 #   REPLICATOR=PATH     the program under test (default: the newest build)
+#   ONLY=REGEX          only cases whose sentence matches
 
 set -euo pipefail
 
@@ -16,27 +17,29 @@ work=$(mktemp -d /tmp/case.XXXXXX)
 export REPLICATOR_RUNTIME_DIR=$work/run # what else runs on this host is not touched
 
 run_cases() {
-    local case number=0 failed=0 status
+    local case number=0 failed=0 status began
     REPLICATOR=$(find_program)
     export REPLICATOR
     have_driver
     echo "1..$#"
     for case in "$@"; do
         number=$((number + 1))
+        [[ ${case//_/ } =~ ${ONLY:-} ]] || continue
+        began=$SECONDS
         # Not in a condition: bash would then ignore `set -e` in the whole case.
         set +e
         run_case "$case" >"$work.log" 2>&1
         status=$?
         set -e
         if [[ $status == 0 ]]; then
-            echo "ok $number - ${case//_/ }"
+            echo "ok $number - ${case//_/ } # $((SECONDS - began)) s"
         else
-            echo "not ok $number - ${case//_/ }"
+            echo "not ok $number - ${case//_/ } # $((SECONDS - began)) s"
             sed 's/^/# /' "$work.log"
             failed=$((failed + 1))
         fi
     done
-    rm -rf "$work" "$work.log"
+    rm -rf "$work" "$work.log" "$work.program"
     [[ $failed == 0 ]] || fail "$failed of $# failed"
 }
 
@@ -78,7 +81,8 @@ leftovers() {
 
 # Whatever a replicator can leave outside its runtime directory.
 on_host() {
-    local pid
+    local pid -
+    set +x
     find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \) 2>/dev/null | sort
     for pid in /proc/[0-9]*; do
         [[ $(tr '\0' ' ' 2>/dev/null <"$pid/cmdline") != 'replicator daemon '* ]] || echo "$pid"
@@ -141,5 +145,7 @@ find_program() {
     # shellcheck disable=SC2012 # names that cargo makes
     [[ -n $found ]] || found=$(ls -t "$target"/{debug,release}/replicator 2>/dev/null | head -n 1)
     [[ -x $found ]] || fail 'expected a built program; run cargo build -p replicator-cli'
-    echo "$found"
+    # From memory, and without what only a debugger reads: a guest's file system is slow.
+    strip --strip-debug -o "$work.program" "$found" 2>/dev/null || cp "$found" "$work.program"
+    echo "$work.program"
 }

@@ -43,7 +43,10 @@ pub(crate) enum Command {
     Message(MessageArgs),
     /// Start a daemon in place of one that died; its devices go on.
     Recover(RecoverArgs),
-    /// List the types that tables can name.
+    /// Look at a log that nobody has open, or cut it where it is damaged.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// List the targets that tables can name; with -v, all types.
     Targets,
     /// Print the version of this program and of the kernel's driver.
     Version,
@@ -154,6 +157,54 @@ pub(crate) struct RecoverArgs {
     pub(crate) names: Vec<Name>,
 }
 
+/// Tools for a log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Say what the log holds, and whether it can be opened.
+    Check {
+        #[command(flatten)]
+        place: LogPlace,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Look also while the log is in use.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Print every group and every write of the log.
+    Dump {
+        #[command(flatten)]
+        place: LogPlace,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+        /// Look also while the log is in use.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Show what cutting a damaged log costs; do it with --yes.
+    Repair {
+        #[command(flatten)]
+        place: LogPlace,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Cut the log: what is said to be lost is lost.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Where a log is.
+#[derive(Debug, Args)]
+pub(crate) struct LogPlace {
+    /// The log device.
+    pub(crate) device: PathBuf,
+    /// The sector at which the log begins on it.
+    #[arg(default_value_t = 0)]
+    pub(crate) start: u64,
+}
+
 /// `90s`, `1500ms`, `5m`, `2h` or plain seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -226,6 +277,19 @@ mod tests {
         assert_eq!(duration("0").unwrap(), Duration::ZERO);
         for wrong in ["", "s", "-1", "1d", "1.5s", "99999999999999999999", "9000h", "1 s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_repaired_only_on_a_clear_word() {
+        let words = "log repair /dev/sdx 8";
+        let Ok(Command::Log(LogCommand::Repair { place, yes, .. })) = parse(words) else {
+            panic!()
+        };
+        assert_eq!((place.start, yes), (8, false));
+        assert!(parse("log repair /dev/sdx --yes").is_ok());
+        for wrong in ["log", "log repair", "log check a --yes", "log dump a b"] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }
 

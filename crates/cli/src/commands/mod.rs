@@ -3,6 +3,7 @@
 mod control;
 mod create;
 mod find;
+mod log;
 mod query;
 mod remove;
 mod report;
@@ -19,6 +20,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Targets => report::targets(verbose),
         Command::Version => report::version(),
+        Command::Log(command) => log::log(&command),
         Command::Daemon => daemon::serve_job(),
         command => on_host(command, verbose, &RuntimeDir::open()?),
     }
@@ -37,7 +39,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Suspend(args) => control::suspend(&args, runtime),
         Command::Resume(args) => control::resume(&args, runtime),
         Command::Message(args) => control::message(&args, runtime),
-        Command::Targets | Command::Version | Command::Daemon => {
+        Command::Log(_) | Command::Targets | Command::Version | Command::Daemon => {
             unreachable!("`run` has done it")
         }
     }

@@ -34,7 +34,7 @@ impl Server {
         let what = || format!("listening at {}", socket.display());
         match fs::remove_file(socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(what)?
+                return Err(error).with_context(what);
             }
             _ => {}
         }

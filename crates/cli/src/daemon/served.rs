@@ -90,6 +90,7 @@ impl Daemon {
         let stopped = self.drive.stop(drain, STOP_LIMIT);
         self.drive.end();
         self.dir.clear(self.lock)?;
+        log::info!("{}: ended, nothing of it is left", self.dir.name());
         // The log has what a site still lacks: a reason to tell, not to stay.
         stopped.context("its devices are gone, but its log could not be closed properly")
     }

@@ -49,7 +49,11 @@ pub(super) fn start(
         .and_then(|()| daemon.listen(desk.clone()))
         .and_then(|()| reporter.ready(daemon.states().iter().map(ready).collect()))
     {
-        Ok(()) => Ok(daemon),
+        Ok(()) => {
+            let how = if fresh { "started" } else { "recovered" };
+            log::info!("{}: {how}, {} devices", job.name, daemon.states().len());
+            Ok(daemon)
+        }
         Err(error) => {
             if fresh {
                 log_failure(daemon.undo());

@@ -22,6 +22,11 @@ pub(crate) fn json_text(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value).context("printing JSON")? + "\n")
 }
 
+/// A value as one line of JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value).context("printing JSON")? + "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ mod lines;
 mod progress;
 
 pub(crate) use columns::columns;
-pub(crate) use lines::{dm_lines, json_text};
+pub(crate) use lines::{dm_lines, json_line, json_text};
 pub(crate) use progress::Progress;
 
 use std::io::{self, Write};

@@ -176,9 +176,9 @@ pub(crate) mod tests {
     fn only_directories_with_a_proper_name_are_replicators() {
         let (_home, dir) = scratch();
         for name in ["b", "a", "not a name"] {
-            fs::create_dir(&dir.path.join(name)).unwrap();
+            fs::create_dir(dir.path.join(name)).unwrap();
         }
-        fs::write(&dir.path.join("file"), "").unwrap();
+        fs::write(dir.path.join("file"), "").unwrap();
         let groups = dir.groups().unwrap();
         assert_eq!(groups.iter().map(|g| g.name().as_str()).collect::<Vec<_>>(), ["a", "b"]);
     }
