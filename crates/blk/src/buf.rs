@@ -126,6 +126,21 @@ impl Buf {
         Self { range: self.range.start..next.range.end, segment: self.segment }
     }
 
+    /// The whole segment, to be filled again, with its old bytes in it; `self` back if
+    /// another handle into the segment is left.
+    ///
+    /// # Errors
+    /// The buffer itself.
+    pub fn try_into_mut(mut self) -> Result<BufMut, Self> {
+        match Arc::get_mut(&mut self.segment) {
+            Some(segment) => {
+                let range = 0..segment.layout.size();
+                Ok(BufMut { segment: self.segment, range })
+            }
+            None => Err(self),
+        }
+    }
+
     /// Bytes in this range.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -236,6 +251,15 @@ mod tests {
     #[test]
     fn memory_is_aligned_for_direct_io() {
         assert_eq!(BufMut::zeroed(512).as_mut_ptr() as usize % ALIGN, 0);
+    }
+
+    #[test]
+    fn memory_may_change_again_only_when_one_handle_is_left() {
+        let frozen = BufMut::zeroed(8192).freeze();
+        let shared = frozen.slice(4096..4608);
+        let frozen = frozen.try_into_mut().unwrap_err();
+        drop(frozen);
+        assert_eq!(shared.try_into_mut().unwrap().len(), 8192);
     }
 
     #[test]

@@ -1,0 +1,197 @@
+//! The method: reference, engine and reference again, in slices that alternate.
+//!
+//! The figures of a shared machine move by a factor of two within minutes; the ratio
+//! of two neighbouring slices moves far less. So a round has one slice of each
+//! contender, in random order, and only ratios *of the same round* count. The
+//! reference runs twice: its ratio to itself, which should be 1, says what the
+//! ratios beside it are worth.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use blk::Machine;
+use clap::Args;
+use rand::seq::SliceRandom;
+use replicator::{Phase as EnginePhase, Replicator};
+
+use crate::case::{Case, Kind, Phase};
+use crate::drive::{Drive, Measured};
+use crate::host::{Busy, cpu_time};
+use crate::load::Load;
+use crate::outcome::{Outcome, Round, Slice};
+use crate::raw::Raw;
+use crate::rig::{Place, Rig, Roles};
+
+/// How long, and how often.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Method {
+    /// Rounds of one slice of each contender.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rounds: u16,
+    /// Milliseconds of each slice.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) slice_ms: u64,
+    /// Milliseconds before each slice that do not count.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) warmup_ms: u64,
+}
+
+impl Method {
+    /// Long enough for counters to say something.
+    pub(crate) fn quick() -> Self {
+        Self { rounds: 2, slice_ms: 150, warmup_ms: 50 }
+    }
+}
+
+/// A machine that can be measured.
+trait Contender: Machine {
+    /// Whether it has come to the phase that is to be measured.
+    fn has_reached(&self, phase: Phase) -> bool;
+    /// Whether it is about to leave it.
+    fn is_leaving(&self, phase: Phase) -> bool;
+    /// Groups it has written to a log.
+    fn groups(&self) -> u64;
+}
+
+/// Runs a case.
+pub(crate) fn contest(case: &Case, place: &Place, method: &Method) -> Result<Outcome> {
+    if let Some(fault) = case.fault() {
+        anyhow::bail!("{case}: {fault}");
+    }
+    let rig = Rig::new(place, case)?;
+    let raw = Raw::new(rig.roles.ld.clone(), case.depth);
+    let mut track = Track { case, method, roles: &rig.roles, load: Load::new(case, SEED) };
+    let mut raw = Drive::new(raw, &rig.disks)?;
+    let mut engine = Drive::new(rig.engine()?, &rig.disks)?;
+    track.open(&mut engine)?;
+
+    let mut rng = rand::rng();
+    let mut rounds = Vec::new();
+    for _ in 0..method.rounds {
+        let mut order = [Turn::Raw, Turn::Engine, Turn::RawAgain];
+        order.shuffle(&mut rng);
+        let (mut first, mut ours, mut again) = (None, None, None);
+        for turn in order {
+            match turn {
+                Turn::Raw => first = Some(track.slice(&mut raw)?),
+                Turn::Engine => ours = Some(track.slice(&mut engine)?),
+                Turn::RawAgain => again = Some(track.slice(&mut raw)?),
+            }
+        }
+        let all = first.zip(ours).zip(again);
+        let ((raw, engine), raw_again) = all.expect("each contender had its turn");
+        rounds.push(Round { raw, engine, raw_again });
+    }
+    Ok(Outcome { name: case.to_string(), case: case.clone(), rounds, busy: Busy::probe() })
+}
+
+#[derive(Clone, Copy)]
+enum Turn {
+    Raw,
+    Engine,
+    RawAgain,
+}
+
+/// Where the contenders run.
+struct Track<'a> {
+    case: &'a Case,
+    method: &'a Method,
+    roles: &'a Roles,
+    load: Load,
+}
+
+impl Track<'_> {
+    fn open(&mut self, engine: &mut Drive<Replicator>) -> Result<()> {
+        engine.settle(&mut self.load).context("while the log was made")?;
+        let phase = engine.machine.phase();
+        ensure!(matches!(phase, EnginePhase::Running), "the engine did not open: {phase:?}");
+        Ok(())
+    }
+
+    /// One slice, from a quiet machine to a quiet machine.
+    fn slice<M: Contender>(&mut self, drive: &mut Drive<M>) -> Result<Slice> {
+        self.warm_up(drive)?;
+        let (cpu, groups) = (cpu_time(), drive.machine.groups());
+        let end = drive.now() + Duration::from_millis(self.method.slice_ms);
+        let phase = self.case.phase;
+        let measured = drive.measure(&mut self.load, |m, now| now >= end || m.is_leaving(phase))?;
+        let (cpu, groups) = (cpu_time() - cpu, drive.machine.groups() - groups);
+        drive.settle(&mut self.load)?;
+        ensure!(measured.tally.completed > 0, "{}: nothing was completed in a slice", self.case);
+        Ok(self.summary(&measured, cpu, groups))
+    }
+
+    fn warm_up<M: Contender>(&mut self, drive: &mut Drive<M>) -> Result<()> {
+        drive.begin(&mut self.load)?;
+        let phase = self.case.phase;
+        // A log that is to take a whole slice has no room for a long warm-up.
+        let share = if phase == Phase::Burst { 4 } else { 1 };
+        let warm = drive.now() + Duration::from_millis(self.method.warmup_ms / share);
+        let limit = drive.now() + WARM_UP_LIMIT;
+        let writes = self.case.kind == Kind::Write;
+        let mut reached = !writes;
+        drive.run_until(&mut self.load, |machine, now| {
+            reached |= machine.has_reached(phase);
+            (reached && now >= warm) || now >= limit
+        })?;
+        ensure!(reached, "{}: the log did not fill within {WARM_UP_LIMIT:?}", self.case);
+        Ok(())
+    }
+
+    fn summary(&self, measured: &Measured, cpu_ns: u64, groups: u64) -> Slice {
+        let (tally, latencies) = (&measured.tally, &measured.latencies);
+        let micros = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        Slice {
+            seconds: measured.elapsed.as_secs_f64(),
+            completed: tally.completed,
+            p50_us: micros(0.50),
+            p99_us: micros(0.99),
+            cpu_us: cpu_ns as f64 / 1000.0,
+            enters: tally.enters,
+            groups,
+            log: tally.of(&self.roles.log),
+            ld: tally.of(&self.roles.ld),
+            rd: tally.of(&self.roles.rd),
+        }
+    }
+}
+
+impl Contender for Raw {
+    fn has_reached(&self, _phase: Phase) -> bool {
+        true
+    }
+
+    fn is_leaving(&self, _phase: Phase) -> bool {
+        false
+    }
+
+    fn groups(&self) -> u64 {
+        0
+    }
+}
+
+impl Contender for Replicator {
+    fn has_reached(&self, phase: Phase) -> bool {
+        phase == Phase::Burst || fill_percent(self) >= STEADY_FROM_PERCENT
+    }
+
+    fn is_leaving(&self, phase: Phase) -> bool {
+        phase == Phase::Burst && fill_percent(self) >= BURST_TO_PERCENT
+    }
+
+    fn groups(&self) -> u64 {
+        self.log().map_or(0, |log| log.counters().groups)
+    }
+}
+
+fn fill_percent(engine: &Replicator) -> u64 {
+    engine.log().map_or(0, |log| log.used_bytes() * 100 / log.geometry().ring_bytes())
+}
+
+/// Every run asks for the same addresses.
+const SEED: u64 = 2009;
+/// The engine begins to copy when its log is half full: a steady state is where it must.
+const STEADY_FROM_PERCENT: u64 = 50;
+/// And a burst ends a little before that.
+const BURST_TO_PERCENT: u64 = 42;
+const WARM_UP_LIMIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,111 @@
+//! `replbench`: the engine against the bare disk, in one process, with a control.
+//!
+//! It drives the very machine that the ublk target drives, on the same ring, with a
+//! closed loop in place of the ublk queue. What it prints are ratios; a figure alone
+//! says little on a shared machine.
+
+mod case;
+mod checks;
+mod contest;
+mod drive;
+mod host;
+mod load;
+mod outcome;
+mod print;
+mod raw;
+mod rig;
+mod stats;
+mod suites;
+mod tally;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::case::Case;
+use crate::contest::{Method, contest};
+use crate::host::Host;
+use crate::outcome::Report;
+use crate::print::Text;
+use crate::rig::Place;
+use crate::suites::Suite;
+
+/// Measures the replicator's engine against the bare disk: one case as the options say,
+/// or a set of cases.
+#[derive(Parser)]
+#[command(name = "replbench", version)]
+struct Cli {
+    #[command(flatten)]
+    case: Case,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    method: Method,
+    /// Runs a set of cases.
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
+    /// Runs small cases, shortly, and ends with 1 if a counter is not what it must be on
+    /// any machine; their times prove nothing.
+    #[arg(long, conflicts_with = "suite")]
+    quick: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+    /// Runs nothing: prints JSON reports as one document, each as a section.
+    #[arg(long, value_name = "TITLE=FILE", num_args = 1.., exclusive = true)]
+    render: Vec<String>,
+}
+
+fn main() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    if !cli.render.is_empty() {
+        return render(&cli.render);
+    }
+    let report = run(&cli)?;
+    if cli.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    Ok(if cli.quick { judged(&report) } else { ExitCode::SUCCESS })
+}
+
+fn run(cli: &Cli) -> Result<Report> {
+    let (cases, method) = match (cli.quick, cli.suite) {
+        (true, _) => (suites::quick(), Method::quick()),
+        (false, Some(suite)) => (suite.cases(), cli.method),
+        (false, None) => (vec![cli.case.clone()], cli.method),
+    };
+    let mut report = Report { command: command(), host: Host::probe(), outcomes: Vec::new() };
+    for case in cases {
+        let outcome = contest(&case, &cli.place, &method).with_context(|| case.to_string())?;
+        eprintln!("{}", Text(&outcome));
+        report.outcomes.push(outcome);
+    }
+    Ok(report)
+}
+
+fn judged(report: &Report) -> ExitCode {
+    let faults: Vec<String> = report.outcomes.iter().flat_map(checks::faults).collect();
+    faults.iter().for_each(|fault| eprintln!("replbench: {fault}"));
+    if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn render(reports: &[String]) -> Result<ExitCode> {
+    print!("{}", print::preface());
+    for named in reports {
+        let (title, file) = named.split_once('=').context("expected TITLE=FILE")?;
+        let file = PathBuf::from(file);
+        let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+        let report = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
+        print!("\n{}", print::markdown(title, &report));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The command that was given, without the path of this program.
+fn command() -> String {
+    let words = std::env::args().skip(1);
+    std::iter::once("replbench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
