@@ -44,7 +44,7 @@ pub struct History {
 
 /// A crash-legal stretch: what is shown has been submitted at `from`, and nothing newer
 /// was acknowledged before `to`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stretch {
     pub(crate) from: Instant,
     pub(crate) to: Instant,

@@ -34,8 +34,13 @@ pub struct Site {
     /// The earliest stretch's end, over the values of a sector.
     to: Vec<Instant>,
     /// Sectors with a value of several stretches; they don't count in `from` and `to`.
-    gapped: BTreeMap<usize, Vec<Stretches>>,
+    gapped: BTreeMap<usize, Gapped>,
+    /// How many sectors are gapped in the same way: those of one discard, mostly.
+    alike: BTreeMap<Gapped, usize>,
 }
+
+/// The stretches of each value of a sector.
+type Gapped = SmallVec<[Stretches; 2]>;
 
 /// The values a sector may have after a cut.
 pub type Values = SmallVec<[Content; 2]>;
@@ -50,6 +55,7 @@ impl Site {
             from: vec![Instant(0); sectors],
             to: vec![Instant::NEVER; sectors],
             gapped: BTreeMap::new(),
+            alike: BTreeMap::new(),
         }
     }
 
@@ -80,9 +86,9 @@ impl Site {
         history: &History,
         layout: &Layout,
     ) -> Result<(), Violation> {
-        self.gapped.remove(&at);
+        self.set_gapped(at, None);
         (self.from[at], self.to[at]) = (Instant(0), Instant::NEVER);
-        let mut values: SmallVec<[Stretches; 2]> = SmallVec::new();
+        let mut values = Gapped::new();
         for &content in &self.shown[at] {
             let stretches = history.stretches(at, content);
             if stretches.is_empty() {
@@ -91,7 +97,7 @@ impl Site {
             values.push(stretches);
         }
         if values.iter().any(|stretches| stretches.len() > 1) {
-            self.gapped.insert(at, values.into_vec());
+            self.set_gapped(at, Some(values));
             return Ok(());
         }
         for stretch in values.iter().flatten() {
@@ -106,62 +112,74 @@ impl Site {
     /// # Errors
     /// If one of them is an image that no local disk could show.
     pub fn check(&self, history: &History, layout: &Layout) -> Result<(), Violation> {
-        for (latest, earliest) in self.worst_pairs() {
-            let shared = Stretch { from: self.from[latest], to: self.to[earliest] };
-            if !self.choices_share(shared) {
-                return Err(self.explain(latest, earliest, history, layout));
-            }
-        }
-        self.check_singles(history, layout)
-    }
-
-    /// Without gaps one value is legal by itself; beside a gap it need not be.
-    fn check_singles(&self, history: &History, layout: &Layout) -> Result<(), Violation> {
-        if self.gapped.is_empty() {
+        let choices = self.choices();
+        let share = |stretch| choices.iter().all(|choice| !intersect(choice, stretch).is_empty());
+        let (Some(latest), Some(earliest)) = (self.latest(None), self.earliest(None)) else {
             return Ok(());
+        };
+        let pair = |x: usize, y: usize| Stretch { from: self.from[x], to: self.to[y] };
+        let refuse = |x, y| Err(self.explain(x, y, history, layout));
+        if latest != earliest {
+            return if share(pair(latest, earliest)) { Ok(()) } else { refuse(latest, earliest) };
         }
-        let plain = (0..self.shown.len()).filter(|at| !self.gapped.contains_key(at));
-        for (at, &content) in plain.flat_map(|at| self.shown[at].iter().map(move |c| (at, c))) {
-            let stretches = history.stretches(at, content);
-            if !stretches.iter().all(|&stretch| self.choices_share(stretch)) {
-                return Err(self.explain(at, at, history, layout));
-            }
-        }
-        Ok(())
-    }
-
-    /// The pairs of distinct sectors that an adversary would choose: showing the newest
-    /// submission, lacking the earliest acknowledgement.
-    fn worst_pairs(&self) -> SmallVec<[(usize, usize); 2]> {
-        let latest = best(&self.from, None, |a, b| a > b);
-        let earliest = best(&self.to, None, |a, b| a < b);
-        let mut pairs = SmallVec::new();
-        match (latest, earliest) {
-            (Some(x), Some(y)) if x != y => pairs.push((x, y)),
-            (Some(x), Some(_)) => {
-                pairs.extend(best(&self.to, Some(x), |a, b| a < b).map(|y| (x, y)));
-                pairs.extend(best(&self.from, Some(x), |a, b| a > b).map(|y| (y, x)));
-            }
+        // One sector is the worst in both ways, but it has one value at a time: beside
+        // another sector's, or, with a gap elsewhere, by itself.
+        let x = latest;
+        match (self.earliest(Some(x)), self.latest(Some(x))) {
+            (Some(y), _) if !share(pair(x, y)) => return refuse(x, y),
+            (_, Some(y)) if !share(pair(y, x)) => return refuse(y, x),
             _ => {}
         }
-        pairs
+        let own = self.shown[x].iter().flat_map(|&content| history.stretches(x, content));
+        if self.gapped.contains_key(&x) || own.into_iter().all(share) {
+            Ok(())
+        } else {
+            refuse(x, x)
+        }
     }
 
-    /// Whether, whatever values the gapped sectors take, an instant in `shared` is left.
-    fn choices_share(&self, shared: Stretch) -> bool {
-        let mut left = vec![Stretches::from_elem(shared, 1)];
-        if shared.from > shared.to {
-            return false;
-        }
-        for values in self.gapped.values() {
-            left = left.iter().flat_map(|l| values.iter().map(|v| intersect(l, v))).collect();
-            if left.iter().any(SmallVec::is_empty) {
-                return false;
+    /// The sector that may show the newest submission.
+    fn latest(&self, but: Option<usize>) -> Option<usize> {
+        best(&self.from, but, |a, b| a > b)
+    }
+
+    /// The sector that may lack the earliest acknowledgement.
+    fn earliest(&self, but: Option<usize>) -> Option<usize> {
+        best(&self.to, but, |a, b| a < b)
+    }
+
+    fn set_gapped(&mut self, at: usize, values: Option<Gapped>) {
+        let before = match values.clone() {
+            Some(values) => self.gapped.insert(at, values),
+            None => self.gapped.remove(&at),
+        };
+        if let Some(before) = before {
+            let count = self.alike.get_mut(&before).expect("a gapped sector is counted");
+            *count -= 1;
+            if *count == 0 {
+                self.alike.remove(&before);
             }
-            left.dedup();
+        }
+        if let Some(values) = values {
+            *self.alike.entry(values).or_default() += 1;
+        }
+    }
+
+    /// What is left of all time for each way in which the gapped sectors may choose their
+    /// values. Sectors that are alike can choose each value once; more brings nothing new.
+    fn choices(&self) -> Vec<Stretches> {
+        let always = Stretch { from: Instant(0), to: Instant::NEVER };
+        let mut left = vec![Stretches::from_elem(always, 1)];
+        for (values, &count) in &self.alike {
+            for _ in 0..count.min(values.len()) {
+                let chosen = left.iter().flat_map(|l| values.iter().map(|v| meet(l, v)));
+                left = chosen.collect();
+                left.sort_unstable();
+                left.dedup();
+            }
             assert!(left.len() <= CHOICES_MAX, "too many sectors of ambiguous zeroes to try out");
         }
-        true
+        left
     }
 
     fn explain(
@@ -204,9 +222,13 @@ fn best(
     found
 }
 
-fn intersect(a: &Stretches, b: &Stretches) -> Stretches {
-    let pairs = a.iter().flat_map(|x| b.iter().map(move |y| (x, y)));
-    let shared = pairs.map(|(x, y)| Stretch { from: x.from.max(y.from), to: x.to.min(y.to) });
+/// The instants that are in some stretch of both.
+fn meet(a: &Stretches, b: &Stretches) -> Stretches {
+    a.iter().flat_map(|&stretch| intersect(b, stretch)).collect()
+}
+
+fn intersect(all: &Stretches, one: Stretch) -> Stretches {
+    let shared = all.iter().map(|s| Stretch { from: s.from.max(one.from), to: s.to.min(one.to) });
     shared.filter(|stretch| stretch.from <= stretch.to).collect()
 }
 
