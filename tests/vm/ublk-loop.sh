@@ -87,7 +87,7 @@ refuses_bad_input() {
     refused "error: /dev/null: expected a block device or a regular file, found a character device" add /dev/null
     refused "error: /dev/ram1: in use by the file system mounted on" add /dev/ram1
     refused "error: ublk device 7: GET_DEV_INFO failed" recover 7 /dev/ram0
-    [[ -z $(ls /dev | grep ublk[bc]) ]] || fail "something was left behind"
+    [[ -z $(compgen -G '/dev/ublk[bc]*') ]] || fail "something was left behind"
 }
 
 add_devices() {
