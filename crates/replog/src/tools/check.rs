@@ -140,8 +140,8 @@ pub fn check(reader: &mut dyn LogReader, start: Sector) -> Report {
     let slots = [0, 1].map(|slot| SlotReport::new(slot, &slots[slot], current));
     let (health, log) = match state {
         LogState::Valid(sb) => {
-            let log = summary(reader, start, &sb);
-            (log.health(), Some(log))
+            let (health, log) = walk_through(reader, start, &sb);
+            (health, Some(log))
         }
         LogState::Absent => (Health::Absent, None),
         LogState::Damaged(_) if is_unreadable => (Health::Unreadable, None),
@@ -151,7 +151,11 @@ pub fn check(reader: &mut dyn LogReader, start: Sector) -> Report {
     Report { health, slots, log }
 }
 
-fn summary(reader: &mut dyn LogReader, start: Sector, sb: &Superblock) -> LogSummary {
+fn walk_through(
+    reader: &mut dyn LogReader,
+    start: Sector,
+    sb: &Superblock,
+) -> (Health, LogSummary) {
     let geometry = Geometry::of_ring(start, sb.ring_bytes);
     let mut log = LogSummary::begin(sb, &geometry);
     let mut tip = sb.head;
@@ -159,8 +163,9 @@ fn summary(reader: &mut dyn LogReader, start: Sector, sb: &Superblock) -> LogSum
         log.count(group);
         tip = group.end();
     });
+    let health = Health::of(&walked);
     log.finish(walked, tip, &geometry);
-    log
+    (health, log)
 }
 
 impl LogSummary {
@@ -220,12 +225,16 @@ impl LogSummary {
             }
         }
     }
+}
 
-    fn health(&self) -> Health {
-        match (&self.damage, self.unreadable.is_empty()) {
-            (_, false) => Health::Unreadable,
-            (Some(_), true) => Health::Damaged,
-            (None, true) => Health::Sound,
+impl Health {
+    /// What a walk through a log says of it.
+    pub(super) fn of(walked: &Walked) -> Self {
+        match (&walked.end, walked.unreadable.is_empty()) {
+            // A block that can't be read may be what looks like damage, or like an end.
+            (_, false) => Self::Unreadable,
+            (Err(_), true) => Self::Damaged,
+            (Ok(_), true) => Self::Sound,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::find::{self, ToolError};
 use super::report::{DamageReport, Span};
 use super::walk::walk;
-use super::{LogReader, check::Place};
+use super::{Health, LogReader, Place};
 use crate::format::group::{Entry, EntryOp, GroupHeader};
 use crate::geometry::{Geometry, RingPos};
 use crate::scan::ScannedGroup;
@@ -87,7 +87,7 @@ pub struct EntryLine {
     pub crc: Option<u32>,
 }
 
-/// Shows every line of the log at `start`.
+/// Shows every line of the log at `start`, and says whether the log can be opened.
 ///
 /// # Errors
 /// There is no log, or none that this program knows how to read.
@@ -95,11 +95,12 @@ pub fn dump(
     reader: &mut dyn LogReader,
     start: Sector,
     show: &mut dyn FnMut(Line),
-) -> Result<(), ToolError> {
+) -> Result<Health, ToolError> {
     let (sb, geometry) = find::log(reader, start)?;
     let walked = walk(reader, &sb, geometry, &mut |group, _| {
         show(Line::Group(GroupLine::new(group, &geometry)));
     });
+    let health = Health::of(&walked);
     walked.unreadable.into_iter().for_each(|span| show(Line::Unreadable(span)));
     show(match walked.end {
         Ok(tip) => {
@@ -107,7 +108,7 @@ pub fn dump(
         }
         Err(damage) => Line::Damage(damage.as_ref().into()),
     });
-    Ok(())
+    Ok(health)
 }
 
 impl GroupLine {

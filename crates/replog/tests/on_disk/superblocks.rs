@@ -64,12 +64,14 @@ fn every_single_bit_of_a_superblock_counts() {
 }
 
 /// Every value of every byte, with a checksum that agrees: decoding is total, and
-/// reserved bytes are ignored only where a foreign feature may have filled them.
+/// reserved bytes are ignored only where a foreign feature may have filled them. Behind
+/// the last record a few values will do.
 #[test]
 fn every_sealed_byte_of_a_superblock_is_refused_or_encodes_to_itself() {
     let slot = busy().encode();
+    let fields = 256 + 3 * 64 + 2 * 160 + 3 * 224;
     for at in 12..slot.len() {
-        for byte in 0..=255 {
+        for byte in (0..=255).step_by(if at < fields { 1 } else { 85 }) {
             let mut changed = slot.clone();
             changed[at] = byte;
             let changed = sealed(changed);

@@ -202,6 +202,7 @@ fn check_and_dump_name_damage_and_its_place() {
     assert_eq!((damage.group, damage.seq), (3, 5));
     assert_eq!(damage.sector, image.geometry.sector(image.groups[2].pos).0);
     assert_eq!(lines(&image).last(), Some(&Line::Damage(damage)));
+    assert_eq!(dump(&mut on(&image), START, &mut |_| ()), Ok(Health::Damaged));
 }
 
 #[test]
