@@ -1,0 +1,97 @@
+//! The engine in the simulated world: no promise is broken, and every planted bug is seen.
+
+use sim::bugs::Bug;
+use sim::oracle::Violation;
+use sim::runs;
+
+/// What the oracle says of a planted bug, within so many seeds.
+fn accused(bug: Bug, seeds: u64) -> Violation {
+    let (_, failure) = runs::seeds(0..seeds, Some(bug));
+    failure.unwrap_or_else(|| panic!("{bug:?} is not seen in {seeds} seeds")).violation
+}
+
+#[test]
+fn no_promise_is_broken_in_random_lives() {
+    let (tally, failure) = runs::seeds(0..60, None);
+    assert_eq!(failure, None, "{}", failure.as_ref().unwrap());
+    assert!(tally.kills > 30 && tally.power_cuts > 60 && tally.settled > 60, "{tally:?}");
+}
+
+#[test]
+fn a_seed_runs_the_same_way_every_time() {
+    for seed in 0..10 {
+        assert_eq!(runs::seed(seed, None, None), runs::seed(seed, None, None), "seed {seed}");
+    }
+}
+
+#[test]
+fn no_promise_is_broken_by_a_cut_after_any_effect_of_a_script() {
+    let tally = runs::sweep(1, 0).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(tally.recoveries > 500, "{tally:?}");
+}
+
+#[test]
+fn no_promise_is_broken_by_a_second_cut_inside_a_recovery() {
+    let tally = runs::sweep(29, 3).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(tally.recoveries > 500, "{tally:?}");
+}
+
+#[test]
+fn a_log_flush_that_does_nothing_is_seen() {
+    assert!(matches!(accused(Bug::LogFlushLies, 3), Violation::AheadOfLog { .. }));
+}
+
+#[test]
+fn ring_space_reused_before_the_checkpoint_is_durable_is_seen() {
+    accused(Bug::CheckpointsInCache, 20);
+}
+
+#[test]
+fn a_write_acknowledged_before_the_log_has_it_is_seen() {
+    assert!(matches!(accused(Bug::AckBeforeWrite, 3), Violation::AckBeforeLog));
+}
+
+#[test]
+fn a_flush_acknowledged_before_the_log_is_durable_is_seen() {
+    assert!(matches!(accused(Bug::FlushAckedAtOnce, 20), Violation::Lost { .. }));
+}
+
+#[test]
+fn fua_taken_for_a_plain_write_is_seen() {
+    assert!(matches!(accused(Bug::FuaIgnored, 20), Violation::Lost { .. }));
+}
+
+#[test]
+fn a_remote_disk_that_is_never_flushed_is_seen() {
+    accused(Bug::RemoteFlushLies, 3);
+}
+
+#[test]
+fn an_ld_that_is_never_flushed_is_seen() {
+    accused(Bug::LocalFlushLies, 3);
+}
+
+#[test]
+fn a_bit_flipped_on_its_way_to_a_site_is_seen() {
+    assert!(matches!(accused(Bug::BitFlips, 3), Violation::Garbage { .. }));
+}
+
+#[test]
+fn a_write_that_never_reaches_a_site_is_seen() {
+    accused(Bug::RemoteWriteLost, 3);
+}
+
+#[test]
+fn a_write_that_slips_behind_its_groups_barrier_is_seen() {
+    accused(Bug::BarrierIgnored, 3);
+}
+
+#[test]
+fn reads_served_from_a_lagging_ld_are_seen() {
+    assert!(matches!(accused(Bug::ReadsFromLd, 3), Violation::StaleRead { .. }));
+}
+
+#[test]
+fn a_write_to_the_wrong_place_is_seen() {
+    assert!(matches!(accused(Bug::Misdirected, 3), Violation::Garbage { .. }));
+}
