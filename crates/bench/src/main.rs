@@ -4,6 +4,8 @@
 //! closed loop in place of the ublk queue. What it prints are ratios; a figure alone
 //! says little on a shared machine.
 
+#![forbid(unsafe_code)]
+
 mod case;
 mod checks;
 mod contest;
