@@ -4,6 +4,8 @@
 //! only ever hold sectors of writes or zeroes, so four bytes stand for 512 and a
 //! world is small; anything else is refused on its way in.
 
+use std::rc::Rc;
+
 use blk::SECTOR_BYTES;
 
 /// The value of one sector.
@@ -19,18 +21,35 @@ pub trait Cell: Clone + PartialEq {
     }
 }
 
-/// The bytes of a sector.
+/// The bytes of a sector, shared by everything that holds the same write of it.
 #[derive(Clone, PartialEq)]
-pub struct Bytes(pub [u8; SECTOR_BYTES]);
+pub struct Bytes(Option<Rc<[u8; SECTOR_BYTES]>>);
+
+impl Bytes {
+    /// A sector with these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; SECTOR_BYTES]) -> Self {
+        // Zeroes have one form only, or two equal sectors would differ.
+        Self((bytes != ZEROES).then(|| Rc::new(bytes)))
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn get(&self) -> &[u8; SECTOR_BYTES] {
+        self.0.as_deref().unwrap_or(&ZEROES)
+    }
+}
 
 impl Cell for Bytes {
     fn zeroes() -> Self {
-        Self([0; SECTOR_BYTES])
+        Self(None)
     }
 
     fn shorn(new: &Self, old: &Self, bytes: usize) -> Self {
-        let mut torn = old.clone();
-        torn.0[..bytes].copy_from_slice(&new.0[..bytes]);
-        torn
+        let mut torn = *old.get();
+        torn[..bytes].copy_from_slice(&new.get()[..bytes]);
+        Self::new(torn)
     }
 }
+
+const ZEROES: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];

@@ -134,11 +134,13 @@ fn keep_all_leaves_the_newest_version_and_nothing_volatile() {
 #[test]
 fn a_torn_sector_is_new_in_front_and_old_behind() {
     let mut disk: SimDisk<Bytes> = SimDisk::new(8);
-    disk.submit(Command::Write { sector: 0, cells: vec![Bytes([9; 512])], fua: true }).unwrap();
+    disk.submit(Command::Write { sector: 0, cells: vec![Bytes::new([9; 512])], fua: true })
+        .unwrap();
     let torn = (0..200).any(|seed| {
         let mut disk = disk.clone();
         disk.cut(Keep::Any { torn: true }, &mut Rng::new(seed));
-        let Bytes(bytes) = disk.visible(0);
+        let cell = disk.visible(0);
+        let bytes = cell.get();
         let new = bytes.iter().take_while(|&&byte| byte == 9).count();
         assert!(bytes[new..].iter().all(|&byte| byte == 0));
         new > 0 && new < 512

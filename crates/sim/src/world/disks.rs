@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES, Sector, Sectors};
 
-use crate::cell::Bytes;
+use crate::cell::{Bytes, Cell as _};
 use crate::disk::{Command, Ended, SimDisk, Ticket};
 use crate::oracle::{Place, Violation};
 use crate::payload::{self, Content, Decoded};
@@ -86,7 +86,7 @@ impl Disks {
                 Command::Write { sector: sector.0, cells: bytes(data), fua: *fua }
             }
             DiskOp::WriteZeroes { sector, len, fua, .. } => {
-                let cells = vec![Bytes([0; SECTOR_BYTES]); index(len.0)];
+                let cells = vec![Bytes::zeroes(); index(len.0)];
                 Command::Write { sector: sector.0, cells, fua: *fua }
             }
             DiskOp::Flush => Command::Flush,
@@ -131,7 +131,7 @@ impl Disks {
             Ended::Read(cells) => {
                 let (_, buf) = into.expect("a read has a buffer");
                 let slots = buf.chunks_exact_mut(SECTOR_BYTES).zip(cells);
-                slots.for_each(|(slot, cell)| slot.copy_from_slice(&cell.0));
+                slots.for_each(|(slot, cell)| slot.copy_from_slice(cell.get()));
                 Outcome::Nothing
             }
             Ended::Cached(_) => Outcome::Nothing,
@@ -155,7 +155,7 @@ impl Disks {
 
     /// Payload sectors among these sectors of the log's media.
     pub(super) fn logged(&self, sectors: impl IntoIterator<Item = u64>) -> Vec<Logged> {
-        let payload = |at| match payload::decode(&self.log.durable(at).0) {
+        let payload = |at| match payload::decode(self.log.durable(at).get()) {
             Decoded::Tagged { content, dev, sector } => Some((dev, sector, content)),
             Decoded::Zeroes | Decoded::Torn | Decoded::Foreign => None,
         };
@@ -211,7 +211,7 @@ pub(super) fn sectors(buf: &BufMut) -> u64 {
 
 fn bytes(data: &[Buf]) -> Vec<Bytes> {
     let cells = data.iter().flat_map(|buf| buf.chunks_exact(SECTOR_BYTES));
-    cells.map(|cell| Bytes(cell.try_into().expect("a chunk is a sector"))).collect()
+    cells.map(|cell| Bytes::new(cell.try_into().expect("a chunk is a sector"))).collect()
 }
 
 fn index(number: impl TryInto<usize>) -> usize {
