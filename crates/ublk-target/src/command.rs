@@ -5,9 +5,8 @@
 //! sentence. A command that was given up may still end later; what it points to is
 //! left to the kernel for good.
 //!
-//! The commands are those of `libublk`, but not sent by its `UblkCtrl`, which
-//! waits without limit, sends a failed command twice, takes EBUSY for success, and
-//! on recovery writes a file whose place a world-writable directory decides (P15).
+//! Each command is sent once, on a ring of its own: no thread is bound to a device,
+//! and what one command left behind cannot be taken for the answer to another.
 #![allow(unsafe_code, reason = "a control command carries the address of its payload")]
 
 use std::fs::{File, OpenOptions};

@@ -11,9 +11,10 @@
 //! ```
 //!
 //! The control thread does what blocks; the engine's thread never waits for
-//! anything but its ring. `libublk` gives the driver's interface (structures,
-//! numbers, positions of payloads); its queues, which want a thread each, and its
-//! control object ([`Device`] says why) are not used.
+//! anything but its ring. `libublk` gives the driver's interface: structures,
+//! numbers, positions of payloads. Its queues are not used, since they want a
+//! thread each; nor is its control object, which waits without limit, takes EBUSY
+//! for success, and on recovery writes a file into a directory of everybody's (P15).
 
 mod channel;
 mod command;

@@ -5,6 +5,11 @@
 //! memory that somebody else has got. A hung device holds its buffers as long as
 //! it hangs, and nothing else of the ring.
 //!
+//! Reads and writes wait in the kernel without a thread. A flush or a zeroing takes
+//! a worker thread of this process, which cannot be killed while its disk hangs,
+//! and the process cannot end before it. A disk that may hang is therefore better
+//! made stable by writes with FUA than by flushes.
+//!
 //! Two rings may serve one thread: [`Ring::fd`] is readable when there is
 //! something to reap, and can be polled from the other one.
 #![allow(unsafe_code, reason = "whoever puts an entry into a ring vouches for its memory")]
