@@ -36,6 +36,7 @@ pub use super::group_rules::{EntryError, HeaderError};
 
 use super::crc::crc32c;
 use super::fields::{Reader, Writer};
+use super::group_rules::READ_MAX;
 
 /// A commit group's header: one block in front of the payloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,8 @@ pub struct GroupHeader {
 pub struct Cursor {
     /// The site.
     pub slink: SlinkNr,
-    /// Everything up to here is on the site's media or durably marked dirty.
+    /// Everything up to here is on the site's media or durably marked dirty; never
+    /// more than is durable in the log (I3).
     pub covered: Seq,
 }
 
@@ -126,7 +128,7 @@ impl GroupHeader {
     pub fn decode(block: &[u8]) -> Result<(Self, u32), HeaderError> {
         let crc = check_envelope(block)?;
         let header = Self::read(block)?;
-        header.validate()?;
+        header.validate_to(READ_MAX)?;
         let body = &block[CRC_COVERS..];
         let mut canonical = [0; BLOCK_BYTES - CRC_COVERS];
         header.write_body(&mut canonical);

@@ -50,10 +50,15 @@ pub enum HeaderError {
         entries: usize,
     },
     /// Numbers begin at 1 and never wrap.
-    #[error("group {nr} with {entries} entries from write {first_seq} on is out of range")]
+    #[error(
+        "group {nr} of opening {epoch} with {entries} entries from write {first_seq} on is out \
+         of range"
+    )]
     Number {
         /// Number of the group.
         nr: u64,
+        /// Its opening.
+        epoch: u64,
         /// Number of its first write.
         first_seq: Seq,
         /// Its writes.
@@ -75,7 +80,7 @@ pub enum HeaderError {
         /// Number of the group's first write.
         first_seq: Seq,
     },
-    /// Sites ascend, and none is ahead of the log.
+    /// Sites ascend, and none is ahead of what is durable (I3).
     #[error("cursor {index}, of site {slink} at write {covered}, is out of order or range")]
     Cursor {
         /// Which cursor, from 0.
@@ -142,8 +147,13 @@ impl GroupHeader {
     /// # Errors
     /// The first rule that it breaks.
     pub fn validate(&self) -> Result<(), HeaderError> {
+        self.validate_to(WRITTEN_MAX)
+    }
+
+    /// The same, with numbers up to `number_max`.
+    pub(super) fn validate_to(&self, number_max: u64) -> Result<(), HeaderError> {
         self.check_counts()?;
-        self.check_numbers()?;
+        self.check_numbers(number_max)?;
         self.check_cursors()?;
         self.check_entries()?;
         self.check_disjoint()
@@ -157,11 +167,12 @@ impl GroupHeader {
         Ok(())
     }
 
-    fn check_numbers(&self) -> Result<(), HeaderError> {
-        let (nr, first_seq, entries) = (self.nr, self.first_seq, self.entries.len());
-        let in_range = |number: u64| (1..=NUMBER_MAX).contains(&number);
-        if !in_range(nr) || !in_range(first_seq.0) {
-            return Err(HeaderError::Number { nr, first_seq, entries });
+    fn check_numbers(&self, number_max: u64) -> Result<(), HeaderError> {
+        let (nr, epoch, first_seq) = (self.nr, self.epoch, self.first_seq);
+        let in_range = |number: u64| (1..=number_max).contains(&number);
+        if !in_range(nr) || !in_range(first_seq.0) || epoch > number_max {
+            let entries = self.entries.len();
+            return Err(HeaderError::Number { nr, epoch, first_seq, entries });
         }
         if self.bytes == 0 || !(self.bytes as usize).is_multiple_of(BLOCK_BYTES) {
             return Err(HeaderError::Bytes { found: self.bytes });
@@ -176,7 +187,7 @@ impl GroupHeader {
         let mut after = None;
         for (index, cursor) in self.cursors.iter().enumerate() {
             let (slink, covered) = (cursor.slink, cursor.covered);
-            if after >= Some(slink) || slink > SlinkNr::MAX || covered >= self.first_seq {
+            if after >= Some(slink) || slink > SlinkNr::MAX || covered > self.durable {
                 return Err(HeaderError::Cursor { index, slink, covered });
             }
             after = Some(slink);
@@ -254,5 +265,9 @@ fn check_range(sector: Sector, len: Sectors) -> Result<(), EntryError> {
     }
 }
 
-/// No number of a write or group comes near this, and all arithmetic stays in range.
-pub(super) const NUMBER_MAX: u64 = 1 << 62;
+/// The highest number of a write, group, opening or generation that is read. Whoever
+/// starts from there, an attacker's superblock included, has no end of numbers ahead.
+pub(super) const READ_MAX: u64 = 1 << 62;
+
+/// The highest such number that is written: never reached, and arithmetic stays in range.
+pub(super) const WRITTEN_MAX: u64 = 1 << 63;

@@ -22,7 +22,7 @@ use blk::{BLOCK_BYTES, DevNr, Sectors, Seq, SlinkNr};
 use uuid::Uuid;
 
 use super::fields::{Reader, Writer};
-use super::group_rules::NUMBER_MAX;
+use super::group_rules::WRITTEN_MAX;
 use super::superblock::{
     DEVICES_MAX, HEADER_BYTES, IDENTITY_BYTES_MAX, LEGS_MAX, NAME_BYTES_MAX, SITES_MAX,
     SuperblockError,
@@ -34,7 +34,8 @@ use crate::geometry::SECTOR_MAX;
 pub struct SiteRecord {
     /// The site.
     pub slink: SlinkNr,
-    /// Everything up to here is on the site's media or durably marked dirty.
+    /// Everything up to here is on the site's media or durably marked dirty; never
+    /// more than is durable in the log (I3).
     pub covered: Seq,
     /// The site's own copy lacks what came after this (LD lost, P7).
     pub lost_since: Option<Seq>,
@@ -206,11 +207,12 @@ pub(super) fn validate(
     sites: &[SiteRecord],
     devices: &[DeviceRecord],
     legs: &[LegRecord],
+    durable: Seq,
 ) -> Result<(), RosterError> {
     Counts { sites: sites.len(), devices: devices.len(), legs: legs.len() }.check_maxima()?;
     let (mut slinks, mut devs, mut pairs) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for site in sites {
-        site.validate()?;
+        site.validate(durable)?;
         once(&mut slinks, site.slink, Record::Site(site.slink))?;
     }
     for device in devices {
@@ -228,11 +230,12 @@ pub(super) fn validate(
 }
 
 impl SiteRecord {
-    fn validate(&self) -> Result<(), RosterError> {
+    fn validate(&self, durable: Seq) -> Result<(), RosterError> {
         let record = Record::Site(self.slink);
         check(record, "number", self.slink.0.into(), SlinkNr::MAX.0.into())?;
-        check(record, "covered", self.covered.0, NUMBER_MAX)?;
-        check(record, "lost_since", self.lost_since.unwrap_or_default().0, NUMBER_MAX)
+        // I3: a site has nothing that is not durable.
+        check(record, "covered", self.covered.0, durable.0)?;
+        check(record, "lost_since", self.lost_since.unwrap_or_default().0, WRITTEN_MAX)
     }
 
     fn write(&self, to: &mut Writer<'_>) {

@@ -44,7 +44,7 @@ pub use super::slots::{Damaged, LogState, Newer, choose};
 
 use super::crc::crc32c;
 use super::fields::{Reader, Writer};
-use super::group_rules::NUMBER_MAX;
+use super::group_rules::{READ_MAX, WRITTEN_MAX};
 use super::roster::{self, Counts};
 use crate::geometry::{LOG_SIZE_MIN, RING_OFFSET, RingPos, SLOT_BYTES};
 
@@ -189,7 +189,7 @@ impl Superblock {
     pub fn decode(slot: &[u8]) -> Result<Self, SuperblockError> {
         let bytes = check_envelope(slot)?;
         let superblock = Self::read(bytes)?;
-        superblock.validate()?;
+        superblock.validate_to(READ_MAX)?;
         if superblock.features.are_known() {
             superblock.check_canonical(bytes)?;
         }
@@ -201,11 +201,16 @@ impl Superblock {
     /// # Errors
     /// The first rule that it breaks.
     pub fn validate(&self) -> Result<(), SuperblockError> {
-        let broken = self.rules().into_iter().find(|rule| !rule.holds);
+        self.validate_to(WRITTEN_MAX)
+    }
+
+    /// The same, with numbers up to `number_max`.
+    fn validate_to(&self, number_max: u64) -> Result<(), SuperblockError> {
+        let broken = self.rules(number_max).into_iter().find(|rule| !rule.holds);
         if let Some(Rule { field, found, .. }) = broken {
             return Err(SuperblockError::Invalid { field, found });
         }
-        roster::validate(&self.sites, &self.devices, &self.legs)?;
+        roster::validate(&self.sites, &self.devices, &self.legs, self.durable)?;
         Ok(())
     }
 
@@ -215,24 +220,26 @@ impl Superblock {
         self.uuid.as_u64_pair().0
     }
 
-    fn rules(&self) -> [Rule; 8] {
+    fn rules(&self, number_max: u64) -> [Rule; 9] {
         let head = &self.head;
         let rule = |field, found, holds| Rule { field, found, holds };
         let (pos, ring) = (head.pos.0, self.ring_bytes);
         // I1: from `epoch_first_group` on every group is of this epoch.
         let head_epoch_fits = head.epoch == self.epoch
             || head.epoch < self.epoch && head.group < self.epoch_first_group;
+        let number = |field, found| rule(field, found, found <= number_max);
         [
+            number("generation", self.generation),
             rule("ring_bytes", ring, whole_blocks(ring) && RING_BYTES.contains(&ring)),
-            rule("epoch", self.epoch, self.epoch <= NUMBER_MAX),
+            number("epoch", self.epoch),
             rule(
                 "epoch_first_group",
                 self.epoch_first_group,
-                (1..=NUMBER_MAX).contains(&self.epoch_first_group),
+                (1..=number_max).contains(&self.epoch_first_group),
             ),
-            rule("durable", self.durable.0, self.durable.0 <= NUMBER_MAX),
-            rule("head.pos", pos, whole_blocks(pos) && pos <= NUMBER_MAX),
-            rule("head.group", head.group, head.group <= NUMBER_MAX),
+            number("durable", self.durable.0),
+            rule("head.pos", pos, whole_blocks(pos) && pos <= number_max),
+            number("head.group", head.group),
             // I3, I5: the head passes only what a site has, a site only what is durable.
             rule("head.seq", head.seq.0, head.seq <= self.durable),
             rule("head.epoch", head.epoch, head_epoch_fits),

@@ -8,9 +8,9 @@ use super::dump::op_name;
 use super::walk::Ring;
 use crate::format::crc::crc32c;
 use crate::format::group::{Cursor, Entry, GroupHeader};
-use crate::format::superblock::Superblock;
+use crate::format::superblock::{Anchor, Superblock};
 use crate::geometry::{Geometry, RingPos};
-use crate::scan::{CHUNK_BYTES, Damage};
+use crate::scan::CHUNK_BYTES;
 
 /// What a cut takes away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,16 +49,16 @@ pub(super) struct Survey {
     pub(super) cursors: Vec<Cursor>,
 }
 
-/// Looks at every block of the ring, from the damage on.
+/// Looks at every block of the ring, from the end of the last good group on.
 pub(super) fn survey(
     reader: &mut dyn LogReader,
     sb: &Superblock,
     geometry: Geometry,
-    damage: &Damage,
+    before: &Anchor,
 ) -> Survey {
-    let mut seeker = Seeker::new(sb, &geometry, damage);
+    let mut seeker = Seeker::new(sb, &geometry, before);
     let mut ring = Ring::new(reader, geometry);
-    let mut pos = damage.pos;
+    let mut pos = before.pos;
     let end = pos.plus(geometry.ring_bytes());
     while pos < end {
         let len = CHUNK_BYTES.min(geometry.to_lap_end(pos)).min(end.since(pos));
@@ -86,15 +86,16 @@ struct Seeker {
 }
 
 impl Seeker {
-    fn new(sb: &Superblock, geometry: &Geometry, damage: &Damage) -> Self {
+    fn new(sb: &Superblock, geometry: &Geometry, before: &Anchor) -> Self {
+        let seq = before.seq.next();
         Self {
             epoch: sb.epoch,
             epoch_first_group: sb.epoch_first_group,
             epoch_max: sb.epoch,
-            next: (damage.pos, damage.group, damage.seq, 0),
+            next: (before.pos, before.group + 1, seq, before.epoch),
             lap_end: sb.head.pos.plus(geometry.ring_bytes()),
             cursors: vec![],
-            lost: Lost { first_seq: damage.seq.0, last_seq: damage.seq.0, writes: vec![] },
+            lost: Lost { first_seq: seq.0, last_seq: seq.0, writes: vec![] },
         }
     }
 

@@ -140,17 +140,23 @@ fn each_rule_of_a_header_has_its_error() {
         let within = (Sectors(from), Sectors(24));
         entry_error(index, EntryError::Payload { payload, len, within })
     };
-    let number = |nr, first_seq| HeaderError::Number { nr, first_seq: Seq(first_seq), entries: 5 };
+    let number = |nr, epoch, first_seq| HeaderError::Number {
+        nr,
+        epoch,
+        first_seq: Seq(first_seq),
+        entries: 5,
+    };
     let at = |index, slink, covered| HeaderError::Cursor {
         index,
         slink: SlinkNr(slink),
         covered: Seq(covered),
     };
-    let breaches: [Breach; 22] = [
-        (|h| h.nr = 0, number(0, 402)),
-        (|h| h.nr = u64::MAX, number(u64::MAX, 402)),
-        (|h| h.first_seq = Seq(0), number(17, 0)),
-        (|h| h.first_seq = Seq(u64::MAX), number(17, u64::MAX)),
+    let breaches: [Breach; 23] = [
+        (|h| h.epoch = u64::MAX, number(17, u64::MAX, 402)),
+        (|h| h.nr = 0, number(0, 3, 402)),
+        (|h| h.nr = u64::MAX, number(u64::MAX, 3, 402)),
+        (|h| h.first_seq = Seq(0), number(17, 3, 0)),
+        (|h| h.first_seq = Seq(u64::MAX), number(17, 3, u64::MAX)),
         (|h| h.bytes = 0, HeaderError::Bytes { found: 0 }),
         (|h| h.bytes = 12_289, HeaderError::Bytes { found: 12_289 }),
         (|h| h.durable = Seq(402), HeaderError::Durable { durable: Seq(402), first_seq: Seq(402) }),

@@ -148,6 +148,7 @@ pub(crate) fn leg(dev: u32, slink: u16, identity: &str) -> LegRecord {
 /// A roster at its stated maxima, every text as long as it may be.
 pub(crate) fn largest() -> Superblock {
     Superblock {
+        durable: Seq(400),
         sites: (0..32).map(|nr| site(nr, |_| ())).collect(),
         devices: (0..64).map(|nr| device(nr, &"n".repeat(127))).collect(),
         legs: (0..512).map(|i| leg(i % 64, (i / 64) as u16, &"i".repeat(192))).collect(),
@@ -219,7 +220,7 @@ prop_compose! {
         devs in btree_set(any::<u32>(), 1..6),
         names in vec("[^\\x00]{0,31}", 6),
         identities in vec("[^\\x00]{0,48}", 36),
-        (generation, uuid, ring) in (any::<u64>(), any::<u128>(), 448..1_u64 << 40),
+        (generation, uuid, ring) in (0..1_u64 << 62, any::<u128>(), 448..1_u64 << 40),
         (epoch, first_group, group) in (1..1_u64 << 62, 1..1_u64 << 62, 0..1_u64 << 62),
         (pos, seq, ahead, crc) in
             (0..1_u64 << 50, 0..1_u64 << 61, 0..1_u64 << 60, any::<u32>()),
@@ -227,6 +228,7 @@ prop_compose! {
     ) -> Superblock {
         let sites: Vec<_> = slinks.iter().enumerate().map(|(i, slink)| site(*slink, |site| {
             let bits = flags >> (3 * i);
+            site.covered = Seq(seq);
             site.lost_since = (bits & 1 != 0).then_some(Seq(seq));
             site.all_dirty = bits & 2 != 0;
             site.inconsistent = bits & 4 != 0;

@@ -152,7 +152,8 @@ fn a_foreign_feature_that_may_be_ignored_may_fill_reserved_bytes() {
 #[test]
 fn each_rule_of_a_superblock_has_its_error() {
     type Breach = (fn(&mut Superblock), &'static str, u64);
-    let breaches: [Breach; 13] = [
+    let breaches: [Breach; 14] = [
+        (|sb| sb.generation = u64::MAX, "generation", u64::MAX),
         (|sb| sb.ring_bytes = 447 * 4096, "ring_bytes", 447 * 4096),
         (|sb| sb.ring_bytes += 512, "ring_bytes", 448 * 4096 + 512),
         (|sb| sb.ring_bytes = 1 << 63, "ring_bytes", 1 << 63),
@@ -161,7 +162,7 @@ fn each_rule_of_a_superblock_has_its_error() {
         (|sb| sb.durable = Seq(u64::MAX), "durable", u64::MAX),
         (|sb| sb.durable = Seq(399), "head.seq", 400),
         (|sb| sb.head.pos = RingPos(512), "head.pos", 512),
-        (|sb| sb.head.pos = RingPos(1 << 63), "head.pos", 1 << 63),
+        (|sb| sb.head.pos = RingPos(3 << 62), "head.pos", 3 << 62),
         (|sb| sb.head.group = u64::MAX, "head.group", u64::MAX),
         (|sb| sb.head.epoch = 10, "head.epoch", 10),
         // From its first group on, all groups are of this opening.
@@ -178,12 +179,13 @@ fn each_rule_of_a_superblock_has_its_error() {
 #[test]
 fn each_rule_of_a_roster_has_its_error() {
     type Breach = (fn(&mut Superblock), &'static str);
-    let breaches: [Breach; 11] = [
+    let breaches: [Breach; 12] = [
         (|sb| sb.sites[1].slink = SlinkNr(0), "site 0 is named twice"),
         (|sb| sb.devices[1].nr = DevNr(0), "device 0 is named twice"),
         (|sb| sb.legs[2].slink = SlinkNr(0), "the leg of device 0 on site 0 is named twice"),
         (|sb| sb.sites[2].slink = SlinkNr(2048), "site 2048: number is 2048, out of range"),
         (|sb| sb.sites[0].covered = Seq(u64::MAX), "site 0: covered is 18446744073709551615"),
+        (|sb| sb.sites[0].covered = Seq(411), "site 0: covered is 411, out of range"),
         (|sb| sb.devices[0].size = Sectors(1 << 62), "device 0: size is 4611686018427387904"),
         (|sb| sb.devices[0].name = "n".repeat(128), "device 0: name is not a text of at most 127"),
         (|sb| sb.devices[0].name = "a\0b".to_owned(), "device 0: name is not a text"),
@@ -225,4 +227,19 @@ fn a_roster_of_foreign_bytes_gives_an_error() {
 #[test]
 fn a_log_is_named_by_the_first_half_of_its_uuid() {
     assert_eq!(fresh().log(), 0x0f1e_2d3c_4b5a_4978);
+}
+
+/// Whoever opens a log counts on from its numbers: none that is read is near its end.
+#[test]
+fn numbers_that_are_read_leave_room_to_count_on() {
+    let near_the_end = [
+        Superblock { generation: (1 << 62) + 1, ..fresh() },
+        Superblock { epoch: (1 << 62) + 1, ..fresh() },
+        Superblock { durable: Seq((1 << 62) + 1), ..fresh() },
+    ];
+    for superblock in near_the_end {
+        assert_eq!(superblock.validate(), Ok(()), "there is nothing to fear in writing it");
+        let decoded = Superblock::decode(&superblock.encode());
+        assert!(matches!(decoded, Err(SuperblockError::Invalid { .. })), "{decoded:?}");
+    }
 }

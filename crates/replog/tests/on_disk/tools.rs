@@ -320,21 +320,50 @@ fn with_the_local_copy_lost_the_fullest_remote_one_is_the_source() {
     assert_eq!(dirty, [true, false]);
 }
 
-/// An opening whose superblocks are lost is cut off too, and its epoch never used again.
-#[test]
-fn a_repair_begins_an_opening_that_the_ring_has_never_seen() {
+/// Openings 2 and 3 wrote two groups, of which no superblock knows any more.
+fn openings_without_superblock() -> Image {
     let mut image = log();
     let old = image.sb.clone();
     image.reopen(image.tip);
+    image.append_small(1);
     image.reopen(image.tip);
-    image.cursors.clear();
-    image.append_small(2);
+    image.append_small(1);
     // Both slots go back to what they were before.
     image.sb = Superblock { generation: old.generation + 5, ..old };
     image.checkpoint();
     image.checkpoint();
+    image
+}
+
+#[test]
+fn groups_of_an_opening_whose_superblock_is_lost_are_kept() {
+    let image = openings_without_superblock();
+    let damage = image.scan().1.unwrap_err();
+    assert!(matches!(damage.proof, Proof::LostSuperblock { epoch: 2, .. }), "{damage}");
+    let plan = repair(&mut on(&image), START).unwrap();
+    assert_eq!(plan.lost, None);
+    assert!(plan.to_string().contains("whole: nothing is lost"), "{plan}");
+    let (repaired, sb) = repaired(image.clone(), &plan);
+    assert_eq!((sb.epoch, sb.epoch_first_group, sb.durable), (4, 9, Seq(12)));
+    let (groups, end) = repaired.scan_from(&sb);
+    assert_eq!((groups, end.unwrap().anchor), (image.groups.clone(), image.tip));
+    // What flags the lost superblock had, nobody knows.
+    let dirty: Vec<_> = sb.sites.iter().map(|site| site.all_dirty).collect();
+    assert_eq!(dirty, [false, true]);
+}
+
+/// Damage behind a lost superblock: a new opening is higher than any that the ring
+/// speaks of, or its groups would join in with the dead ones.
+#[test]
+fn a_repair_begins_an_opening_that_the_ring_has_never_seen() {
+    let mut image = openings_without_superblock();
+    image.lose(&image.groups[6].clone(), 0..1);
     let damage = image.scan().1.unwrap_err();
     assert!(matches!(damage.proof, Proof::LostSuperblock { epoch: 3, .. }), "{damage}");
-    let (_, sb) = repaired(image.clone(), &repair(&mut on(&image), START).unwrap());
+    let plan = repair(&mut on(&image), START).unwrap();
+    let (repaired, sb) = repaired(image, &plan);
     assert_eq!((sb.epoch, sb.epoch_first_group), (4, 7));
+    assert_eq!(repaired.scan_from(&sb).0.len(), 6);
+    let lost = plan.lost.unwrap();
+    assert_eq!((lost.first_seq, lost.last_seq, lost.writes.len()), (11, 12, 1));
 }
