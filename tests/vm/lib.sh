@@ -63,8 +63,8 @@ end_case() {
     for name in "$REPLICATOR_RUNTIME_DIR"/*; do
         [[ ! -d $name ]] || "$REPLICATOR" remove --force --no-drain "$(basename "$name")"
     done
-    for name in "$work"/*; do
-        losetup --associated "$name" --noheadings --output NAME | xargs --no-run-if-empty losetup -d
+    losetup --list --noheadings --output NAME,BACK-FILE | while read -r name mount; do
+        [[ $mount != "$work"/* ]] || losetup -d "$name"
     done
     have_driver
     left=$(leftovers)
@@ -81,11 +81,12 @@ leftovers() {
 
 # Whatever a replicator can leave outside its runtime directory.
 on_host() {
-    local pid -
+    local pid program verb -
     set +x
     find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \) 2>/dev/null | sort
     for pid in /proc/[0-9]*; do
-        [[ $(tr '\0' ' ' 2>/dev/null <"$pid/cmdline") != 'replicator daemon '* ]] || echo "$pid"
+        { IFS= read -r -d '' program && IFS= read -r -d '' verb; } 2>/dev/null <"$pid/cmdline" || continue
+        [[ "$program $verb" != 'replicator daemon' ]] || echo "$pid"
     done
 }
 
