@@ -389,7 +389,13 @@ impl Replicator {
         }
         let Some(log) = &mut self.log else { return };
         match io.owner {
-            LOG_IO => log.done(now, io.nr, result),
+            LOG_IO => {
+                log.done(now, io.nr, result);
+                if !self.acks.is_empty() {
+                    // Somebody waited for this, and is about to go on.
+                    self.load.last_change = now;
+                }
+            }
             READ_IO => {
                 let mut effects = std::mem::take(&mut self.pending);
                 if let Some(ended) = self.reads.done(io.nr, result, buf, log, &mut effects) {

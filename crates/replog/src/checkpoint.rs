@@ -39,6 +39,10 @@ impl Checkpointing {
         self.stale = true;
     }
 
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flush.is_some()
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         self.flush.is_some() || self.write.is_some()
     }

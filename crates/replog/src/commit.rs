@@ -150,21 +150,22 @@ impl Replog {
     ///
     /// Where the payload could not be had, the write becomes a bookmark: its number and
     /// its place stay taken, so that numbers stay dense (I1), and nobody applies it.
-    pub fn fetched(&mut self, seq: Seq, result: Result<(), Errno>, buf: BufMut) {
+    pub fn fetched(&mut self, seq: Seq, result: Result<(), Errno>, mut buf: BufMut) {
         let at = seq.lag(self.index.next_seq());
         let at = usize::try_from(at).expect("a group fits in memory");
         let open = self.open.as_mut().expect("a payload is fetched for the open group");
         open.fetching -= 1;
-        let buf = buf.freeze();
         let entry = &mut open.entries[at];
         match result {
             Ok(()) => entry.crc = crc32c(&buf),
             Err(_) => {
+                // Whatever is there goes to the log device: let it be nobody's data.
+                buf.fill(0);
                 entry.op = EntryOp::Bookmark;
                 (entry.len, entry.payload) = (Sectors(0), Sectors(0));
             }
         }
-        open.payloads[at] = Some(buf);
+        open.payloads[at] = Some(buf.freeze());
     }
 
     /// Sends the open group on its way, if nothing else is.
@@ -197,7 +198,9 @@ impl Replog {
             memory = memory.join(payload);
         }
         if pad > 0 {
-            memory = memory.join(&self.tail.take(pad, group_nr).freeze());
+            let mut padding = self.tail.take(pad, group_nr);
+            padding.fill(0);
+            memory = memory.join(&padding.freeze());
         }
         self.enter(now, header, crc, Some(memory.clone()));
         self.send(memory, effects);

@@ -533,6 +533,12 @@ impl Replog {
         self.open.is_none() && self.launched.is_none() && !self.checkpointing.is_busy()
     }
 
+    /// Whether writes, or a flush of them, are on their way: somebody may wait for that.
+    #[must_use]
+    pub fn is_committing(&self) -> bool {
+        self.open.is_some() || self.launched.is_some() || self.checkpointing.is_flushing()
+    }
+
     pub(crate) fn may_be_unproven(&mut self, bytes: u64) -> bool {
         let unproven = self.tip.pos.since(self.durable_end) + bytes;
         if unproven <= self.geometry().unproven_bytes_max() {

@@ -3,11 +3,12 @@
 //! A group is assembled in place, in one contiguous range of a segment, so that it
 //! leaves as one write; and it stays there, so that copies to the LD and to the
 //! sites, and reads, need no look at the log device. Segments go in order of age,
-//! each when its last reader lets go of it.
+//! each when its last reader lets go of it; then its memory serves again. Fresh memory
+//! is dear: the kernel clears it page by page, on the way of a write.
 
 use std::collections::VecDeque;
 
-use blk::{BLOCK_BYTES, BufMut};
+use blk::{BLOCK_BYTES, Buf, BufMut};
 
 /// The memory that groups are assembled in, and how much of it is in use.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(crate) struct Tail {
     rest: Option<BufMut>,
     /// Which groups each segment holds, oldest first; the last one is being filled.
     segments: VecDeque<GroupRange>,
+    /// What was left of the segments that are full, oldest first: a handle to their memory.
+    full: VecDeque<Buf>,
+    /// The same, of segments that were forgotten; somebody may still read them.
+    retired: VecDeque<Buf>,
 }
 
 /// The numbers of the groups in one segment; `last < first` while it holds none.
@@ -36,7 +41,14 @@ impl Tail {
             / BLOCK_BYTES
             * BLOCK_BYTES;
         let segments_max = (wanted / segment_bytes).max(SEGMENTS_MIN);
-        Self { segment_bytes, segments_max, rest: None, segments: VecDeque::new() }
+        Self {
+            segment_bytes,
+            segments_max,
+            rest: None,
+            segments: VecDeque::new(),
+            full: VecDeque::new(),
+            retired: VecDeque::new(),
+        }
     }
 
     /// Bytes in the newest segment that no group has taken.
@@ -55,26 +67,45 @@ impl Tail {
         if self.segments.len() < 2 { None } else { self.segments.front().copied() }
     }
 
-    /// Forgets the oldest segment; its memory goes with the last handle into it.
+    /// Forgets the oldest segment; its memory is free with the last handle into it.
     pub(crate) fn drop_oldest(&mut self) {
         self.segments.pop_front();
+        self.retired.extend(self.full.pop_front());
     }
 
     /// Forgets all segments whose groups are gone: numbers up to `group`.
     pub(crate) fn released_through(&mut self, group: u64) {
         while self.oldest().is_some_and(|range| range.last <= group) {
-            self.segments.pop_front();
+            self.drop_oldest();
         }
     }
 
     /// Begins a new segment; `group` is the first that may be put in it.
     pub(crate) fn grow(&mut self, group: u64) {
         assert!(self.may_grow(), "I10: the tail keeps its bound");
-        self.rest = Some(BufMut::zeroed(self.segment_bytes));
+        let segment = self.reclaim().unwrap_or_else(|| BufMut::zeroed(self.segment_bytes));
+        self.full.extend(self.rest.replace(segment).map(BufMut::freeze));
         self.segments.push_back(GroupRange { first: group, last: group.saturating_sub(1) });
     }
 
-    /// Takes the next `len` bytes of the newest segment for group `group`.
+    /// A retired segment that nobody reads any more, with its old bytes in it.
+    fn reclaim(&mut self) -> Option<BufMut> {
+        for _ in 0..self.retired.len() {
+            let oldest = self.retired.pop_front().expect("counted above");
+            match oldest.try_into_mut() {
+                Ok(segment) => return Some(segment),
+                Err(read) => self.retired.push_back(read),
+            }
+        }
+        // No more memory is kept than the tail may have: its readers free what they hold.
+        if self.segments.len() + self.retired.len() >= self.segments_max {
+            self.retired.pop_front();
+        }
+        None
+    }
+
+    /// Takes the next `len` bytes of the newest segment for group `group`. What is in
+    /// them is of no meaning: whoever takes them fills them.
     pub(crate) fn take(&mut self, len: usize, group: u64) -> BufMut {
         self.segments.back_mut().expect("a segment was begun before bytes are taken").last = group;
         self.rest.as_mut().expect("a segment was begun before bytes are taken").split_to(len)
@@ -112,6 +143,21 @@ mod tests {
         tail.released_through(2);
         assert!(tail.may_grow());
         assert_eq!(tail.oldest(), Some(GroupRange { first: 3, last: 3 }));
+    }
+
+    #[test]
+    fn memory_that_nobody_reads_any_more_serves_again() {
+        let mut tail = Tail::new(16 << 20, 1 << 20);
+        tail.grow(1);
+        let read = tail.take(4096, 1).freeze();
+        let first = read.as_ptr();
+        tail.grow(2);
+        tail.released_through(1);
+        tail.grow(3);
+        assert_ne!(tail.take(4096, 3).as_ptr(), first, "it is still read");
+        drop(read);
+        tail.grow(4);
+        assert_eq!(tail.take(4096, 4).as_ptr(), first);
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Lazy {
 
     fn copy(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         self.write_what_was_read(effects);
-        let depth = copies_wanted(log, load.is_idle(now));
+        let depth = copies_wanted(log, load.is_idle(now, log));
         let mut fresh = false;
         while self.flying.len() < depth {
             match self.next_run(log) {
@@ -309,7 +309,9 @@ impl Lazy {
         let all_copied = self.flying.is_empty() && upto == log.durable();
         let ring = log.geometry().ring_bytes();
         let gain = log.bytes_behind(log.covered(self.nr)) - log.bytes_behind(upto);
-        log.is_starved() || (all_copied && load.is_idle(now)) || gain >= (ring / 8).min(COVER_BYTES)
+        log.is_starved()
+            || (all_copied && load.is_idle(now, log))
+            || gain >= (ring / 8).min(COVER_BYTES)
     }
 
     fn flush_ended(

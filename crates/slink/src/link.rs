@@ -42,7 +42,7 @@ pub struct Ended {
 /// What is asked of the devices, as far as it concerns links.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// When an application last changed something.
+    /// When an application last changed something, or the log did so for it.
     pub last_change: Time,
     /// The replicator is being stopped: everything is to reach its site now.
     pub draining: bool,
@@ -111,10 +111,11 @@ pub fn blockdev(spec: LinkSpec) -> Box<dyn SiteLink> {
 }
 
 impl Load {
-    /// Whether no application has changed anything for a moment.
+    /// Whether no application has changed anything for a moment, or waits for the log: a
+    /// slow log device is not an idle application.
     #[must_use]
-    pub fn is_idle(&self, now: Time) -> bool {
-        self.draining || now.since(self.last_change) >= IDLE_AFTER
+    pub fn is_idle(&self, now: Time, log: &Replog) -> bool {
+        self.draining || (now.since(self.last_change) >= IDLE_AFTER && !log.is_committing())
     }
 }
 
