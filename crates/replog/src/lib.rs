@@ -1,6 +1,6 @@
 //! The replication log: a ring buffer with group commit, recovery and a read overlay.
 //!
-//! - [`format`], [`geometry`]: what is on the device, and where.
+//! - [`mod@format`], [`geometry`]: what is on the device, and where.
 //! - [`scan`]: one scanner for recovery, check, dump and whoever follows a log.
 //! - [`tools`]: check, dump and repair of a log that nobody has open.
 //! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks.

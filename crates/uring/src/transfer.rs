@@ -3,7 +3,7 @@
 //! A transfer is a cursor over one [`DiskOp`]. Every completion moves it; what is
 //! left is submitted again. So a short write, a gather list longer than the
 //! kernel takes, and a zeroed range of a terabyte are one and the same case. What
-//! a disk refuses is done by the next best means, and remembered in [`Refusals`].
+//! a disk refuses is done by the next best means, and remembered in `Refusals`.
 //!
 //! ```text
 //! Read ───────────────────────────────▶ end
