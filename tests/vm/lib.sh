@@ -10,6 +10,8 @@
 #   REPLICATOR=PATH     the program under test (default: the newest build)
 #   ONLY=REGEX          only cases whose sentence matches
 
+# shellcheck disable=SC2030,SC2031 # what a case sets, its end reads in the same shell
+
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)

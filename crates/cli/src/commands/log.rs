@@ -12,12 +12,11 @@ use crate::args::{LogCommand, LogPlace};
 use crate::output::{json_line, json_text, print};
 
 pub(super) fn log(command: &LogCommand) -> Result<()> {
-    let (place, done) = match command {
-        LogCommand::Check { place, json, live } => (place, check(place, *json, *live)),
-        LogCommand::Dump { place, json, live } => (place, dump(place, *json, *live)),
-        LogCommand::Repair { place, json, yes } => (place, repair(place, *json, *yes)),
-    };
-    done.with_context(|| place.device.display().to_string())
+    match command {
+        LogCommand::Check { place, json, live } => check(place, *json, *live),
+        LogCommand::Dump { place, json, live } => dump(place, *json, *live),
+        LogCommand::Repair { place, json, yes } => repair(place, *json, *yes),
+    }
 }
 
 /// Says how the log is. A log that cannot be opened as it is makes this fail.
@@ -26,7 +25,7 @@ fn check(place: &LogPlace, json: bool, live: bool) -> Result<()> {
     print(&if json { json_text(&report)? } else { report.to_string() })?;
     match report.health {
         Health::Sound => Ok(()),
-        sick => bail!("{sick}"),
+        sick => bail!("{}: {sick}", place.device.display()),
     }
 }
 
@@ -39,7 +38,8 @@ fn dump(place: &LogPlace, json: bool, live: bool) -> Result<()> {
         if printed.is_ok() {
             printed = text.and_then(|text| print(&text));
         }
-    })?;
+    })
+    .with_context(|| place.device.display().to_string())?;
     printed
 }
 
@@ -47,7 +47,8 @@ fn dump(place: &LogPlace, json: bool, live: bool) -> Result<()> {
 fn repair(place: &LogPlace, json: bool, yes: bool) -> Result<()> {
     let take = OpenSpec { access: Access::Exclusive, busy_limit: BUSY_LIMIT, size_min: Sectors(0) };
     let mut reader = DiskReader(Disk::open(&place.device, &take)?);
-    let repair = tools::repair(&mut reader, start(place)?)?;
+    let repair = tools::repair(&mut reader, start(place)?)
+        .with_context(|| place.device.display().to_string())?;
     print(&if json { json_text(&repair)? } else { repair.to_string() })?;
     if repair.writes.is_empty() {
         return Ok(());
@@ -68,8 +69,9 @@ fn carry_out(repair: &Repair, disk: &Disk) -> Result<()> {
 fn look(path: &Path, live: bool) -> Result<DiskReader> {
     if let Some(holder) = holder_of(path).filter(|_| !live) {
         bail!(
-            "in use by {holder}: what is read may be changing, and look damaged; \
-             stop that first, or use --live"
+            "{}: in use by {holder}: what is read may be changing, and look damaged; \
+             stop that first, or use --live",
+            path.display()
         );
     }
     let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };

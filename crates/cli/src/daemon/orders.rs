@@ -102,3 +102,48 @@ const TURN_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long an answer may take from here to the socket.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Client, Server};
+
+    /// A main thread that answers one request, and a caller of it.
+    fn asked(main: impl FnOnce(Ask) + Send + 'static) -> Result<String> {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("control");
+        let (desk, orders) = desk();
+        let me = rustix::process::geteuid().as_raw();
+        let pass = move |request, replies: &mut Replies<'_>| desk.pass(request, replies);
+        Server::bind(&socket, me).unwrap().start(pass).unwrap();
+        let main = thread::spawn(move || match orders.recv().unwrap() {
+            Order::Ask(ask) => main(ask),
+            Order::Signal(name) => panic!("{name} was not expected"),
+        });
+        let answer =
+            Client::connect(&socket).unwrap().ask(&Request::Resume { device: None }, |_| ());
+        main.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn an_answer_of_the_main_thread_reaches_the_caller_after_its_progress() {
+        let answer = asked(|ask| {
+            ask.progress("half of it");
+            ask.finish(Reply::Ok("done".into()));
+        });
+        assert_eq!(answer.unwrap(), "done");
+    }
+
+    #[test]
+    fn a_refusal_of_the_main_thread_is_the_caller_s_error() {
+        let error = asked(|ask| ask.finish(Reply::Error("in use".into()))).unwrap_err();
+        assert_eq!(error.to_string(), "in use");
+    }
+
+    #[test]
+    fn a_main_thread_that_ends_without_an_answer_keeps_nobody_waiting() {
+        let error = asked(drop).unwrap_err();
+        assert_eq!(error.to_string(), "the daemon is ending");
+    }
+}

@@ -1,5 +1,6 @@
 //! The daemon's life between its start and its end: orders, one after the other.
 
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -20,31 +21,52 @@ use crate::runtime::DeviceState;
 pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duration) -> Result<()> {
     loop {
         match orders.recv_timeout(WATCH_PAUSE) {
+            Ok(Order::Ask(ask)) => match obey(daemon, ask) {
+                ControlFlow::Continue(alive) => daemon = alive,
+                ControlFlow::Break(ended) => return ended,
+            },
             Ok(Order::Signal(name)) => {
                 log::info!("{name}: stopping");
                 return stop::on_signal(daemon, limit);
             }
-            Ok(Order::Ask(ask)) => match ask.request.clone() {
-                Request::Remove { drain, force, limit_ms } => {
-                    let terms =
-                        stop::Terms { drain, force, limit: Duration::from_millis(limit_ms) };
-                    match stop::on_request(daemon, &ask, &terms) {
-                        Ok(ended) => return finish(ask, ended),
-                        Err((alive, error)) => {
-                            daemon = *alive;
-                            ask.finish(Reply::Error(format!("{error:#}")));
-                        }
-                    }
-                }
-                request => {
-                    let reply = answer(&daemon, &ask, request);
-                    ask.finish(reply.map_or_else(|it| Reply::Error(format!("{it:#}")), Reply::Ok));
-                }
-            },
             Err(RecvTimeoutError::Timeout) => watch(&daemon)?,
-            Err(RecvTimeoutError::Disconnected) => unreachable!("the daemon holds a desk itself"),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the control threads hold a desk"),
         }
     }
+}
+
+/// Does what a caller asks for; the daemon goes on, or has ended.
+fn obey(daemon: Daemon, ask: Ask) -> ControlFlow<Result<()>, Daemon> {
+    match ask.request.clone() {
+        Request::Remove { drain, force, limit_ms } => {
+            let limit = Duration::from_millis(limit_ms);
+            remove(daemon, ask, stop::Terms { drain, force, limit })
+        }
+        request => {
+            let answer = answer(&daemon, &ask, request);
+            ask.finish(reply(answer));
+            ControlFlow::Continue(daemon)
+        }
+    }
+}
+
+/// A refusal leaves everything as it was; behind it there is no way back.
+fn remove(mut daemon: Daemon, ask: Ask, terms: stop::Terms) -> ControlFlow<Result<()>, Daemon> {
+    match stop::take_devices_away(&mut daemon, &terms, |text| ask.progress(text)) {
+        Ok(()) => {
+            let ended = daemon.end(terms.drain);
+            ask.finish(reply(ended.as_ref().map(|()| Value::Null).map_err(|it| anyhow!("{it:#}"))));
+            ControlFlow::Break(ended)
+        }
+        Err(refusal) => {
+            ask.finish(reply(Err(refusal)));
+            ControlFlow::Continue(daemon)
+        }
+    }
+}
+
+fn reply(result: Result<Value>) -> Reply {
+    result.map_or_else(|error| Reply::Error(format!("{error:#}")), Reply::Ok)
 }
 
 /// Answers callers who only look, on their own threads, and passes the others on.
@@ -63,7 +85,7 @@ pub(super) fn receive(
         | Request::Message { .. }
         | Request::Remove { .. } => return desk.pass(request, replies),
     };
-    replies.send(&looked.map_or_else(|it| Reply::Error(format!("{it:#}")), Reply::Ok));
+    replies.send(&reply(looked));
 }
 
 fn answer(daemon: &Daemon, ask: &Ask, request: Request) -> Result<Value> {
@@ -169,16 +191,6 @@ fn watch(daemon: &Daemon) -> Result<()> {
     log::error!("{failure}");
     daemon.dir.write_last_error(&failure)?;
     Err(anyhow!(failure))
-}
-
-/// Tells the caller how the end went, and ends.
-fn finish(ask: Ask, ended: Result<()>) -> Result<()> {
-    let reply = match &ended {
-        Ok(()) => Reply::Ok(Value::Null),
-        Err(error) => Reply::Error(format!("{error:#}")),
-    };
-    ask.finish(reply);
-    ended
 }
 
 /// How often the engine is looked at when nobody asks for anything.

@@ -12,7 +12,6 @@ use anyhow::{Result, bail, ensure};
 use replicator::Status;
 use rustix::fs::OFlags;
 
-use super::orders::Ask;
 use super::served::Daemon;
 
 /// Under which conditions a daemon is asked to end.
@@ -26,20 +25,16 @@ pub(super) struct Terms {
     pub(super) limit: Duration,
 }
 
-/// Ends the daemon for `remove`. The outer error is a refusal, and everything is as it was;
-/// the inner one is about the end itself.
-pub(super) fn on_request(
-    mut daemon: Daemon,
-    ask: &Ask,
+/// The part of `remove` that can be refused: until the first device is gone, everything is
+/// as it was.
+pub(super) fn take_devices_away(
+    daemon: &mut Daemon,
     terms: &Terms,
-) -> Result<Result<()>, (Box<Daemon>, anyhow::Error)> {
-    match prepare(&daemon, terms, |text| ask.progress(text)).and_then(|()| {
-        ask.progress("taking its devices away");
-        daemon.remove_devices()
-    }) {
-        Ok(()) => Ok(daemon.end(terms.drain)),
-        Err(error) => Err((Box::new(daemon), error)),
-    }
+    mut progress: impl FnMut(String),
+) -> Result<()> {
+    prepare(daemon, terms, &mut progress)?;
+    progress("taking its devices away".to_owned());
+    daemon.remove_devices()
 }
 
 /// Ends the daemon for a signal.
@@ -136,3 +131,44 @@ fn claim(daemon: &Daemon) -> Result<Vec<File>> {
 }
 
 const DRAIN_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replicator::SiteStatus;
+
+    fn status(lags: &[u64]) -> Status {
+        let site = |(nr, lag): (usize, &u64)| SiteStatus {
+            slink: u16::try_from(nr).unwrap(),
+            kind: "blockdev".into(),
+            sync: false,
+            state: "streaming",
+            consistent: true,
+            cursor: 0,
+            lag_writes: *lag,
+            lag_bytes: 0,
+            lag_seconds: 0.0,
+            in_flight: 0,
+            failure: None,
+        };
+        Status {
+            name: "repl".into(),
+            state: "running",
+            trouble: None,
+            log: None,
+            sites: lags.iter().enumerate().map(site).collect(),
+            devices: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn sites_that_have_everything_hold_nothing_up() {
+        assert_eq!(lagging(&status(&[0, 0])), None);
+    }
+
+    #[test]
+    fn a_site_that_lacks_something_is_named() {
+        let words = lagging(&status(&[0, 7, 1])).unwrap();
+        assert_eq!(words, "site 1 lacks 7 writes, site 2 lacks 1 writes");
+    }
+}
