@@ -348,8 +348,11 @@ impl Opening {
             return Err(OpenError::TooSmall { path, found: size });
         };
         self.check_fit(&geometry)?;
-        let members =
-            self.spec.roster.found().map_err(|error| OpenError::Roster { path, error })?;
+        let found = self.spec.roster.found().and_then(|members| {
+            self.new_log(&geometry, members.clone()).validate()?;
+            Ok(members)
+        });
+        let members = found.map_err(|error| OpenError::Roster { path, error })?;
         Ok(Stage::Zero { geometry, members, next: 0, done: 0 })
     }
 
@@ -365,6 +368,13 @@ impl Opening {
 
     fn scan(&self, superblock: Superblock) -> Result<Stage, OpenError> {
         let path = || self.spec.path.clone();
+        if !superblock.features.are_writable() {
+            let ro_compat = superblock.features.ro_compat;
+            return Err(OpenError::ReadOnly { path: path(), ro_compat });
+        }
+        if let Some(epoch) = superblock.bypassed_since.filter(|since| superblock.epoch <= *since) {
+            return Err(OpenError::Bypassed { path: path(), epoch });
+        }
         let geometry = Geometry::of_ring(self.spec.start, superblock.ring_bytes);
         let wanted = self.spec.size.map(|size| Geometry::new(self.spec.start, size));
         if wanted.is_some_and(|wanted| wanted != Some(geometry)) {
@@ -418,6 +428,7 @@ impl Opening {
             head: old.head,
             bypassed_since: old.bypassed_since,
         };
+        superblock.validate()?;
         Ok(Found { superblock, geometry, groups, tip: tip.anchor })
     }
 

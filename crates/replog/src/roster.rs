@@ -5,7 +5,7 @@
 
 use blk::{DevNr, Sectors, Seq, SlinkNr};
 
-use crate::format::superblock::{DeviceRecord, LegRecord, SiteRecord};
+use crate::format::superblock::{DeviceRecord, LegRecord, SiteRecord, SuperblockError};
 
 /// What a table says of the members of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +105,18 @@ pub enum RosterError {
         /// Writes the site lacks.
         lag: u64,
     },
+    /// A site's copy has to be made anew, since a repair of the log for instance.
+    #[error(
+        "site {slink} has to be copied anew, which this version cannot do yet; take it out of the \
+         table, and let it join a new log once its devices are copies again"
+    )]
+    NeedsResync {
+        /// The site.
+        slink: SlinkNr,
+    },
+    /// More, or longer names, than a superblock holds.
+    #[error("the log can't hold these members: {0}")]
+    Unfit(#[from] SuperblockError),
 }
 
 impl Roster {
@@ -128,6 +140,7 @@ impl Roster {
         pending: impl Fn(DevNr) -> u64,
     ) -> Result<Members, RosterError> {
         self.check_devices(&known, pending)?;
+        self.check_sites(&known)?;
         for joining in &self.legs {
             check_leg(joining, &known, tip)?;
         }
@@ -152,6 +165,15 @@ impl Roster {
         members.devices.sort_by_key(|device| device.nr);
         members.legs.sort_by_key(|leg| (leg.dev, leg.slink));
         Ok(members)
+    }
+
+    fn check_sites(&self, known: &Members) -> Result<(), RosterError> {
+        let needs_copy = |site: &&SiteRecord| site.all_dirty || site.lost_since.is_some();
+        let unfit = known.sites.iter().filter(needs_copy).map(|site| site.slink);
+        match unfit.into_iter().find(|slink| self.sites.contains(slink)) {
+            Some(slink) => Err(RosterError::NeedsResync { slink }),
+            None => Ok(()),
+        }
     }
 
     fn check_devices(
@@ -283,6 +305,16 @@ mod tests {
         assert!(empty.join(members.clone(), Seq(9), |_| 0).is_ok());
         let error = empty.join(members, Seq(9), |_| 2).unwrap_err();
         assert!(matches!(error, RosterError::DeviceMissing { writes: 2, .. }));
+    }
+
+    #[test]
+    fn a_site_that_has_to_be_copied_anew_is_refused_unless_left_out() {
+        let mut members = two_sites().found().unwrap();
+        members.sites[1].all_dirty = true;
+        let error = two_sites().join(members.clone(), Seq(9), |_| 0);
+        assert_eq!(error, Err(RosterError::NeedsResync { slink: SlinkNr(1) }));
+        let without = roster(vec![leg(0, 0, "ld", true)]);
+        assert!(without.join(members, Seq(9), |_| 0).unwrap().sites[1].all_dirty);
     }
 
     #[test]

@@ -74,6 +74,28 @@ pub enum OpenError {
         /// Size of the device.
         disk_size: Sectors,
     },
+    /// It was written by a program that knows more than this one.
+    #[error(
+        "{path}: the log uses features that this program may read but not write: \
+         {ro_compat:#x}; use a newer program"
+    )]
+    ReadOnly {
+        /// The log device.
+        path: String,
+        /// The unknown features.
+        ro_compat: u64,
+    },
+    /// The devices went on without this log (P8).
+    #[error(
+        "{path}: the devices have run without this log since its opening {epoch}, so what it \
+         holds is older than what they hold; make a new log"
+    )]
+    Bypassed {
+        /// The log device.
+        path: String,
+        /// The last opening of the log before that.
+        epoch: u64,
+    },
     /// The log is damaged before its durable end.
     #[error("{path}: {damage}; look at `replicator log check`, then `replicator log repair`")]
     Damaged {

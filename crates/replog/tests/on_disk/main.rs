@@ -6,6 +6,7 @@
 mod golden;
 mod groups;
 mod image;
+mod opening;
 mod samples;
 mod scan_cases;
 mod scan_reads;
