@@ -56,7 +56,7 @@ fn three_sites_is_the_picture_of_2009() {
         assert_eq!(sites, [0, 1, 2, 3].map(SlinkNr));
         assert!(matches!(
             device.table.legs[3],
-            LegTable { dirty_log: DirtyLogTable::Disk { region: Sectors(128), .. }, .. }
+            LegTable { dirty_log: DirtyLogTable::Core { region: Sectors(128), .. }, .. }
         ));
     }
     let policies: Vec<(Sync, bool)> = group
