@@ -123,19 +123,17 @@ impl Track<'_> {
 
     fn warm_up<M: Contender>(&mut self, drive: &mut Drive<M>) -> Result<()> {
         drive.begin(&mut self.load)?;
-        let phase = self.case.phase;
+        let (phase, limit) = (self.case.phase, drive.now() + WARM_UP_LIMIT);
+        let mut reached = self.case.kind == Kind::Read;
+        drive.run_until(&mut self.load, |machine, now| {
+            reached |= machine.has_reached(phase);
+            reached || now >= limit
+        })?;
+        ensure!(reached, "{}: the log did not fill within {WARM_UP_LIMIT:?}", self.case);
         // A log that is to take a whole slice has no room for a long warm-up.
         let share = if phase == Phase::Burst { 4 } else { 1 };
         let warm = drive.now() + Duration::from_millis(self.method.warmup_ms / share);
-        let limit = drive.now() + WARM_UP_LIMIT;
-        let writes = self.case.kind == Kind::Write;
-        let mut reached = !writes;
-        drive.run_until(&mut self.load, |machine, now| {
-            reached |= machine.has_reached(phase);
-            (reached && now >= warm) || now >= limit
-        })?;
-        ensure!(reached, "{}: the log did not fill within {WARM_UP_LIMIT:?}", self.case);
-        Ok(())
+        drive.run_until(&mut self.load, |_, now| now >= warm)
     }
 
     fn summary(&self, measured: &Measured, cpu_ns: u64, groups: u64) -> Slice {

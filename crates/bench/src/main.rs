@@ -38,7 +38,7 @@ use crate::suites::Suite;
 /// Measures the replicator's engine against the bare disk: one case as the options say,
 /// or a set of cases.
 #[derive(Parser)]
-#[command(name = "replbench", version)]
+#[command(name = "replbench", version, args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     case: Case,

@@ -7,8 +7,11 @@ use crate::case::{Case, Kind, Pattern, Phase};
 /// A set of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
-    /// What is published.
+    /// Everything that does not wait for flushes.
     Standard,
+    /// FUA writes. Not under real-time priority: it keeps the kernel's threads, which these
+    /// writes wait for, from running.
+    Durable,
     /// For a device whose speed is limited: what the design costs and gains.
     Throttled,
 }
@@ -17,6 +20,7 @@ impl Suite {
     pub(crate) fn cases(self) -> Vec<Case> {
         match self {
             Self::Standard => standard(),
+            Self::Durable => durable(),
             Self::Throttled => throttled(),
         }
     }
@@ -50,9 +54,6 @@ fn standard() -> Vec<Case> {
     for phase in phases {
         cases.extend(depths.map(|depth| Case::random_writes(depth, phase)));
     }
-    for phase in phases {
-        cases.extend([1, 16, 64].map(|d| Case { fua: true, ..Case::random_writes(d, phase) }));
-    }
     cases.push(zipf());
     for phase in phases {
         cases.extend([
@@ -65,6 +66,16 @@ fn standard() -> Vec<Case> {
     let burst = Case::random_writes(32, Phase::Burst);
     cases.push(Case { devices: 4, ..burst.clone() });
     cases.extend([1, 2].map(|remotes| Case { remotes, ..burst.clone() }));
+    cases
+}
+
+fn durable() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for phase in [Phase::Burst, Phase::Steady] {
+        let fua = |depth| Case { fua: true, ..Case::random_writes(depth, phase) };
+        cases.extend([1, 16, 64].map(fua));
+    }
+    let burst = Case::random_writes(32, Phase::Burst);
     cases.extend([1, 32].map(|depth| Case { remotes: 1, sync: true, depth, ..burst.clone() }));
     cases
 }
