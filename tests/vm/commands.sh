@@ -148,7 +148,7 @@ of_two_replicators_of_a_table_none_stays_if_one_fails() {
     two_devices
     sed 's/repl\b/other/g; s/^d/e/; s,/log ,/absent ,; s,/\([lr]d[01]\) ,/x\1 ,g' table >second
     cat table second >both
-    refused 'replicator other' replicator create both
+    refused 'replicator: other: ' replicator create both
     nothing_is_left
 }
 
@@ -183,6 +183,25 @@ a_runtime_directory_that_others_can_write_is_refused() {
     mkdir -m 777 open
     REPLICATOR_RUNTIME_DIR=$work/open refused 'expected mode 0700' replicator create table
     nothing_is_left
+}
+
+remove_waits_for_a_site_that_lacks_something_or_leaves_it_to_the_log() {
+    two_devices
+    modprobe dm-mod
+    dmsetup create "hung-$$" --table "0 65536 linear $(losetup --show -f rd0) 0"
+    sed -i "s,$work/rd0,/dev/mapper/hung-$$," table
+    replicator create table
+    dmsetup suspend --nolockfs --noflush "hung-$$"
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct # a remote site stalls nobody
+    refused 'site 1 lacks 16 writes' replicator remove --timeout 1s repl
+    replicator ls | grep -E '^d0 .* running ' # nothing was removed
+    refused 'the next start replays it' replicator remove --no-drain repl
+    dmsetup resume "hung-$$"
+    nothing_is_left
+    replicator create table
+    replicator remove repl
+    dmsetup remove "hung-$$"
+    cmp ld0 rd0
 }
 
 the_log_can_be_checked_dumped_and_repaired() {
@@ -231,5 +250,6 @@ run_cases \
     without_root_nothing_works_and_the_error_says_so \
     without_the_driver_the_error_says_how_to_get_it \
     a_runtime_directory_that_others_can_write_is_refused \
+    remove_waits_for_a_site_that_lacks_something_or_leaves_it_to_the_log \
     the_log_can_be_checked_dumped_and_repaired \
     run_serves_in_the_foreground_until_sigterm

@@ -65,6 +65,10 @@ end_case() {
     for name in "$REPLICATOR_RUNTIME_DIR"/*; do
         [[ ! -d $name ]] || "$REPLICATOR" remove --force --no-drain "$(basename "$name")"
     done
+    if [[ -e /dev/mapper/hung-$$ ]]; then
+        dmsetup resume "hung-$$"
+        dmsetup remove "hung-$$"
+    fi
     losetup --list --noheadings --output NAME,BACK-FILE | while read -r name mount; do
         [[ $mount != "$work"/* ]] || losetup -d "$name"
     done

@@ -26,7 +26,7 @@ pub(super) fn create(args: &CreateArgs, verbose: u8, runtime: &RuntimeDir) -> Re
             Ok(devices) => tell(&devices, verbose)?,
             Err(error) => {
                 undo(&started, runtime)?;
-                return Err(error.context(format!("replicator {}", replicator.name)));
+                return Err(error.context(replicator.name.to_string()));
             }
         }
         started.push(replicator);
@@ -39,7 +39,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8, runtime: &RuntimeDir) -> Result<(
     let replicator = tables::choose(tables::from_file(&args.file)?, args.name.as_ref())?;
     let job = job(&replicator, Takeover::IfAny, verbose);
     daemon::serve_in_foreground(&job, runtime, args.timeout)
-        .with_context(|| format!("replicator {}", replicator.name))
+        .with_context(|| replicator.name.to_string())
 }
 
 /// Starts a daemon in place of each that died.

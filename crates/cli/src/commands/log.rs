@@ -29,18 +29,22 @@ fn check(place: &LogPlace, json: bool, live: bool) -> Result<()> {
     }
 }
 
-/// Prints every group and every write, a line each.
+/// Prints every group and every write, a line each. A log that cannot be opened makes this fail.
 fn dump(place: &LogPlace, json: bool, live: bool) -> Result<()> {
     let mut reader = look(&place.device, live)?;
     let mut printed = Ok(());
-    tools::dump(&mut reader, start(place)?, &mut |line: Line| {
+    let health = tools::dump(&mut reader, start(place)?, &mut |line: Line| {
         let text = if json { json_line(&line) } else { Ok(format!("{line}\n")) };
         if printed.is_ok() {
             printed = text.and_then(|text| print(&text));
         }
     })
     .with_context(|| place.device.display().to_string())?;
-    printed
+    printed?;
+    match health {
+        Health::Sound => Ok(()),
+        sick => bail!("{}: {sick}", place.device.display()),
+    }
 }
 
 /// Shows what a repair costs; with `yes`, does it.

@@ -63,7 +63,11 @@ impl Drive {
                 Phase::Failed(error) => return Err(anyhow!("{error}")),
                 Phase::Opening { .. } | Phase::Running | Phase::Stopping => {}
             }
-            ensure!(Instant::now() < deadline, "it has not stopped within {} s", limit.as_secs());
+            ensure!(
+                Instant::now() < deadline,
+                "some I/O has not ended within {} s",
+                limit.as_secs()
+            );
             thread::sleep(POLL);
         }
     }

@@ -66,7 +66,7 @@ impl Desk {
         loop {
             let reply = match answers.recv_timeout(TURN_PAUSE) {
                 Ok(reply) => reply,
-                Err(RecvTimeoutError::Timeout) => Reply::Progress("waiting".into()),
+                Err(RecvTimeoutError::Timeout) => Reply::Progress("waiting for its daemon".into()),
                 Err(RecvTimeoutError::Disconnected) => Reply::Error("the daemon is ending".into()),
             };
             replies.send(&reply);

@@ -92,7 +92,7 @@ impl Daemon {
         self.dir.clear(self.lock)?;
         log::info!("{}: ended, nothing of it is left", self.dir.name());
         // The log has what a site still lacks: a reason to tell, not to stay.
-        stopped.context("its devices are gone, but its log could not be closed properly")
+        stopped.context("its devices are gone, its log is as it was: the next start replays it")
     }
 
     /// Answers callers from now on, on threads of their own.
@@ -129,5 +129,5 @@ impl Daemon {
     }
 }
 
-/// How long the last checkpoint may take.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long the last checkpoint, and what is in flight, may take: longer than any I/O that ends.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(15);

@@ -8,11 +8,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use replicator::Status;
 use rustix::fs::OFlags;
 
-use super::served::Daemon;
+use super::served::{Daemon, STOP_LIMIT};
 
 /// Under which conditions a daemon is asked to end.
 #[derive(Clone, Copy, Debug)]
@@ -33,39 +33,46 @@ pub(super) fn take_devices_away(
     mut progress: impl FnMut(String),
 ) -> Result<()> {
     prepare(daemon, terms, &mut progress)?;
-    progress("taking its devices away".to_owned());
+    progress("taking its devices away, closing its log".to_owned());
     daemon.remove_devices()
 }
 
 /// Ends the daemon for a signal.
 pub(super) fn on_signal(daemon: Daemon, limit: Duration) -> Result<()> {
     let terms = Terms { drain: true, force: false, limit };
-    if let Err(error) = drain(&daemon, &terms, |text| log::info!("{text}")) {
+    let drained = drain(&daemon, &terms, |text| log::info!("{text}"));
+    if let Err(error) = &drained {
         log::warn!("{error:#}; the log keeps what they lack");
     }
     match claim(&daemon) {
         Ok(claims) => {
             drop(claims);
-            daemon.end(true)
+            daemon.end(drained.is_ok())
         }
         Err(error) => {
-            log::warn!(
-                "{error:#}; its requests wait for a successor: `replicator recover {}`",
-                daemon.dir.name()
-            );
-            daemon.drive.stop(true, limit)
+            let name = daemon.dir.name();
+            log::warn!("{error:#}; its requests wait for `replicator recover {name}`");
+            daemon.drive.stop(drained.is_ok(), STOP_LIMIT)
         }
     }
 }
 
 /// Makes sure that the end will succeed.
 fn prepare(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Result<()> {
+    let mut drained = || {
+        drain(daemon, terms, &mut progress).map_err(|error| {
+            anyhow!(
+                "{error:#}; nothing was removed: wait longer with --timeout, or leave it to the \
+                 log with --no-drain"
+            )
+        })
+    };
     if terms.force {
-        return drain(daemon, terms, progress);
+        return drained();
     }
     // Held, so that nobody mounts a device while the sites catch up.
     let claims = claim(daemon)?;
-    drain(daemon, terms, &mut progress)?;
+    drained()?;
     drop(claims);
     drop(claim(daemon)?);
     Ok(())
@@ -81,8 +88,7 @@ fn drain(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Re
         let Some(lagging) = lagging(&daemon.drive.view().status()?) else { return Ok(()) };
         ensure!(
             Instant::now() < deadline,
-            "not everything has arrived within {} s: {lagging}; nothing was removed; \
-             wait longer with --timeout, or leave it to the log with --no-drain",
+            "not everything has arrived within {} s: {lagging}",
             terms.limit.as_secs()
         );
         progress(format!("waiting until everything has arrived: {lagging}"));
