@@ -6,7 +6,9 @@
 //! - FUA makes durable that one write, not those before it;
 //! - of what is not durable, cached or in flight, a power cut keeps any subset, sector
 //!   by sector, in any order; on a disk of bytes a sector may also be torn inside;
-//! - a command that was in flight when its process was killed may still land.
+//! - a command that was in flight when its process was killed may still land;
+//! - what a failed flush was to make durable may never be so by another flush of the
+//!   same process, only by being written again.
 
 #![allow(
     missing_docs,
@@ -177,9 +179,17 @@ impl<C: Cell> SimDisk<C> {
     }
 
     /// Ends a command with an error: of a write, any sectors may have landed in the
-    /// cache; a flush made nothing durable. Returns the sectors that may have changed.
+    /// cache; of a flush, some of what it covers no later flush will make durable.
+    /// Returns the sectors that may have changed.
     pub fn fail(&mut self, ticket: Ticket, rng: &mut Rng) -> Option<Range<u64>> {
-        let Command::Write { sector, cells, .. } = self.take(ticket) else { return None };
+        let (sector, cells) = match self.take(ticket) {
+            Command::Write { sector, cells, .. } => (sector, cells),
+            Command::Read { .. } => return None,
+            Command::Flush => {
+                self.give_up(ticket, rng);
+                return None;
+            }
+        };
         let changed = sector..sector + cells.len() as u64;
         for (at, cell) in changed.clone().zip(cells) {
             if rng.chance(50) {
@@ -206,6 +216,8 @@ impl<C: Cell> SimDisk<C> {
                 },
             }
         }
+        // What a dead process was told of flushes nobody knows: the next may rely on its own.
+        self.cache.values_mut().flatten().for_each(|version| version.given_up = false);
         durable
     }
 
@@ -255,7 +267,7 @@ impl<C: Cell> SimDisk<C> {
             self.durable.set(at, cell);
         } else {
             self.clock += 1;
-            let version = Version { cell, completed_at: self.clock };
+            let version = Version { cell, completed_at: self.clock, given_up: false };
             self.cache.entry(at).or_default().push(version);
         }
     }
@@ -265,6 +277,9 @@ impl<C: Cell> SimDisk<C> {
         let mut changed: SmallVec<[Range<u64>; 1]> = SmallVec::new();
         self.cache.retain(|&at, versions| {
             let covered = versions.partition_point(|v| v.completed_at < flush.0);
+            // What a failed flush gave up stays where it is, and hides what is older.
+            let covered =
+                versions[..covered].iter().rposition(|v| !v.given_up).map_or(0, |at| at + 1);
             if let Some(newest) = versions.drain(..covered).next_back() {
                 self.durable.set(at, newest.cell);
                 match changed.last_mut() {
@@ -275,6 +290,13 @@ impl<C: Cell> SimDisk<C> {
             !versions.is_empty()
         });
         changed
+    }
+
+    /// The end of a flush that failed.
+    fn give_up(&mut self, flush: Ticket, rng: &mut Rng) {
+        let versions = self.cache.values_mut().flatten();
+        let covered = versions.filter(|version| version.completed_at < flush.0);
+        covered.for_each(|version| version.given_up |= rng.chance(50));
     }
 
     fn being_written(&self, sector: u64) -> Option<&C> {
@@ -317,6 +339,8 @@ impl<C: Cell> SimDisk<C> {
 struct Version<C> {
     cell: C,
     completed_at: u64,
+    /// A flush failed to make it durable: no other flush will.
+    given_up: bool,
 }
 
 #[derive(Clone)]

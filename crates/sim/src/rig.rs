@@ -11,6 +11,8 @@ pub struct Rig<'a, M> {
     pub topology: Topology,
     /// Makes the machine of a life; lives are counted from 0.
     pub open: &'a dyn Fn(u64) -> M,
+    /// Looks at each machine of a random life at its end.
+    pub watch: &'a dyn Fn(&M),
 }
 
 /// A broken promise, and what shows it again.

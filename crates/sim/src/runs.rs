@@ -1,12 +1,14 @@
 //! Runs of the engine itself: one seed, many seeds, the sweep.
 
+use std::cell::Cell;
+
 use blk::Sectors;
 use replicator::Replicator;
 
 use crate::bugs::{Bug, Buggy};
 use crate::engine;
 use crate::rig::{Failure, Rig, Tally};
-use crate::swarm::Swarm;
+use crate::swarm::{Broken, Swarm};
 use crate::sweep::{CUTS, Sweep, script};
 use crate::topology::Topology;
 
@@ -20,12 +22,43 @@ pub fn seed(seed: u64, requests: Option<u64>, bug: Option<Bug>) -> Result<Tally,
         swarm = swarm.with_requests(requests);
     }
     let open = |_| Buggy::new(engine::open(&topology), bug, &topology);
-    let rig: Rig<'_, Buggy<Replicator>> = Rig { topology: topology.clone(), open: &open };
-    swarm.run(&rig).map_err(|broken| Failure {
-        violation: broken.violation,
-        place: format!("life {} of {topology:?}", broken.life),
-        reproduce: reproduce(seed, requests, bug),
-    })
+    let rig: Rig<'_, Buggy<Replicator>> =
+        Rig { topology: topology.clone(), open: &open, watch: &|_| {} };
+    swarm.run(&rig).map_err(|broken| failure(broken, seed, requests, bug, &topology))
+}
+
+/// What lives must meet now and then, or they prove little.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks {
+    /// Lives whose log went around its ring.
+    pub wrapped: u64,
+    /// Lives in which a write found the ring full.
+    pub ring_full: u64,
+    /// Lives in which a write found the RAM tail full.
+    pub tail_full: u64,
+    /// Lives that recovered writes from the log.
+    pub recovered: u64,
+}
+
+/// Lives one seed and notes what it met.
+///
+/// # Errors
+/// The first broken promise.
+pub fn marked(at: u64, marks: &Cell<Marks>) -> Result<Tally, Failure> {
+    let (topology, swarm) = Swarm::new(at);
+    let open = |_| engine::open(&topology);
+    let watch = |machine: &Replicator| {
+        let Some(log) = machine.log() else { return };
+        let (met, counters) = (marks.get(), log.counters());
+        marks.set(Marks {
+            wrapped: met.wrapped + u64::from(counters.log_bytes > log.geometry().ring_bytes()),
+            ring_full: met.ring_full + u64::from(counters.ring_full > 0),
+            tail_full: met.tail_full + u64::from(counters.tail_full > 0),
+            recovered: met.recovered + u64::from(log.written().0 > counters.writes),
+        });
+    };
+    let rig = Rig { topology: topology.clone(), open: &open, watch: &watch };
+    swarm.run(&rig).map_err(|broken| failure(broken, at, None, None, &topology))
 }
 
 /// Lives many seeds, up to the first broken promise.
@@ -54,7 +87,7 @@ pub fn sweep(stride: u64, inside: u64) -> Result<Tally, Failure> {
     };
     let open = |_| engine::open(&topology);
     let sweep = Sweep {
-        rig: Rig { topology: topology.clone(), open: &open },
+        rig: Rig { topology: topology.clone(), open: &open, watch: &|_| {} },
         script: script(),
         cuts: CUTS.to_vec(),
         cuts_inside: CUTS.to_vec(),
@@ -70,9 +103,19 @@ pub fn sweep(stride: u64, inside: u64) -> Result<Tally, Failure> {
     })
 }
 
-fn reproduce(seed: u64, requests: Option<u64>, bug: Option<Bug>) -> String {
+fn failure(
+    broken: Broken,
+    seed: u64,
+    requests: Option<u64>,
+    bug: Option<Bug>,
+    topology: &Topology,
+) -> Failure {
     let requests = requests.map(|requests| format!(" --requests {requests}"));
     let bug = bug.map(|bug| format!(" --bug {bug:?}"));
     let (requests, bug) = (requests.unwrap_or_default(), bug.unwrap_or_default());
-    format!("cargo run -p sim --release -- seed {seed}{requests}{bug}")
+    Failure {
+        violation: broken.violation,
+        place: format!("life {} of {topology:?}", broken.life),
+        reproduce: format!("cargo run -p sim --release -- seed {seed}{requests}{bug}"),
+    }
 }

@@ -9,7 +9,7 @@ use crate::rig::{Rig, Tally};
 use crate::rng::Rng;
 use crate::topology::Topology;
 use crate::workload::Workload;
-use crate::world::{Cut, Halt, Host, Subject, World};
+use crate::world::{Cut, Faults, Halt, Host, Subject, World};
 
 /// How one seed lives.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Swarm {
         let mut rng = Rng::new(seed);
         let topology = topology(&mut rng);
         let requests = *rng.pick(&[50, 200, 1000]);
-        let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800)]);
+        let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800), Sectors(800)]);
         let crashes = *rng.pick(&[50, 80, 95]);
         (topology, Self { rng, requests, longest, crashes })
     }
@@ -77,19 +77,23 @@ impl Swarm {
         rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<Host, Violation> {
-        let requests = self.rng.range(1, 150).min(self.requests);
+        let most = *self.rng.pick(&[30, 150, 600]);
+        let requests = self.rng.range(1, most).min(self.requests);
         self.requests -= requests;
         let workload = Workload::mixed(&rig.topology, requests, self.longest, &mut self.rng);
         let crashes = self.rng.chance(self.crashes);
         let mut world = World::start(host, machine, workload, self.rng.fork())
-            .cut_at(crashes.then(|| point(&mut self.rng)));
-        let halt = serve(&mut world, tally)?;
+            .cut_at(crashes.then(|| point(&mut self.rng)))
+            .with_faults(Faults::random(&rig.topology, &mut self.rng));
+        let halt = serve(&mut world, !crashes, tally);
+        (rig.watch)(world.machine());
         tally.digest = tally.digest.rotate_left(5) ^ world.digest();
         tally.points += world.points();
-        if halt == Halt::Done && !crashes {
-            world.settle()?;
-            tally.settled += 1;
-            return Ok(world.close().0);
+        match halt {
+            Ok(Halt::Done) if !crashes => return Ok(world.close().0),
+            Err(violation) if !world.is_excused(&violation) => return Err(violation),
+            // Stuck by a fault: somebody pulls the plug.
+            Ok(_) | Err(_) => {}
         }
         let cut = self.cut(tally);
         Ok(world.crash(cut)?.0)
@@ -124,12 +128,21 @@ impl Swarm {
     }
 }
 
-fn serve<M: Subject>(world: &mut World<M>, tally: &mut Tally) -> Result<Halt, Violation> {
+fn serve<M: Subject>(
+    world: &mut World<M>,
+    settle: bool,
+    tally: &mut Tally,
+) -> Result<Halt, Violation> {
     if world.open()? == Halt::Cut {
         return Ok(Halt::Cut);
     }
     tally.recoveries += 1;
-    world.work()
+    let halt = world.work()?;
+    if halt == Halt::Done && settle {
+        world.settle()?;
+        tally.settled += 1;
+    }
+    Ok(halt)
 }
 
 /// Early or late, every order of magnitude alike.
@@ -156,7 +169,7 @@ mod tests {
     fn run(seed: u64, bug: Option<Bug>) -> Result<Tally, Broken> {
         let (topology, swarm) = Swarm::new(seed);
         let open = |_| Buggy::new(Toy::open(&topology, None), bug, &topology);
-        swarm.run(&Rig { topology: topology.clone(), open: &open })
+        swarm.run(&Rig { topology: topology.clone(), open: &open, watch: &|_| {} })
     }
 
     #[test]

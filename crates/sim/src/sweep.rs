@@ -205,7 +205,7 @@ mod tests {
         };
         let open = |_| Toy::open(&topology, flaw);
         let sweep = Sweep {
-            rig: Rig { topology: topology.clone(), open: &open },
+            rig: Rig { topology: topology.clone(), open: &open, watch: &|_| {} },
             script: script(),
             cuts: CUTS.to_vec(),
             cuts_inside: CUTS.to_vec(),

@@ -47,6 +47,8 @@ pub struct Mixed {
     depth: usize,
     /// Longest write.
     longest: Sectors,
+    /// Percent of requests of any length up to that; the rest are short.
+    long: u64,
     /// Requests still to come.
     left: u64,
     /// Percent of reads, of flushes, of zeroing requests; the rest are writes.
@@ -64,7 +66,8 @@ impl Workload {
         Self::Mixed(Mixed {
             topology: topology.clone(),
             depth: *rng.pick(&[1, 2, 4, 8, 32]),
-            longest: *rng.pick(&[Sectors(8), Sectors(24), longest]),
+            longest: *rng.pick(&[Sectors(8), longest, longest]),
+            long: *rng.pick(&[10, 50, 90]),
             left: requests,
             reads: *rng.pick(&[0, 10, 40]),
             flushes: *rng.pick(&[0, 2, 10]),
@@ -138,13 +141,16 @@ impl Mixed {
         }
     }
 
-    /// Mostly short, sometimes as long as allowed; half of them in a hot corner, so that
-    /// requests overlap.
+    /// Half of them in a hot corner, so that requests overlap.
     fn place(&self, dev: DevNr, rng: &mut Rng) -> (Sector, Sectors) {
         let block = self.topology.block().0;
         let blocks = self.topology.layout().size(dev).0 / block;
         let longest = (self.longest.0 / block).clamp(1, blocks);
-        let len = if rng.chance(10) { rng.range(1, longest) } else { rng.range(1, longest.min(4)) };
+        let len = if rng.chance(self.long) {
+            rng.range(1, longest)
+        } else {
+            rng.range(1, longest.min(4))
+        };
         let room = blocks - len;
         let hot = if rng.chance(50) { room.min(8) } else { room };
         (Sector(rng.range(0, hot) * block), Sectors(len * block))

@@ -1,8 +1,10 @@
 //! The engine in the simulated world: no promise is broken, and every planted bug is seen.
 
+use std::cell::Cell;
+
 use sim::bugs::Bug;
 use sim::oracle::Violation;
-use sim::runs;
+use sim::runs::{self, Marks};
 
 /// What the oracle says of a planted bug, within so many seeds.
 fn accused(bug: Bug, seeds: u64) -> Violation {
@@ -15,6 +17,17 @@ fn no_promise_is_broken_in_random_lives() {
     let (tally, failure) = runs::seeds(0..60, None);
     assert_eq!(failure, None, "{}", failure.as_ref().unwrap());
     assert!(tally.kills > 30 && tally.power_cuts > 60 && tally.settled > 60, "{tally:?}");
+}
+
+#[test]
+fn random_lives_meet_full_rings_and_wraps_and_recoveries() {
+    let marks = Cell::new(Marks::default());
+    for seed in 0..60 {
+        runs::marked(seed, &marks).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+    let Marks { wrapped, ring_full, tail_full, recovered } = marks.get();
+    let met = [wrapped, ring_full, tail_full, recovered];
+    assert!(met.iter().all(|&lives| lives > 0), "{:?}", marks.get());
 }
 
 #[test]

@@ -179,6 +179,24 @@ fn a_failed_write_may_have_landed_and_a_failed_flush_did_nothing() {
 }
 
 #[test]
+fn what_a_failed_flush_gave_up_is_durable_only_when_written_again() {
+    let mut given_up = 0;
+    for seed in 0..50 {
+        let mut disk = disk();
+        write(&mut disk, 5, 1, false);
+        let ticket = disk.submit(Command::Flush).unwrap();
+        disk.fail(ticket, &mut Rng::new(seed));
+        flush(&mut disk);
+        assert_eq!(disk.visible(5), Content(1), "it can be read all the same");
+        given_up += usize::from(disk.durable(5) == Content::ZEROES);
+        write(&mut disk, 5, 2, false);
+        flush(&mut disk);
+        assert_eq!(candidates(&disk, 5), [2]);
+    }
+    assert!((1..50).contains(&given_up), "{given_up} of 50");
+}
+
+#[test]
 fn a_killed_process_leaves_the_cache_alone_and_its_writes_may_still_land() {
     let mut seen = [false; 2];
     for seed in 0..50 {

@@ -71,6 +71,11 @@ impl Admissions {
         self.groups += 1;
     }
 
+    /// Groups behind the one of `last` are lost: the next group follows that one.
+    pub(super) fn resume_behind(&mut self, last: &Write) {
+        self.groups = last.group;
+    }
+
     /// The oldest write of that content and place, now in the group begun last.
     pub(super) fn take(&mut self, row: &Range<usize>, content: Content) -> Option<(Token, Write)> {
         let found = self.waiting.iter().find(|(_, waiting)| waiting.is(row, content));

@@ -40,6 +40,8 @@ impl Oracle {
         for at in 0..self.floors.len() {
             self.floors[at] = *self.history.of(at).last().expect("a sector has a newest write");
         }
+        let last = self.floors.iter().max().copied().unwrap_or_default();
+        self.admissions.resume_behind(self.history.write(last));
         for site in 0..self.sites.len() {
             self.refresh(site, 0..self.layout.total())?;
         }

@@ -400,3 +400,16 @@ fn zeroes_may_stem_from_a_discard_as_soon_as_the_log_has_it() {
     // Sector 0 lacks its write, or has the discard, which nobody has acknowledged yet.
     assert_eq!(show(&mut oracle, 4, &[other.content]), Ok(()));
 }
+
+#[test]
+fn groups_that_a_recovery_lost_do_not_count_as_steps_back() {
+    let mut oracle = oracle();
+    let old = acked_write(&mut oracle, 0);
+    for at in [1, 2] {
+        submit(&mut oracle, at);
+    }
+    oracle.recovered(Nr(0), &image(&[(0, old)])).unwrap();
+    let new = acked_write(&mut oracle, 0);
+    show(&mut oracle, 0, &[new.content]).unwrap();
+    assert_eq!(oracle.shipped(REMOTE, 0, old.content), Ok(()));
+}

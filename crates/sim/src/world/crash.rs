@@ -205,7 +205,8 @@ impl<M: Subject> World<M> {
             Halt::Done => self.run_to(super::Goal::Quiet)?,
         };
         if halt == Halt::Done {
-            let shown = self.front.audited();
+            let unreadable = || Violation::OpenFailed { why: "a device can't be read".into() };
+            let shown = self.front.audited().ok_or_else(unreadable)?;
             self.host.judge(shown)?;
         }
         Ok(halt)

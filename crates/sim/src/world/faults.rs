@@ -1,7 +1,8 @@
 //! Disks that fail: the n-th operation of a kind, once or from then on.
 
 use super::back::OpKind;
-use crate::topology::Role;
+use crate::rng::Rng;
+use crate::topology::{Role, Topology};
 
 /// An error on one disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +30,45 @@ impl Faults {
         Self { planned }
     }
 
-    /// Whether there are or were any: then errors have an explanation.
+    /// A few at random, on any disk; mostly none.
+    #[must_use]
+    pub fn random(topology: &Topology, rng: &mut Rng) -> Self {
+        if rng.chance(70) {
+            return Self::default();
+        }
+        let roles = topology.roles();
+        let fault = |rng: &mut Rng| {
+            let magnitude = rng.range(0, 6);
+            Fault {
+                role: *rng.pick(&roles),
+                kind: *rng.pick(&[OpKind::Read, OpKind::Write, OpKind::Flush]),
+                after: rng.below(1 << magnitude),
+                times: *rng.pick(&[Some(1), Some(1), Some(4), None]),
+            }
+        };
+        Self { planned: (0..rng.range(1, 2)).map(|_| fault(rng)).collect() }
+    }
+
+    /// Whether a site may be out of reach when everything is to be drained.
     #[must_use]
     pub fn any(&self) -> bool {
         !self.planned.is_empty()
+    }
+
+    /// Whether something may get stuck by them for good: the log has failed, or a disk
+    /// never works again. Everything else is tried again.
+    #[must_use]
+    pub fn stick(&self) -> bool {
+        self.planned.iter().any(|fault| fault.role == Role::Log || fault.times.is_none())
+    }
+
+    /// Whether an application may see an error: never because of a remote site (P5).
+    #[must_use]
+    pub fn reach_applications(&self) -> bool {
+        self.planned.iter().any(|fault| match fault.role {
+            Role::Log => true,
+            Role::Leg { site, .. } => site == 0,
+        })
     }
 
     /// Counts an operation; whether it fails.

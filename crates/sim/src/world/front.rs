@@ -18,6 +18,7 @@ pub(super) struct Front {
     handed_in: u64,
     /// What audit reads returned, in the row of all sectors.
     audited: Vec<Content>,
+    audit_failed: bool,
 }
 
 struct Live {
@@ -78,8 +79,10 @@ impl Front {
         self.admit(ask, Kind::Audit { row, got })
     }
 
-    pub(super) fn audited(&mut self) -> Vec<Content> {
-        std::mem::take(&mut self.audited)
+    /// What the audit returned; `None` if some of it could not be read.
+    pub(super) fn audited(&mut self) -> Option<Vec<Content>> {
+        let shown = std::mem::take(&mut self.audited);
+        (!self.audit_failed).then_some(shown)
     }
 
     /// Requests that end with their process, to be handed in to the next.
@@ -146,7 +149,10 @@ impl Front {
         let wrong = |what| Violation::Request { req, what };
         let live = self.live.remove(&req).ok_or(wrong("completed, but not under way"))?;
         match result {
-            Err(_) if faults => return Ok(()),
+            Err(_) if faults => {
+                self.audit_failed |= matches!(live.kind, Kind::Audit { .. });
+                return Ok(());
+            }
             Err(error) => return Err(Violation::AppError { req, error }),
             Ok(()) => {}
         }

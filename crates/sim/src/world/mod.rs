@@ -129,6 +129,17 @@ impl<M: Subject> World<M> {
         self
     }
 
+    /// Whether a fault explains that it got stuck, stopped without a site that it could
+    /// not reach, or, if it is the log's or an LD's, did not open.
+    pub fn is_excused(&self, violation: &Violation) -> bool {
+        match violation {
+            Violation::Stuck { .. } => self.faults.stick(),
+            Violation::Diverged { .. } => self.faults.any(),
+            Violation::OpenFailed { .. } => self.faults.reach_applications(),
+            _ => false,
+        }
+    }
+
     /// Points passed so far.
     pub fn points(&self) -> u64 {
         self.points
@@ -338,7 +349,7 @@ impl<M: Subject> World<M> {
             }
             Effect::Complete { req, result } => {
                 self.note(4, req.0 << 1 | u64::from(result.is_ok()));
-                let faults = self.faults.any();
+                let faults = self.faults.reach_applications();
                 self.front.complete(req, result, faults, &mut self.host.oracle)?;
                 self.await_arrival(Span::ZERO);
             }
