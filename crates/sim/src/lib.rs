@@ -9,6 +9,8 @@
 //! The machine is the one that production runs. Everything a run does follows from its
 //! seed; a broken promise is reported with the seed that shows it again.
 
+#![forbid(unsafe_code)]
+
 pub mod bugs;
 pub mod cell;
 pub mod disk;
