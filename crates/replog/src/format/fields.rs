@@ -83,3 +83,8 @@ impl<'a> Writer<'a> {
         self.rest.fill(0);
     }
 }
+
+/// Bytes that stand where a magic was expected, for messages.
+pub(super) fn shown(magic: &[u8; 8]) -> String {
+    if *magic == [0; 8] { "zeroes".to_owned() } else { format!("\"{}\"", magic.escape_ascii()) }
+}

@@ -3,6 +3,7 @@
 
 use blk::{BLOCK_BYTES, Sector, Sectors, Seq, SlinkNr};
 
+use super::fields;
 use super::group::{CURSORS_MAX, Entry, EntryOp, GroupHeader};
 use crate::geometry::SECTOR_MAX;
 
@@ -16,7 +17,7 @@ pub enum HeaderError {
         found: usize,
     },
     /// No group begins here.
-    #[error("expected the magic \"RPLGROUP\", found \"{}\"", found.escape_ascii())]
+    #[error("expected the magic \"RPLGROUP\", found {}", fields::shown(found))]
     NoMagic {
         /// What stands in its place.
         found: [u8; 8],

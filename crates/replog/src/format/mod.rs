@@ -7,3 +7,4 @@ mod group_rules;
 mod roster;
 mod slots;
 pub mod superblock;
+mod superblock_rules;

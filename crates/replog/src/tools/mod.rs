@@ -1,5 +1,5 @@
-//! Tools for a log that nobody has open: look at it ([`mod@check`], [`mod@dump`]) and cut it
-//! where it is damaged ([`mod@repair`]).
+//! Tools for a log that nobody has open: look at it ([`fn@check`], [`fn@dump`]) and cut it
+//! where it is damaged ([`fn@repair`]).
 //!
 //! They stand on the same scanner as recovery, so they see what it sees. They read
 //! through [`LogReader`] and write nothing: a repair is a list of writes, for the

@@ -97,8 +97,7 @@ superblock 0: generation 4
 superblock 1: generation 5, current
 log 0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0, 4096 sectors, opening 1
 head: sector 576, behind group 0 and write 0
-tip:  sector 712, behind group 6 and write 10; expected the magic \"RPLGROUP\", found \
-\"\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\"
+tip:  sector 712, behind group 6 and write 10; expected the magic \"RPLGROUP\", found zeroes
 holds: 10 writes in 6 groups, 84 sectors of data; 69632 bytes, 3% of the ring
 durable: up to write 9 at least
 device 0: data, 2097152 sectors
