@@ -43,6 +43,14 @@ table_prints_what_create_reads() {
     replicator remove repl
     replicator create - <printed
     replicator table repl | cmp - printed
+    replicator remove repl
+    local lines
+    mapfile -t lines <table
+    replicator create "${lines[@]/#/--table=}"
+    replicator table repl | cmp - printed
+    replicator remove repl
+    replicator create --concise "$(sed 's/: /,,,,/' table | tr '\n' ';')"
+    replicator table repl | cmp - printed
 }
 
 status_prints_the_2009_layout() {

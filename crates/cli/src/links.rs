@@ -2,9 +2,9 @@
 //!
 //! Only what a daemon made is ever replaced or removed: a link of the form `../ublkbN`.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -45,12 +45,13 @@ impl Links {
     pub(crate) fn make(&self, name: &str, ublk: u32) -> Result<()> {
         let link = self.path(name);
         let what = || format!("making the link {}", link.display());
-        match DirBuilder::new().mode(0o755).create(&self.dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(error).with_context(what);
-            }
-            _ => {}
+        match fs::create_dir(&self.dir) {
+            // For every user of the devices, whatever the umask of a daemon.
+            Ok(()) => fs::set_permissions(&self.dir, Permissions::from_mode(0o755)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
         }
+        .with_context(what)?;
         self.check(name)?;
         remove_if_there(&link).with_context(what)?;
         symlink(target(ublk), &link).with_context(what)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use blk::{DiskId, Sectors};
@@ -19,14 +19,12 @@ pub(super) struct Disks {
 }
 
 impl Disks {
-    /// Opens all of them and joins them with the table, waiting up to `busy_limit` for each
-    /// that a predecessor's writes still hold (I14).
+    /// Opens all of them and joins them with the table, waiting up to `busy_limit` in all for
+    /// those that a predecessor's writes still hold (I14).
     pub(super) fn open(group: &Group, busy_limit: Duration) -> Result<(Self, Plan)> {
         // An exclusive open of one disk by two paths would only say "busy".
-        let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
-        Plan::new(group, &Self::open_as(group, &look)?.facts)?;
-        let take = OpenSpec { access: Access::Exclusive, busy_limit, size_min: Sectors(0) };
-        let disks = Self::open_as(group, &take)?;
+        Plan::new(group, &Self::open_as(group, Access::Look, Duration::ZERO)?.facts)?;
+        let disks = Self::open_as(group, Access::Exclusive, busy_limit)?;
         let plan = Plan::new(group, &disks.facts)?;
         Ok((disks, plan))
     }
@@ -36,10 +34,13 @@ impl Disks {
         self.open.iter().any(|(_, disk)| disk.facts().medium.rotational)
     }
 
-    fn open_as(group: &Group, spec: &OpenSpec) -> Result<Self> {
+    fn open_as(group: &Group, access: Access, busy_limit: Duration) -> Result<Self> {
+        let deadline = Instant::now() + busy_limit;
         let mut disks = Self { open: Vec::new(), facts: BTreeMap::new() };
         for (text, role) in Plan::paths(group) {
-            let disk = Disk::open(&path_of(&text), spec).with_context(|| role.to_string())?;
+            let busy_limit = deadline.saturating_duration_since(Instant::now());
+            let spec = OpenSpec { access, busy_limit, size_min: Sectors(0) };
+            let disk = Disk::open(&path_of(&text), &spec).with_context(|| role.to_string())?;
             disks.add(text, disk);
         }
         Ok(disks)

@@ -42,7 +42,7 @@ pub(crate) fn serve_in_foreground(job: &Job, runtime: &RuntimeDir, limit: Durati
     logging::to_stderr(job.verbose);
     let group = runtime.group(&job.name.parse()?);
     let lock = group.lock()?;
-    harden(&group)?;
+    harden(&group, |sentence| eprintln!("replicator: {sentence}"))?;
     let (desk, orders) = desk();
     let daemon = start(job, group, lock, &desk, &mut OnStderr(Progress::new(&job.name)))?;
     desk.watch_signals()?;
@@ -59,14 +59,14 @@ fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<Daemon> {
     let group = RuntimeDir::open()?.group(&job.name.parse()?);
     let lock = group.lock()?;
     logging::to_syslog_or_file(&group.log_file(), job.verbose)?;
-    harden(&group)?;
+    harden(&group, tell_parent)?;
     start(&job, group, lock, desk, parent)
 }
 
 /// What a process does to itself before it serves block devices.
-fn harden(group: &GroupDir) -> Result<()> {
+fn harden(group: &GroupDir, tell: fn(&str)) -> Result<()> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    stop_on_panic(group.clone());
+    stop_on_panic(group.clone(), tell);
     enter_own_mount_namespace().context("entering a mount namespace")?;
     become_io_flusher().context("becoming an I/O flusher")?;
     avoid_oom_killer().context("telling the OOM killer")?;
@@ -75,15 +75,20 @@ fn harden(group: &GroupDir) -> Result<()> {
 
 /// A broken invariant stops the daemon, whichever thread found it: its devices then wait
 /// for `recover`, while a daemon that goes on could write a wrong byte to a replica.
-fn stop_on_panic(group: GroupDir) {
+fn stop_on_panic(group: GroupDir, tell: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
         let sentence = format!("an invariant is broken: {panic}").replace('\n', " ");
         log::error!("{sentence}");
-        eprintln!("replicator: {sentence}");
+        tell(&sentence);
         // The directory may be gone, or never have been: the log has it all the same.
         let _ = group.write_last_error(&sentence);
         std::process::abort();
     }));
+}
+
+/// The last word of a daemon that breaks while it starts.
+fn tell_parent(sentence: &str) {
+    let _ = ToParent(io::stdout()).send(&Report::Failed(sentence.to_owned()));
 }
 
 /// Nobody reads here any more, and whoever waits for the end of a pipe shall see it.

@@ -49,6 +49,7 @@ impl Daemon {
     /// Makes the devices of a dead daemon its own; they are taken over by [`Self::serve`].
     pub(super) fn inherit(&mut self, devices: Vec<DeviceState>) -> Result<()> {
         self.state.devices = devices;
+        self.dir.clear_last_error()?;
         self.dir.write_state(&self.state)
     }
 

@@ -5,11 +5,11 @@ use ublk_target::{Device, Ublk};
 
 use super::job::{Job, Takeover};
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir, State};
+use crate::runtime::{DeviceState, GroupDir};
 
 /// The devices to be taken over, if there are any; an error if there may not be, or must be.
 pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState>> {
-    let left = group.state()?.map(waiting).unwrap_or_default();
+    let left = waiting(group)?;
     let name = &job.name;
     match (job.takeover, left.is_empty()) {
         (_, true) if job.takeover == Takeover::Must => {
@@ -30,8 +30,7 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState
 /// Removes what a daemon that died left, except the log: the next start replays it.
 pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     let lock = group.lock()?;
-    let left = group.state()?.map(waiting).unwrap_or_default();
-    for device in &left {
+    for device in &waiting(group)? {
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
         Links::of_host().remove(&device.name, device.ublk)?;
@@ -39,12 +38,23 @@ pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     group.clear(lock)
 }
 
-/// Those that are still there and still its own: the driver keeps the mark of each.
-fn waiting(state: State) -> Vec<DeviceState> {
-    let is_there = |device: &DeviceState| {
-        Ublk::query(device.ublk).is_ok_and(|found| found.mark == device.mark)
-    };
-    state.devices.into_iter().filter(is_there).collect()
+/// The devices of a dead daemon that are still there and still its own: the driver keeps
+/// the mark of each. One that had not been started has no users, and goes.
+fn waiting(group: &GroupDir) -> Result<Vec<DeviceState>> {
+    let mut waiting = group.state()?.map(|state| state.devices).unwrap_or_default();
+    let mut unstarted = Vec::new();
+    waiting.retain(|device| {
+        let found = Ublk::query(device.ublk).ok().filter(|found| found.mark == device.mark);
+        if found.is_some_and(|found| found.state == ublk_target::DeviceState::Dead) {
+            unstarted.push(device.clone());
+            return false;
+        }
+        found.is_some()
+    });
+    for device in unstarted {
+        Device::discard(device.ublk, device.mark).with_context(|| device.path())?;
+    }
+    Ok(waiting)
 }
 
 /// The waiting devices have the sizes and numbers of the old table.

@@ -121,6 +121,11 @@ impl GroupDir {
         self.write(ERROR, sentence)
     }
 
+    /// Forgets why the last daemon ended.
+    pub(crate) fn clear_last_error(&self) -> Result<()> {
+        remove_if_there(&self.path.join(ERROR))
+    }
+
     /// Forgets everything; the lock goes last, so that nobody moves in too early.
     pub(crate) fn clear(&self, lock: Lock) -> Result<()> {
         for entry in fs::read_dir(&self.path).with_context(|| self.what("clearing"))? {
@@ -314,6 +319,18 @@ mod tests {
         group.write_last_error("it broke").unwrap();
         group.clear(lock).unwrap();
         assert_eq!(fs::read_dir(home.path().join("run")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_last_error_is_told_until_a_daemon_lives_again() {
+        let (_home, group) = group();
+        let _lock = group.lock().unwrap();
+        assert_eq!(group.last_error(), None);
+        group.write_last_error("the log cannot be written\n").unwrap();
+        assert_eq!(group.last_error().unwrap(), "the log cannot be written");
+        group.clear_last_error().unwrap();
+        group.clear_last_error().unwrap();
+        assert_eq!(group.last_error(), None);
     }
 
     #[test]
