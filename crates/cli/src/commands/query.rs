@@ -64,7 +64,9 @@ pub(super) fn status(args: &QueryArgs, runtime: &RuntimeDir) -> Result<()> {
     // One daemon that is gone must not hide how the others do.
     match silent.len() {
         0 => Ok(()),
-        _ => Err(anyhow!(silent.iter().map(|it| format!("{it:#}")).collect::<Vec<_>>().join("\n"))),
+        _ => Err(anyhow!(
+            silent.iter().map(|it| format!("{it:#}")).collect::<Vec<_>>().join("\nreplicator: ")
+        )),
     }
 }
 

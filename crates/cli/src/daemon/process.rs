@@ -33,7 +33,6 @@ pub(crate) fn serve_job() -> Result<()> {
         }
     };
     leave_stdio().context("leaving the standard streams")?;
-    desk.watch_signals()?;
     serve(daemon, &orders, STOP_LIMIT)
 }
 
@@ -41,11 +40,10 @@ pub(crate) fn serve_job() -> Result<()> {
 pub(crate) fn serve_in_foreground(job: &Job, runtime: &RuntimeDir, limit: Duration) -> Result<()> {
     logging::to_stderr(job.verbose);
     let group = runtime.group(&job.name.parse()?);
-    let lock = group.lock()?;
     harden(&group, |sentence| eprintln!("replicator: {sentence}"))?;
+    let lock = group.lock()?;
     let (desk, orders) = desk();
     let daemon = start(job, group, lock, &desk, &mut OnStderr(Progress::new(&job.name)))?;
-    desk.watch_signals()?;
     serve(daemon, &orders, limit)
 }
 
@@ -57,9 +55,9 @@ fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<Daemon> {
     rustix::process::setsid().context("starting a session")?;
     rustix::process::chdir("/").context("leaving the working directory")?;
     let group = RuntimeDir::open()?.group(&job.name.parse()?);
+    harden(&group, tell_parent)?;
     let lock = group.lock()?;
     logging::to_syslog_or_file(&group.log_file(), job.verbose)?;
-    harden(&group, tell_parent)?;
     start(&job, group, lock, desk, parent)
 }
 

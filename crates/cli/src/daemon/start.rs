@@ -45,7 +45,10 @@ pub(super) fn start(
         }
     };
     let mut daemon = Daemon::new(dir, lock, drive);
-    match serve_devices(&mut daemon, job, inherited, &shape, reporter)
+    // A signal until here just ends the process; from here on there are devices to think of.
+    match desk
+        .watch_signals()
+        .and_then(|()| serve_devices(&mut daemon, job, inherited, &shape, reporter))
         .and_then(|()| daemon.listen(desk.clone()))
         .and_then(|()| reporter.ready(daemon.states().iter().map(ready).collect()))
     {
