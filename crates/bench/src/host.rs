@@ -50,15 +50,12 @@ impl Busy {
     }
 }
 
-/// CPU time of all threads of this process, the kernel's for its ring included, in
-/// nanoseconds; 0 if the kernel does not tell.
+/// CPU time of this process, in nanoseconds; the threads that the kernel runs for its ring
+/// are part of it, also those that are gone.
 pub(crate) fn cpu_time() -> u64 {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let spent = |thread: fs::DirEntry| {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    threads.filter_map(spent).sum()
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let (seconds, nanos) = (spent.tv_sec.unsigned_abs(), spent.tv_nsec.unsigned_abs());
+    seconds * 1_000_000_000 + nanos
 }
 
 fn scheduling() -> Option<String> {
