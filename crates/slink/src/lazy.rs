@@ -300,6 +300,9 @@ impl Lazy {
             .is_some_and(|r| r.flying.is_empty() && r.needs_durable <= log.durable());
         if ready {
             let round = self.flush.take().expect("looked at above");
+            // Not earlier: a disk that takes writes and fails every flush is not well, and
+            // would be written to again at once, for ever (P13).
+            self.health.succeeded();
             log.cover(self.nr, round.upto.max(log.covered(self.nr)));
         }
     }
@@ -466,16 +469,14 @@ impl SiteLink for Lazy {
                 self.was_read(now, log, ended.nr, copy, payload);
             }
             (_, Err(errno)) => self.failed(now, copy.dev, "a write", errno),
-            (_, Ok(())) => {
-                self.health.succeeded();
-                self.copied(log, &copy);
-            }
+            (_, Ok(())) => self.copied(log, &copy),
         }
     }
 
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
-        if let Some(down) = self.health.down() {
-            return Some(down.retry_at).filter(|retry| *retry > self.polled);
+        let retry = self.health.down().map(|down| down.retry_at).filter(|at| *at > self.polled);
+        if retry.is_some() {
+            return retry;
         }
         let idle_at = load.last_change + IDLE_AFTER;
         let pending = log.covered(self.nr) < log.written();
