@@ -235,6 +235,11 @@ impl<C: Cell> SimDisk<C> {
         lost
     }
 
+    /// Changes what is on the media behind everybody's back.
+    pub fn damage(&mut self, sector: u64, cell: C) {
+        self.durable.set(sector, cell);
+    }
+
     /// Whether nothing is in flight and everything is on the media.
     #[must_use]
     pub fn is_settled(&self) -> bool {

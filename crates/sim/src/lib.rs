@@ -20,6 +20,7 @@ pub mod oracle;
 pub mod payload;
 pub mod rig;
 pub mod rng;
+pub mod rot;
 pub mod runs;
 pub mod swarm;
 pub mod sweep;

@@ -71,11 +71,14 @@ fn main() -> ExitCode {
     };
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "{} points, {} kills, {} power cuts, {} recoveries, {} drains, {:.0} points/s, digest {:016x}",
+        "{} points, {} kills, {} power cuts, {} recoveries, {} repeated, {} rotten logs refused, \
+         {} drains, {:.0} points/s, digest {:016x}",
         tally.points,
         tally.kills,
         tally.power_cuts,
         tally.recoveries,
+        tally.repeated,
+        tally.refused,
         tally.settled,
         tally.points as f64 / seconds,
         tally.digest,

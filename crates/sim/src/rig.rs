@@ -47,6 +47,10 @@ pub struct Tally {
     pub recoveries: u64,
     /// Times that everything drained and was compared.
     pub settled: u64,
+    /// Recoveries that were cut, repeated and compared.
+    pub repeated: u64,
+    /// Logs with a rotten bit that were refused.
+    pub refused: u64,
     /// Depends on everything that happened.
     pub digest: u64,
 }
@@ -58,6 +62,8 @@ impl std::ops::AddAssign for Tally {
         self.power_cuts += other.power_cuts;
         self.recoveries += other.recoveries;
         self.settled += other.settled;
+        self.repeated += other.repeated;
+        self.refused += other.refused;
         self.digest = self.digest.rotate_left(7) ^ other.digest;
     }
 }

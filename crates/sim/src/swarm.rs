@@ -5,8 +5,11 @@ use blk::Sectors;
 
 use crate::disk::Keep;
 use crate::oracle::Violation;
+use crate::payload::Content;
 use crate::rig::{Rig, Tally};
 use crate::rng::Rng;
+use crate::rot;
+use crate::sweep::same;
 use crate::topology::Topology;
 use crate::workload::Workload;
 use crate::world::{Cut, Faults, Halt, Host, Subject, World};
@@ -59,6 +62,8 @@ impl Swarm {
         let mut host = Host::new(&rig.topology);
         let mut life = 0;
         while self.requests > 0 {
+            self.try_recoveries(&host, rig, &mut tally)
+                .map_err(|violation| Broken { violation, life })?;
             host = self
                 .live(host, (rig.open)(life), rig, &mut tally)
                 .map_err(|violation| Broken { violation, life })?;
@@ -97,6 +102,56 @@ impl Swarm {
         }
         let cut = self.cut(tally);
         Ok(world.crash(cut)?.0)
+    }
+
+    /// Now and then, on copies of the host: a recovery that is cut and repeated ends like
+    /// one that is not (P10); a log in which a bit has rotted is refused, or right (P11).
+    fn try_recoveries<M: Subject>(
+        &mut self,
+        host: &Host,
+        rig: &Rig<'_, M>,
+        tally: &mut Tally,
+    ) -> Result<(), Violation> {
+        if self.rng.chance(10) {
+            self.repeat(host, rig, tally)?;
+        }
+        let mut rotten = host.clone();
+        if self.rng.chance(10) && rot::flip(&mut rotten.disks.log, &mut self.rng) {
+            match self.recover(rotten, (rig.open)(0)) {
+                Err(Violation::OpenFailed { .. }) => tally.refused += 1,
+                recovered => drop(recovered?),
+            }
+        }
+        Ok(())
+    }
+
+    fn repeat<M: Subject>(
+        &mut self,
+        host: &Host,
+        rig: &Rig<'_, M>,
+        tally: &mut Tally,
+    ) -> Result<(), Violation> {
+        let reference = self.recover(host.clone(), (rig.open)(0))?;
+        let none = Workload::script(Vec::new());
+        let mut world = World::start(host.clone(), (rig.open)(0), none, self.rng.fork())
+            .cut_at(Some(self.rng.range(1, 60)));
+        if world.open()? == Halt::Done {
+            return Ok(());
+        }
+        let cut = self.cut(tally);
+        let (again, _) = world.crash(cut)?;
+        // After a kill the disks still cache what a power cut may take.
+        let comparable = cut == Cut::Kill || host.is_on_media();
+        let repeated = self.recover(again, (rig.open)(0))?;
+        tally.repeated += 1;
+        if comparable { same(&reference, &repeated, &host.oracle) } else { Ok(()) }
+    }
+
+    fn recover<M: Subject>(&mut self, host: Host, machine: M) -> Result<Vec<Content>, Violation> {
+        let none = Workload::script(Vec::new());
+        let mut world = World::start(host, machine, none, self.rng.fork());
+        world.open()?;
+        Ok(world.recovered().to_vec())
     }
 
     fn cut(&mut self, tally: &mut Tally) -> Cut {

@@ -147,7 +147,12 @@ fn live<M: Subject>(world: &mut World<M>) -> Result<Halt, Violation> {
     Ok(Halt::Done)
 }
 
-fn same(first: &[Content], second: &[Content], oracle: &Oracle) -> Result<(), Violation> {
+/// Two recoveries of one log brought back the same (P10).
+pub(crate) fn same(
+    first: &[Content],
+    second: &[Content],
+    oracle: &Oracle,
+) -> Result<(), Violation> {
     let differs = first.iter().zip(second).position(|(a, b)| a != b);
     differs.map_or(Ok(()), |at| {
         let place = oracle.layout().place(at);

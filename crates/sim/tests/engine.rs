@@ -2,9 +2,15 @@
 
 use std::cell::Cell;
 
+use blk::{DevNr, Op, Sector, Sectors, Span};
 use sim::bugs::Bug;
+use sim::engine;
 use sim::oracle::Violation;
+use sim::rng::Rng;
 use sim::runs::{self, Marks};
+use sim::topology::{Role, Topology};
+use sim::workload::{Ask, Workload};
+use sim::world::{Fault, Faults, Halt, Host, OpKind, World};
 
 /// What the oracle says of a planted bug, within so many seeds.
 fn accused(bug: Bug, seeds: u64) -> Violation {
@@ -47,6 +53,31 @@ fn no_promise_is_broken_by_a_cut_after_any_effect_of_a_script() {
 fn no_promise_is_broken_by_a_second_cut_inside_a_recovery() {
     let tally = runs::sweep(29, 3).unwrap_or_else(|failure| panic!("{failure}"));
     assert!(tally.recoveries > 500, "{tally:?}");
+}
+
+/// An LD that takes writes and fails every flush is not well because a write succeeded.
+#[test]
+fn a_disk_that_never_flushes_is_tried_less_and_less_often() {
+    let topology = Topology {
+        devices: vec![Sectors(16)],
+        sync: vec![false],
+        log: Sectors(4096),
+        logical_block: 512,
+    };
+    let role = Role::Leg { dev: DevNr(0), site: 0 };
+    let fault = Fault { role, kind: OpKind::Flush, after: 0, times: None };
+    let op = Op::Write { sector: Sector(0), len: Sectors(8), fua: false };
+    let script = Workload::script(vec![vec![Ask { dev: DevNr(0), op }]]);
+    let mut world =
+        World::start(Host::new(&topology), engine::open(&topology), script, Rng::new(1))
+            .with_faults(Faults::new(vec![fault]));
+    assert_eq!(world.open(), Ok(Halt::Done));
+    assert_eq!(world.work(), Ok(Halt::Done));
+    let before = world.points();
+    world.idle(Span::from_secs(600)).unwrap();
+    // Half a second, doubled up to 15 s: some 45 times, a write and a flush each.
+    let tried = world.points() - before;
+    assert!((40..250).contains(&tried), "{tried} points in ten minutes");
 }
 
 #[test]

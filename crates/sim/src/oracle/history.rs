@@ -160,6 +160,11 @@ impl History {
         }
     }
 
+    /// Forgets what is older than `oldest` in this sector, once nothing shows it.
+    pub fn forget_before(&mut self, at: usize, oldest: Nr) {
+        self.sectors[at].retain(|nr| *nr >= oldest);
+    }
+
     /// Forgets all but the newest write of each sector, once nothing shows older ones.
     pub fn forget_overwritten(&mut self) {
         for seen in &mut self.sectors {

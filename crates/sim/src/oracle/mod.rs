@@ -132,9 +132,22 @@ impl Oracle {
             let (token, write) = self.admissions.take(&row, admission.content).ok_or(unknown)?;
             let nr = self.history.push(write);
             self.admissions.numbered(token, nr);
-            self.read_anew(row, admission.content)?;
+            self.read_anew(row.clone(), admission.content)?;
+            row.for_each(|at| self.forget_what_nothing_shows(at));
         }
         Ok(())
+    }
+
+    /// Keeps histories short: a site that shows a version never needs an older one again.
+    fn forget_what_nothing_shows(&mut self, at: usize) {
+        if self.history.of(at).len() < HISTORY_LONG {
+            return;
+        }
+        let shown = self.sites.iter().flat_map(|site| site.shown(at));
+        let oldest = shown.filter_map(|&content| self.history.readings(at, content).last()).min();
+        if let Some(oldest) = oldest {
+            self.history.forget_before(at, oldest);
+        }
     }
 
     /// What a site shows may now also stem from a write that has just been numbered.
@@ -169,7 +182,12 @@ impl Oracle {
         }
         self.check_sync(nr, row.clone())?;
         for index in 0..self.sites.len() {
-            self.refresh(index, row.clone())?;
+            for at in row.clone() {
+                if self.sites[index].minds_acks(at) {
+                    self.sites[index].refresh(at, &self.history, &self.layout)?;
+                }
+            }
+            self.check(index)?;
         }
         Ok(())
     }
@@ -272,6 +290,10 @@ impl Oracle {
         for at in row {
             self.sites[site].refresh(at, &self.history, &self.layout)?;
         }
+        self.check(site)
+    }
+
+    fn check(&self, site: usize) -> Result<(), Violation> {
         if self.rules[site].ordered {
             self.sites[site].check(&self.history, &self.layout)?;
         }
@@ -283,3 +305,6 @@ impl Oracle {
         self.now
     }
 }
+
+/// Writes of one sector that are remembered before the useless ones are looked for.
+const HISTORY_LONG: usize = 12;

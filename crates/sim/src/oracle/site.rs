@@ -76,6 +76,13 @@ impl Site {
         self.shown[at] = values;
     }
 
+    /// Whether an acknowledgement just now may change what the sector's values mean: not
+    /// if they lack something that was acknowledged earlier.
+    #[must_use]
+    pub fn minds_acks(&self, at: usize) -> bool {
+        self.to[at] == Instant::NEVER || self.gapped.contains_key(&at)
+    }
+
     /// Finds out anew what the sector's values mean.
     ///
     /// # Errors

@@ -65,6 +65,12 @@ impl Host {
         &self.recovered
     }
 
+    /// Whether its log holds nothing that a power cut could take.
+    #[must_use]
+    pub fn is_on_media(&self) -> bool {
+        self.disks.log.is_settled()
+    }
+
     /// Tells the oracle what the end or the submission of an operation means.
     pub(super) fn learn(&mut self, role: Role, outcome: Outcome) -> Result<(), Violation> {
         match (outcome, role) {

@@ -202,6 +202,21 @@ impl<M: Subject> World<M> {
         Ok(Halt::Done)
     }
 
+    /// Lets time pass without asking for anything.
+    ///
+    /// # Errors
+    /// The promise that was seen broken.
+    pub fn idle(&mut self, time: Span) -> Result<Halt, Violation> {
+        let end = self.clock.now + time;
+        while self.next_time().is_some_and(|at| at <= end) {
+            if self.step()? == Halt::Cut {
+                return Ok(Halt::Cut);
+            }
+        }
+        self.clock.now = self.clock.now.max(end);
+        Ok(Halt::Done)
+    }
+
     fn run_to(&mut self, goal: Goal) -> Result<Halt, Violation> {
         let start = self.clock.now;
         while !self.reached(goal)? {
@@ -231,10 +246,7 @@ impl<M: Subject> World<M> {
 
     /// Goes on to the next instant at which something is due.
     fn step(&mut self) -> Result<Halt, Violation> {
-        let wakeup = self.machine.wakeup();
-        let Some(at) = wakeup.into_iter().chain(self.clock.next()).min() else {
-            return self.wait_for_nothing();
-        };
+        let Some(at) = self.next_time() else { return self.wait_for_nothing() };
         self.clock.now = self.clock.now.max(at);
         if self.rng.chance(20) {
             // The driver was busy elsewhere: several things have happened meanwhile.
@@ -247,6 +259,10 @@ impl<M: Subject> World<M> {
             }
         }
         self.pump()
+    }
+
+    fn next_time(&self) -> Option<Time> {
+        self.machine.wakeup().into_iter().chain(self.clock.next()).min()
     }
 
     fn wait_for_nothing(&mut self) -> Result<Halt, Violation> {
