@@ -38,6 +38,7 @@ pub(super) struct Admissions {
     tokens: u32,
     contents: u32,
     groups: u32,
+    log_end: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -67,13 +68,19 @@ impl Admissions {
         self.waiting.values().any(|waiting| waiting.is(row, content))
     }
 
-    pub(super) fn begin_group(&mut self) {
+    pub(super) fn begin_group(&mut self, len: Sectors) {
         self.groups += 1;
+        self.log_end += len.0;
+    }
+
+    /// Sectors of groups that the log has taken in.
+    pub(super) fn log_end(&self) -> u64 {
+        self.log_end
     }
 
     /// Groups behind the one of `last` are lost: the next group follows that one.
     pub(super) fn resume_behind(&mut self, last: &Write) {
-        self.groups = last.group;
+        (self.groups, self.log_end) = (last.group, last.log_end);
     }
 
     /// The oldest write of that content and place, now in the group begun last.
@@ -81,8 +88,8 @@ impl Admissions {
         let found = self.waiting.iter().find(|(_, waiting)| waiting.is(row, content));
         let token = *found?.0;
         let Waiting { row, content, submitted } = self.waiting.remove(&token)?;
-        let (acked, group) = (Instant::NEVER, self.groups);
-        Some((token, Write { content, row, group, submitted, acked }))
+        let (acked, group, log_end) = (Instant::NEVER, self.groups, self.log_end);
+        Some((token, Write { content, row, group, log_end, submitted, acked }))
     }
 
     pub(super) fn numbered(&mut self, token: Token, nr: Nr) {

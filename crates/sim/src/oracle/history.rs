@@ -28,6 +28,8 @@ pub struct Write {
     pub row: Range<usize>,
     /// Which write of the log took it in: all of one belong to one commit group.
     pub group: u32,
+    /// Sectors of groups that the log has taken in, up to the end of that one.
+    pub log_end: u64,
     /// When it was submitted.
     pub submitted: Instant,
     /// When it was acknowledged; [`Instant::NEVER`] if it was not.
@@ -61,6 +63,7 @@ impl History {
             content: Content::ZEROES,
             row: 0..sectors,
             group: 0,
+            log_end: 0,
             submitted: Instant(0),
             acked: Instant(0),
         };

@@ -58,6 +58,9 @@ pub struct Oracle {
     stable: Nr,
     /// What a read of each sector must at least show.
     floors: Vec<Nr>,
+    /// Reads under way: they may still return what has long been overwritten.
+    reading: usize,
+    ring: Sectors,
 }
 
 /// A FLUSH on its way: its acknowledgement makes durable what had been acknowledged
@@ -66,9 +69,9 @@ pub struct Oracle {
 pub struct FlushFloor(Nr);
 
 impl Oracle {
-    /// Devices of zeroes, sites of zeroes, no write.
+    /// Devices of zeroes, sites of zeroes, no write. The log holds at most `ring`.
     #[must_use]
-    pub fn new(layout: Layout, rules: &[SiteRule]) -> Self {
+    pub fn new(layout: Layout, rules: &[SiteRule], ring: Sectors) -> Self {
         let sectors = layout.total();
         Self {
             sites: rules.iter().map(|rule| Site::new(rule.nr, sectors)).collect(),
@@ -80,6 +83,8 @@ impl Oracle {
             acked: Nr(0),
             stable: Nr(0),
             floors: vec![Nr(0); sectors],
+            reading: 0,
+            ring,
             layout,
         }
     }
@@ -116,13 +121,13 @@ impl Oracle {
     }
 
     /// The log's disk is about to be written to: a group of these writes, in this order,
-    /// or none.
+    /// `len` in all; or no group, but something else.
     ///
     /// # Errors
     /// If one of them was never submitted (P11).
-    pub fn admitted(&mut self, group: &[Admission]) -> Result<(), Violation> {
+    pub fn admitted(&mut self, group: &[Admission], len: Sectors) -> Result<(), Violation> {
         if !group.is_empty() {
-            self.admissions.begin_group();
+            self.admissions.begin_group(len);
         }
         for admission in group {
             let place = Place { dev: admission.dev, sector: admission.sector };
@@ -133,19 +138,22 @@ impl Oracle {
             let nr = self.history.push(write);
             self.admissions.numbered(token, nr);
             self.read_anew(row.clone(), admission.content)?;
-            row.for_each(|at| self.forget_what_nothing_shows(at));
+            row.for_each(|at| self.forget_what_is_over(at));
         }
         Ok(())
     }
 
-    /// Keeps histories short: a site that shows a version never needs an older one again.
-    fn forget_what_nothing_shows(&mut self, at: usize) {
-        if self.history.of(at).len() < HISTORY_LONG {
+    /// Keeps histories short: what the ring no longer holds and no site shows is over.
+    fn forget_what_is_over(&mut self, at: usize) {
+        if self.reading > 0 || self.history.of(at).len() < HISTORY_LONG {
             return;
         }
+        let ring_start = self.admissions.log_end().saturating_sub(self.ring.0);
+        let in_ring = |nr: &Nr| self.history.write(*nr).log_end >= ring_start;
+        let replayable = self.history.of(at).iter().copied().find(in_ring);
         let shown = self.sites.iter().flat_map(|site| site.shown(at));
-        let oldest = shown.filter_map(|&content| self.history.readings(at, content).last()).min();
-        if let Some(oldest) = oldest {
+        let shown = shown.filter_map(|&content| self.history.readings(at, content).last());
+        if let Some(oldest) = shown.chain(replayable).min() {
             self.history.forget_before(at, oldest);
         }
     }
@@ -195,6 +203,7 @@ impl Oracle {
     /// The process that had these requests is dead.
     pub fn died(&mut self) {
         self.admissions.died();
+        self.reading = 0;
     }
 
     /// A FLUSH was handed in.

@@ -22,8 +22,14 @@ impl ReadFloor {
 impl Oracle {
     /// A read was handed in: what is acknowledged, or was read, by now it must show.
     #[must_use]
-    pub fn read_submitted(&self, row: Range<usize>) -> ReadFloor {
+    pub fn read_submitted(&mut self, row: Range<usize>) -> ReadFloor {
+        self.reading += 1;
         ReadFloor { floors: self.floors[row.clone()].to_vec(), row }
+    }
+
+    /// A read has ended without data.
+    pub fn read_failed(&mut self) {
+        self.reading -= 1;
     }
 
     /// A read has ended.
@@ -32,6 +38,7 @@ impl Oracle {
     /// If a sector shows something older than its floor, or what no write wrote (P2).
     pub fn read(&mut self, read: &ReadFloor, returned: &[Content]) -> Result<(), Violation> {
         let ReadFloor { row, floors } = read;
+        self.reading -= 1;
         for ((at, &floor), &content) in row.clone().zip(floors).zip(returned) {
             // Zeroes have many readings: the oldest that is allowed binds later reads least.
             let seen = self.history.readings(at, content).filter(|&nr| nr >= floor).last();

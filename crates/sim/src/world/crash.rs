@@ -52,7 +52,7 @@ impl Host {
     pub fn new(topology: &Topology) -> Self {
         Self {
             disks: Disks::new(topology),
-            oracle: Oracle::new(topology.layout(), &topology.rules()),
+            oracle: Oracle::new(topology.layout(), &topology.rules(), topology.log),
             orphans: Vec::new(),
             deaths: None,
             recovered: Vec::new(),

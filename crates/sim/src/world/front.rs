@@ -150,7 +150,11 @@ impl Front {
         let live = self.live.remove(&req).ok_or(wrong("completed, but not under way"))?;
         match result {
             Err(_) if faults => {
-                self.audit_failed |= matches!(live.kind, Kind::Audit { .. });
+                match live.kind {
+                    Kind::Audit { .. } => self.audit_failed = true,
+                    Kind::Read { .. } => oracle.read_failed(),
+                    Kind::Write { .. } | Kind::Zeroes { .. } | Kind::Flush { .. } => {}
+                }
                 return Ok(());
             }
             Err(error) => return Err(Violation::AppError { req, error }),

@@ -13,7 +13,7 @@ mod front;
 #[cfg(test)]
 mod tests;
 
-use blk::{DiskOp, Effect, Machine, Op, Span, Time};
+use blk::{DiskOp, Effect, Machine, Op, Sectors, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
@@ -374,7 +374,7 @@ impl<M: Subject> World<M> {
                 let role = self.host.disks.role(disk)?;
                 let latency = clock::latency(role, &mut self.rng);
                 if role == Role::Log {
-                    self.host.oracle.admitted(&M::admissions(&op))?;
+                    self.host.oracle.admitted(&M::admissions(&op), written(&op))?;
                 }
                 self.back.submit(io, disk, op, &mut self.host)?;
                 self.clock.plan(latency, Due::Io(io));
@@ -393,6 +393,16 @@ impl<M: Subject> World<M> {
         for word in [what, which, now] {
             self.digest = (self.digest ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
         }
+    }
+}
+
+fn written(op: &DiskOp) -> Sectors {
+    match op {
+        DiskOp::Write { data, .. } => {
+            Sectors::from_bytes(data.iter().map(|buf| buf.len() as u64).sum())
+        }
+        DiskOp::WriteZeroes { len, .. } => *len,
+        DiskOp::Read { .. } | DiskOp::Flush => Sectors(0),
     }
 }
 
