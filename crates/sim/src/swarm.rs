@@ -23,6 +23,8 @@ pub struct Swarm {
     longest: Sectors,
     /// Percent of lives that end in a crash.
     crashes: u64,
+    /// Whether disks fail.
+    faults: bool,
 }
 
 /// Where a seed found a broken promise.
@@ -43,13 +45,20 @@ impl Swarm {
         let requests = *rng.pick(&[50, 200, 1000]);
         let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800), Sectors(800)]);
         let crashes = *rng.pick(&[50, 80, 95]);
-        (topology, Self { rng, requests, longest, crashes })
+        (topology, Self { rng, requests, longest, crashes, faults: true })
     }
 
     /// The same with another number of requests.
     #[must_use]
     pub fn with_requests(mut self, requests: u64) -> Self {
         self.requests = requests;
+        self
+    }
+
+    /// The same with disks that never fail, for machines that know no errors.
+    #[must_use]
+    pub fn without_faults(mut self) -> Self {
+        self.faults = false;
         self
     }
 
@@ -87,9 +96,10 @@ impl Swarm {
         self.requests -= requests;
         let workload = Workload::mixed(&rig.topology, requests, self.longest, &mut self.rng);
         let crashes = self.rng.chance(self.crashes);
+        let faults = Faults::random(&rig.topology, &mut self.rng);
         let mut world = World::start(host, machine, workload, self.rng.fork())
             .cut_at(crashes.then(|| point(&mut self.rng)))
-            .with_faults(Faults::random(&rig.topology, &mut self.rng));
+            .with_faults(if self.faults { faults } else { Faults::default() });
         let halt = serve(&mut world, !crashes, tally);
         (rig.watch)(world.machine());
         tally.digest = tally.digest.rotate_left(5) ^ world.digest();
@@ -224,7 +234,7 @@ mod tests {
     fn run(seed: u64, bug: Option<Bug>) -> Result<Tally, Broken> {
         let (topology, swarm) = Swarm::new(seed);
         let open = |_| Buggy::new(Toy::open(&topology, None), bug, &topology);
-        swarm.run(&Rig { topology: topology.clone(), open: &open, watch: &|_| {} })
+        swarm.without_faults().run(&Rig { topology: topology.clone(), open: &open, watch: &|_| {} })
     }
 
     #[test]

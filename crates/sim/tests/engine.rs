@@ -132,7 +132,10 @@ fn a_write_that_slips_behind_its_groups_barrier_is_seen() {
 
 #[test]
 fn reads_served_from_a_lagging_ld_are_seen() {
-    assert!(matches!(accused(Bug::ReadsFromLd, 3), Violation::StaleRead { .. }));
+    // By an application, or by the reads that look at what recovery brought back.
+    let seen = accused(Bug::ReadsFromLd, 3);
+    let stale = matches!(seen, Violation::StaleRead { .. } | Violation::NotAPrefix { .. });
+    assert!(stale, "{seen:?}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_torn_record_that_is_applied_is_seen() {
 
 #[test]
 fn a_record_that_is_shipped_from_the_disks_cache_is_seen() {
-    accused(Flaw::NoFlushBeforeReplay, 200);
+    accused(Flaw::NoFlushBeforeReplay, 2000);
 }
 
 #[test]
