@@ -45,8 +45,11 @@ impl Method {
 
 /// A machine that can be measured.
 trait Contender: Machine {
-    /// Whether it has come to the phase that is to be measured.
-    fn has_reached(&self, phase: Phase) -> bool;
+    /// Whether it has come to the phase that is to be measured, having written `logged`
+    /// bytes to its log before.
+    fn has_reached(&self, phase: Phase, logged: u64) -> bool;
+    /// Bytes it has written to a log.
+    fn logged(&self) -> u64;
     /// Whether it is about to leave it.
     fn is_leaving(&self, phase: Phase) -> bool;
     /// Groups it has written to a log.
@@ -138,8 +141,9 @@ impl Track<'_> {
         drive.begin(&mut self.load)?;
         let (phase, limit) = (self.case.phase, drive.now() + WARM_UP_LIMIT);
         let mut reached = self.case.kind == Kind::Read;
+        let logged = drive.machine.logged();
         drive.run_until(&mut self.load, |machine, now| {
-            reached |= machine.has_reached(phase);
+            reached |= machine.has_reached(phase, logged);
             reached || now >= limit
         })?;
         ensure!(reached, "{}: the log did not fill within {WARM_UP_LIMIT:?}", self.case);
@@ -168,8 +172,12 @@ impl Track<'_> {
 }
 
 impl Contender for Raw {
-    fn has_reached(&self, _phase: Phase) -> bool {
+    fn has_reached(&self, _phase: Phase, _logged: u64) -> bool {
         true
+    }
+
+    fn logged(&self) -> u64 {
+        0
     }
 
     fn is_leaving(&self, _phase: Phase) -> bool {
@@ -182,8 +190,15 @@ impl Contender for Raw {
 }
 
 impl Contender for Replicator {
-    fn has_reached(&self, phase: Phase) -> bool {
-        phase == Phase::Burst || fill_percent(self) >= STEADY_FROM_PERCENT
+    /// A steady state is one that lasts: with a whole lap of the log behind it, no write that
+    /// the log had room for is counted without its copy.
+    fn has_reached(&self, phase: Phase, logged: u64) -> bool {
+        let lap = self.log().map_or(0, |log| log.geometry().ring_bytes());
+        phase == Phase::Burst || self.logged() - logged >= lap
+    }
+
+    fn logged(&self) -> u64 {
+        self.log().map_or(0, |log| log.counters().log_bytes)
     }
 
     fn is_leaving(&self, phase: Phase) -> bool {
@@ -201,9 +216,7 @@ fn fill_percent(engine: &Replicator) -> u64 {
 
 /// Every run asks for the same addresses.
 const SEED: u64 = 2009;
-/// The engine begins to copy when its log is half full: a steady state is where it must.
-const STEADY_FROM_PERCENT: u64 = 50;
-/// And a burst ends a little before that.
+/// The engine begins to copy when its log is half full; a burst ends a little before that.
 const BURST_TO_PERCENT: u64 = 42;
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);

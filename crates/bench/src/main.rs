@@ -53,6 +53,9 @@ struct Cli {
     /// any machine; their times prove nothing.
     #[arg(long, conflicts_with = "suite")]
     quick: bool,
+    /// When, and at which commit: printed with the figures.
+    #[arg(long, default_value = "")]
+    taken: String,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -79,7 +82,8 @@ fn run(cli: &Cli) -> Result<Report> {
         (false, Some(suite)) => (suite.cases(), cli.method),
         (false, None) => (vec![cli.case.clone()], cli.method),
     };
-    let mut report = Report { command: command(), host: Host::probe(), outcomes: Vec::new() };
+    let (command, taken) = (command(), cli.taken.clone());
+    let mut report = Report { command, taken, host: Host::probe(), outcomes: Vec::new() };
     for case in cases {
         let outcome = contest(&case, &cli.place, &method).with_context(|| case.to_string())?;
         eprintln!("{}", Text(&outcome));
@@ -106,8 +110,8 @@ fn render(reports: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command that was given, without the path of this program.
+/// The command that was given, without the path of this program and the note at its end.
 fn command() -> String {
-    let words = std::env::args().skip(1);
+    let words = std::env::args().skip(1).take_while(|word| word != "--taken");
     std::iter::once("replbench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

@@ -12,6 +12,8 @@ use crate::tally::DiskTally;
 pub(crate) struct Report {
     /// What was asked for, as a command.
     pub(crate) command: String,
+    /// When, and at which commit.
+    pub(crate) taken: String,
     pub(crate) host: Host,
     pub(crate) outcomes: Vec<Outcome>,
 }

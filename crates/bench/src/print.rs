@@ -51,7 +51,7 @@ pub(crate) fn markdown(title: &str, report: &Report) -> String {
     let mut to = String::new();
     let host = &report.host;
     // Writing to a string does not fail.
-    let _ = writeln!(to, "## {title}\n\n`{}`\n", report.command);
+    let _ = writeln!(to, "## {title}\n\n`{}` {}\n", report.command, report.taken);
     let _ = writeln!(
         to,
         "{}, {} cores, {} GiB, Linux {}, scheduling: {}\n",
