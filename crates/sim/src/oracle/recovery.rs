@@ -28,8 +28,11 @@ impl Oracle {
     /// If no end of the log explains it (P1, P10), or it misses what `required` demands
     /// (P1), or a site shows what is lost (P4).
     pub fn recovered(&mut self, required: Nr, shown: &[Content]) -> Result<Nr, Violation> {
-        // Zeroes may fit several ends; all of them read the same, so the latest will do.
-        let head = self.heads(shown)?.last().map_or(Nr(0), |&(_, end)| end);
+        // Zeroes may fit several ends; all of them read the same, so the latest will do for
+        // what is alive. The log itself may go on behind the earliest.
+        let heads = self.heads(shown)?;
+        let head = heads.last().map_or(Nr(0), |&(_, end)| end);
+        let earliest = heads.first().map_or(Nr(0), |&(start, _)| start).max(required);
         if head < required {
             return Err(Violation::Lost { promised: required, head });
         }
@@ -40,8 +43,7 @@ impl Oracle {
         for at in 0..self.floors.len() {
             self.floors[at] = *self.history.of(at).last().expect("a sector has a newest write");
         }
-        let last = self.floors.iter().max().copied().unwrap_or_default();
-        self.admissions.resume_behind(self.history.write(last));
+        self.admissions.resume_behind(self.history.write(earliest));
         for site in 0..self.sites.len() {
             self.refresh(site, 0..self.layout.total())?;
         }

@@ -429,3 +429,14 @@ fn a_read_that_takes_long_may_return_what_many_writes_have_hidden_since() {
     acked_write(&mut oracle, 0);
     assert!(oracle.history.of(0).len() < 30, "what the ring does not hold is forgotten");
 }
+
+#[test]
+fn a_group_of_zeroes_that_may_or_may_not_be_lost_does_not_count_as_a_step_back() {
+    let mut oracle = oracle();
+    let old = acked_write(&mut oracle, 0);
+    submit_as(&mut oracle, 1, Some(Z));
+    oracle.recovered(Nr(0), &image(&[(0, old)])).unwrap();
+    let new = acked_write(&mut oracle, 0);
+    show(&mut oracle, 0, &[new.content]).unwrap();
+    assert_eq!(oracle.shipped(REMOTE, 0, old.content), Ok(()));
+}
