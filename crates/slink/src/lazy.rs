@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use crate::governor::copies_wanted;
 use crate::health::Health;
-use crate::link::{Ended, IDLE_AFTER, LinkSpec, Load, Report, SiteLink, State};
+use crate::link::{Ended, IDLE_AFTER, LinkSpec, Load, Report, SiteLink};
 
 /// The local site's link, when it is `async`.
 #[derive(Debug)]
@@ -484,13 +484,7 @@ impl SiteLink for Lazy {
     }
 
     fn report(&self, _log: &Replog) -> Report {
-        let down = self.health.down();
-        Report {
-            state: if down.is_some() { State::Down } else { State::Streaming },
-            down,
-            shipped: self.shipped,
-            in_flight: self.flying.len(),
-        }
+        Report::new(self.health.down(), self.shipped, self.flying.len())
     }
 
     fn is_busy(&self) -> bool {

@@ -110,6 +110,14 @@ pub fn blockdev(spec: LinkSpec) -> Box<dyn SiteLink> {
     }
 }
 
+impl Report {
+    /// A link is down from a failure to the next success, and streaming otherwise.
+    pub(crate) fn new(down: Option<Down>, shipped: u64, in_flight: usize) -> Self {
+        let state = if down.is_some() { State::Down } else { State::Streaming };
+        Self { state, down, shipped, in_flight }
+    }
+}
+
 impl Load {
     /// Whether no application has changed anything for a moment, or waits for the log: a
     /// slow log device is not an idle application.

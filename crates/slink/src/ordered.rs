@@ -16,7 +16,7 @@ use blk::{Seq, SlinkNr, Time};
 use replog::{Replog, RingPlace, Source};
 
 use crate::health::Health;
-use crate::link::{Ended, LinkSpec, Load, Report, SiteLink, State};
+use crate::link::{Ended, LinkSpec, Load, Report, SiteLink};
 
 /// A link that ships group by group.
 #[derive(Debug)]
@@ -303,13 +303,8 @@ impl SiteLink for Ordered {
     }
 
     fn report(&self, _log: &Replog) -> Report {
-        let down = self.health.down();
-        Report {
-            state: if down.is_some() { State::Down } else { State::Streaming },
-            down,
-            shipped: self.shipped,
-            in_flight: self.shipment.as_ref().map_or(0, |s| s.flying.len()),
-        }
+        let in_flight = self.shipment.as_ref().map_or(0, |s| s.flying.len());
+        Report::new(self.health.down(), self.shipped, in_flight)
     }
 
     fn is_busy(&self) -> bool {
