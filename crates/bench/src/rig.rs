@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use blk::{DiskId, Sector, Sectors, Wall};
+use blk::{DiskId, DiskSeen, Sector, Sectors, Wall};
 use clap::Args;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -84,6 +84,7 @@ impl Roles {
             Role::Log => self.log.push(id),
             Role::Leg { slink, .. } if slink.is_local() => self.ld.push(id),
             Role::Leg { .. } => self.rd.push(id),
+            Role::DirtyLog { .. } | Role::Mark { .. } => {}
         }
     }
 }
@@ -147,9 +148,11 @@ impl Layout {
         DiskFacts {
             id,
             path: name.to_owned(),
-            size: disk.size(),
-            logical_block: disk.facts().logical_block,
-            identity: format!("{}{name}", disk.facts().identity),
+            seen: Ok(DiskSeen {
+                size: disk.size(),
+                logical_block: disk.facts().logical_block,
+                identity: format!("{}{name}", disk.facts().identity),
+            }),
         }
     }
 

@@ -60,6 +60,27 @@ pub enum DiskOp {
     WriteZeroes { sector: Sector, len: Sectors, unmap: bool, fua: bool },
 }
 
+/// What a driver sees of a disk when it opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSeen {
+    /// Its size.
+    pub size: Sectors,
+    /// Bytes of its logical block: 512 or 4096.
+    pub logical_block: u32,
+    /// What stays the same when its path changes (WWID, PARTUUID, …). Two paths to
+    /// the same thing have the same identity.
+    pub identity: String,
+}
+
+/// Why a disk is not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotOpened {
+    /// The kernel's word for it.
+    pub errno: Errno,
+    /// A sentence that names the path, and the holder of a busy disk.
+    pub why: String,
+}
+
 /// A positive `errno` value, as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(pub i32);

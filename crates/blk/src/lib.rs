@@ -12,7 +12,7 @@ pub mod time;
 pub mod units;
 
 pub use buf::{Buf, BufMut, Gather};
-pub use io::{DiskId, DiskOp, Errno, IoId, IoOwner, Op, ReqId};
+pub use io::{DiskId, DiskOp, DiskSeen, Errno, IoId, IoOwner, NotOpened, Op, ReqId};
 pub use machine::{Data, Effect, Event, Machine};
 pub use time::{Span, Time, Wall};
 pub use units::{BLOCK_BYTES, DevNr, SECTOR_BYTES, Sector, Sectors, Seq, SlinkNr};

@@ -2,12 +2,13 @@
 //!
 //! A driver hands in events as they come, in batches if it has them, and asks
 //! once per batch for effects. It carries out *all* effects, in order. `Fetch`,
-//! `Deliver` and `Complete` end at once; `Submit` ends later with `Event::Done`.
+//! `Deliver` and `Complete` end at once; `Submit` ends later with `Event::Done`, `Open`
+//! with `Event::Opened`.
 //!
 //! ```text
 //!            Event                    Effect
 //!  front end ─────▶ ┌─────────────┐ ─────▶ Fetch, Deliver, Complete ─▶ front end
-//!  disks     ─────▶ │   Machine   │ ─────▶ Submit ─▶ disks ─▶ Event::Done
+//!  disks     ─────▶ │   Machine   │ ─────▶ Submit, Open ─▶ disks ─▶ Event::Done, Opened
 //!  clock     ─────▶ └─────────────┘ ─────▶ wakeup()
 //! ```
 
@@ -17,7 +18,7 @@
 )]
 
 use crate::buf::{Buf, BufMut};
-use crate::io::{DiskId, DiskOp, Errno, IoId, Op, ReqId};
+use crate::io::{DiskId, DiskOp, DiskSeen, Errno, IoId, NotOpened, Op, ReqId};
 use crate::time::Time;
 use crate::units::{DevNr, Sectors};
 
@@ -31,6 +32,8 @@ pub enum Event {
     Fetched { req: ReqId, result: Result<(), Errno>, buf: BufMut },
     /// A submitted I/O has ended. A read's buffer comes back, whatever the result.
     Done { io: IoId, result: Result<(), Errno>, buf: Option<BufMut> },
+    /// A disk that `Open` asked for is open under its number, or could not be opened.
+    Opened { disk: DiskId, result: Result<DiskSeen, NotOpened> },
 }
 
 /// Something to be done outside.
@@ -45,6 +48,11 @@ pub enum Effect {
     Complete { req: ReqId, result: Result<(), Errno> },
     /// Do this on a backing device, and answer with `Event::Done`.
     Submit { io: IoId, disk: DiskId, op: DiskOp },
+    /// Open the disk with this number afresh, exclusively, and answer with
+    /// `Event::Opened`: once, and however long it takes without holding anything else
+    /// up. What was open under the number is let go of: operations in flight on it
+    /// still end as they may, new ones fail until the answer has come.
+    Open { disk: DiskId },
 }
 
 /// What a read request gets.

@@ -1,42 +1,74 @@
 //! The dirty log: which regions of one device are out of sync on one site.
 //!
-//! A region is a power of two of sectors, but the last one of a device may be
-//! shorter. The types `core` (in memory) and `nolog` (one region: the whole device)
-//! are here. Promise: a range is clean only if nobody marked any sector of it since
-//! it was last cleared.
+//! Two sizes: a *region* is what the table says, and what stable media remember; a
+//! *grain* is what memory remembers, a region or a part of one, so that a write into
+//! a large region does not have all of it copied. Both are powers of two of sectors,
+//! but the last one of a device may be shorter.
+//!
+//! | type | what survives the daemon |
+//! |---|---|
+//! | `nolog` | nothing: one region, the whole device |
+//! | `core` | nothing: after a crash, all regions count as dirty |
+//! | `disk` | every region marked before [`DirtyLog::is_settled`] said so (I7) |
+//!
+//! Promise: a range is clean only if nobody marked any sector of it since it was last
+//! cleared; after a crash too, for whoever waits for `is_settled` before he relies on a
+//! mark, and clears only what is on the replica's stable media.
 
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
+mod bits;
 
-use bitvec::vec::BitVec;
-use blk::{Sector, Sectors};
+use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Sector, Sectors, SlinkNr};
+use uuid::Uuid;
+
+use crate::bits::Bits;
 
 /// The class of dirty log types in the registry.
 pub struct DirtyLogClass;
 
 impl registry::Class for DirtyLogClass {
     const NAME: &'static str = "dirty-log";
-    type Constructor = fn(Sectors, Sectors) -> DirtyLog;
+    type Constructor = fn(Spec) -> DirtyLog;
+}
+
+/// What a dirty log is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The device.
+    pub dev: DevNr,
+    /// The site.
+    pub slink: SlinkNr,
+    /// Sectors of the device; at least one.
+    pub len: Sectors,
+    /// Sectors to a region; a power of two, or `len`.
+    pub region: Sectors,
+    /// Where a `disk` dirty log lives, and how large that is.
+    pub disk: Option<(DiskId, Sectors)>,
+}
+
+/// One I/O that a dirty log asks for, on its own disk.
+#[derive(Debug)]
+pub struct Ask {
+    /// The dirty log's number for it; comes back by [`DirtyLog::done`].
+    pub nr: u64,
+    /// What is to be done.
+    pub op: DiskOp,
 }
 
 /// The regions of one device that are out of sync on one site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct DirtyLog {
-    region: Sectors,
-    len: Sectors,
-    dirty: BitVec,
+    bits: Bits,
 }
 
-/// The type `core`: in memory, `region` sectors to a bit. All clean.
+/// The type `core`: in memory. All clean.
 ///
 /// # Panics
 /// If the device or the region has no sector.
 #[must_use]
-pub fn core(len: Sectors, region: Sectors) -> DirtyLog {
-    assert!(len.0 > 0 && region.0 > 0, "a device of {len} sectors, regions of {region}");
-    let regions = usize::try_from(len.0.div_ceil(region.0)).expect("a bitmap fits in memory");
-    DirtyLog { region, len, dirty: BitVec::repeat(false, regions) }
+pub fn core(spec: Spec) -> DirtyLog {
+    DirtyLog { bits: Bits::new(spec.len, spec.region) }
 }
 
 /// The type `nolog`: one region, whatever `region` says. Clean.
@@ -44,118 +76,122 @@ pub fn core(len: Sectors, region: Sectors) -> DirtyLog {
 /// # Panics
 /// If the device has no sector.
 #[must_use]
-pub fn nolog(len: Sectors, _region: Sectors) -> DirtyLog {
-    core(len, len)
+pub fn nolog(spec: Spec) -> DirtyLog {
+    DirtyLog { bits: Bits::new(spec.len, spec.len) }
 }
 
 impl DirtyLog {
-    /// Marks every region that a range touches.
+    // ---- what is dirty
+
+    /// Marks every grain that a range touches.
     ///
     /// # Panics
     /// If the range is not on the device.
     pub fn mark(&mut self, sector: Sector, len: Sectors) {
-        let regions = self.touched(sector, len);
-        self.dirty[regions].fill(true);
+        self.bits.mark(sector, len);
     }
 
-    /// Clears every region that lies in a range as a whole.
+    /// Marks the whole device.
+    pub fn mark_all(&mut self) {
+        self.bits.mark_all();
+    }
+
+    /// Clears every grain that lies in a range as a whole.
     ///
     /// # Panics
     /// If the range is not on the device.
     pub fn clear(&mut self, sector: Sector, len: Sectors) {
-        let end = sector + len;
-        for region in self.touched(sector, len) {
-            let at = self.range_of(region);
-            if sector <= at.start && at.end <= end {
-                self.dirty.set(region, false);
-            }
-        }
+        self.bits.clear(sector, len);
     }
 
-    /// Whether any region that a range touches is dirty.
+    /// Whether any grain that a range touches is dirty.
     ///
     /// # Panics
     /// If the range is not on the device.
     #[must_use]
     pub fn is_dirty(&self, sector: Sector, len: Sectors) -> bool {
-        self.dirty[self.touched(sector, len)].any()
+        self.bits.is_dirty(sector, len)
+    }
+
+    /// The first dirty grains that begin at or behind `from`, as one range of at most `max` sectors
+    /// (at least one grain).
+    #[must_use]
+    pub fn next_dirty(&self, from: Sector, max: Sectors) -> Option<(Sector, Sectors)> {
+        self.bits.next_dirty(from, max)
+    }
+
+    /// Sectors of all dirty grains.
+    #[must_use]
+    pub fn dirty_sectors(&self) -> Sectors {
+        self.bits.dirty_sectors()
     }
 
     /// How many regions there are.
     #[must_use]
     pub fn regions(&self) -> u64 {
-        self.dirty.len() as u64
+        self.bits.regions()
     }
 
     /// How many of them are in sync.
     #[must_use]
     pub fn regions_in_sync(&self) -> u64 {
-        self.dirty.count_zeros() as u64
+        self.bits.regions_in_sync()
     }
 
-    fn range_of(&self, region: usize) -> Range<Sector> {
-        let start = Sector(region as u64 * self.region.0);
-        let end = (start + self.region).min(Sector(self.len.0));
-        start..end
+    // ---- what of it survives
+
+    /// Where it lives, if it is of type `disk`.
+    #[must_use]
+    pub fn disk(&self) -> Option<DiskId> {
+        None
     }
 
-    fn touched(&self, sector: Sector, len: Sectors) -> Range<usize> {
-        let end = sector + len;
-        assert!(end.0 <= self.len.0, "sectors {sector}..{end} of a device of {}", self.len);
-        if len.is_empty() {
-            return 0..0;
-        }
-        let index = |sector: u64| usize::try_from(sector).expect("a bitmap fits in memory");
-        index(sector.0 / self.region.0)..index(end.0.div_ceil(self.region.0))
-    }
-}
+    /// The site leaves `streaming` under this number, which no other leaving of it has: from
+    /// now on media are to say what memory says, for `session` of `log`.
+    pub fn begin(&mut self, _log: Uuid, _session: u64) {}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_dirties_every_region_it_touches_and_a_clear_only_whole_ones() {
-        let mut log = core(Sectors(100), Sectors(8));
-        log.mark(Sector(7), Sectors(2));
-        assert_eq!((log.regions(), log.regions_in_sync()), (13, 11));
-        log.clear(Sector(0), Sectors(15));
-        assert!(!log.is_dirty(Sector(0), Sectors(8)) && log.is_dirty(Sector(8), Sectors(1)));
+    /// Reads back what media say for `session` of `log`. Until it [`DirtyLog::is_loading`] no
+    /// more, nothing is known. What can't be believed, all of it or a block, is all dirty;
+    /// marks made meanwhile stay.
+    pub fn load(&mut self, _log: Uuid, _session: u64) {
+        self.mark_all();
     }
 
-    #[test]
-    fn the_short_last_region_counts_like_any_other() {
-        let mut log = core(Sectors(100), Sectors(8));
-        log.mark(Sector(99), Sectors(1));
-        log.clear(Sector(96), Sectors(4));
-        assert_eq!(log.regions_in_sync(), log.regions());
+    /// Whether a load is under way.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        false
     }
 
-    #[test]
-    fn nolog_is_one_region() {
-        let mut log = nolog(Sectors(100), Sectors(8));
-        log.mark(Sector(50), Sectors(1));
-        assert_eq!((log.regions(), log.regions_in_sync()), (1, 0));
+    /// The next I/O to be done by now, if there is one. To be asked again until there is none.
+    pub fn poll(&mut self) -> Option<Ask> {
+        None
     }
 
-    /// Every pair of mark and clear on a small device, against an array of sectors.
-    #[test]
-    fn no_sector_is_ever_clean_that_was_marked_and_not_wholly_cleared() {
-        for len in 1..=9_u64 {
-            for (ms, ml, cs, cl) in all_ranges(len) {
-                let mut log = core(Sectors(len), Sectors(4));
-                log.mark(Sector(ms), Sectors(ml));
-                log.clear(Sector(cs), Sectors(cl));
-                for s in ms..ms + ml {
-                    let cleared = cs <= s && s < cs + cl;
-                    assert!(cleared || log.is_dirty(Sector(s), Sectors(1)));
-                }
-            }
-        }
+    /// An I/O has ended. A write counts only with its flush; a failed one never (I11).
+    pub fn done(&mut self, _nr: u64, _result: Result<(), Errno>, _buf: Option<BufMut>) {}
+
+    /// Its disk does not answer: nothing more is asked of it, and what still ends is of no
+    /// meaning.
+    pub fn give_up(&mut self, _errno: Errno) {}
+
+    /// Whether a crash now would bring back every mark that memory has: never, for one
+    /// that lives in memory or whose disk failed. Then somebody else has to remember
+    /// that everything is dirty.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        false
     }
 
-    fn all_ranges(len: u64) -> impl Iterator<Item = (u64, u64, u64, u64)> {
-        let one = move || (0..len).flat_map(move |s| (0..=len - s).map(move |l| (s, l)));
-        one().flat_map(move |(a, b)| one().map(move |(c, d)| (a, b, c, d)))
+    /// Whether it could ever settle: it has a disk that has not failed.
+    #[must_use]
+    pub fn survives(&self) -> bool {
+        false
+    }
+
+    /// What became of its disk, if it failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<Errno> {
+        None
     }
 }

@@ -5,7 +5,7 @@
 //! | write, discard, write-zeroes | its group is written, and every earlier one |
 //! | the same with FUA | … and durable |
 //! | FLUSH | everything acknowledged before it is durable |
-//! | any change, with `sync` sites | … and on the media of each of them |
+//! | any change, with sites that writers wait for | … and each of them grants it (`slink::Grant`) |
 //!
 //! Every queue is in the order of the log, so the front decides.
 
@@ -26,8 +26,8 @@ pub(crate) struct Acks {
 pub(crate) struct Reached {
     pub(crate) written: Seq,
     pub(crate) durable: Seq,
-    /// The slowest `sync` site; `None` without one.
-    pub(crate) on_sync_sites: Option<Seq>,
+    /// How far the site allows that allows least; `None` if none minds.
+    pub(crate) granted: Option<Seq>,
 }
 
 /// A request, and what must be reached before it ends.
@@ -61,7 +61,7 @@ impl Acks {
 
     /// The requests that may be acknowledged now.
     pub(crate) fn ready(&mut self, reached: Reached) -> impl Iterator<Item = Waiting> {
-        let sites = reached.on_sync_sites.unwrap_or(reached.written);
+        let sites = reached.granted.unwrap_or(reached.written);
         let plain = reached.written.min(sites);
         let durable = reached.durable.min(sites);
         let queues = [
@@ -74,6 +74,14 @@ impl Acks {
             std::iter::from_fn(move || {
                 queue.front().is_some_and(reached).then(|| queue.pop_front()).flatten()
             })
+        })
+    }
+
+    /// The changes that wait for more than `granted`: they are not going to get it.
+    pub(crate) fn refused(&mut self, granted: Seq) -> impl Iterator<Item = Waiting> {
+        [&mut self.plain, &mut self.fua].into_iter().flat_map(move |queue| {
+            let kept = queue.partition_point(|waiting| waiting.seq <= granted);
+            queue.split_off(kept)
         })
     }
 
@@ -98,7 +106,7 @@ mod tests {
     }
 
     fn reached(written: u64, durable: u64, sites: Option<u64>) -> Reached {
-        Reached { written: Seq(written), durable: Seq(durable), on_sync_sites: sites.map(Seq) }
+        Reached { written: Seq(written), durable: Seq(durable), granted: sites.map(Seq) }
     }
 
     fn ready(acks: &mut Acks, reached: Reached) -> Vec<u64> {

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use blk::{DevNr, IoOwner, SlinkNr};
+use dirty_log::DirtyLogClass;
 use registry::{Lease, Registry};
 use replog::{Joining, OpenMode, OpenSpec, Opening, Roster};
 use slink::{Leg, LinkSpec, SiteLink, SlinkClass};
 
 use crate::device::Device;
-use crate::machine::{Replicator, is_sync};
-use crate::plan::{DevicePlan, Plan, PlanError, Seed};
+use crate::machine::Replicator;
+use crate::plan::{DevicePlan, LegPlan, Plan, PlanError, Seed};
 use crate::types::{ReplogClass, TargetClass, TargetConstructor, registry};
 
 /// What a replicator is made of.
@@ -25,6 +26,7 @@ pub(crate) struct Parts {
 pub(crate) struct Leases {
     _replog: Lease<ReplogClass>,
     _slinks: Vec<Lease<SlinkClass>>,
+    _dirty_logs: Vec<Lease<DirtyLogClass>>,
     _targets: Vec<Lease<TargetClass>>,
 }
 
@@ -56,10 +58,10 @@ impl Parts {
     fn of(plan: &Plan, seed: Seed, registry: &Registry) -> Result<Self, PlanError> {
         let replog = registry.get::<ReplogClass>(&plan.log.table.kind)?;
         let mut targets = vec![registry.get::<TargetClass>("replicator")?];
-        let (mut slinks, mut links) = (Vec::new(), Vec::new());
+        let (mut slinks, mut links, mut dirty_logs) = (Vec::new(), Vec::new(), Vec::new());
         for (at, slink) in plan.slinks.iter().enumerate() {
             let lease = registry.get::<SlinkClass>(&slink.kind)?;
-            links.push(lease(link_spec(plan, at)));
+            links.push(lease(link_spec(plan, at, registry, &mut dirty_logs)?));
             slinks.push(lease);
         }
         let mut devices = BTreeMap::new();
@@ -68,11 +70,12 @@ impl Parts {
             let TargetConstructor::Device(construct) = *target else {
                 unreachable!("the target `replicator-dev` makes a device")
             };
-            devices.insert(device.nr, construct(device, registry)?);
+            devices.insert(device.nr, construct(device));
             targets.push(target);
         }
         let opening = replog(open_spec(plan, seed));
-        let leases = Leases { _replog: replog, _slinks: slinks, _targets: targets };
+        let leases =
+            Leases { _replog: replog, _slinks: slinks, _dirty_logs: dirty_logs, _targets: targets };
         Ok(Self { opening, links, devices, leases })
     }
 }
@@ -86,12 +89,40 @@ pub(crate) fn link_at(owner: IoOwner) -> usize {
     usize::from(owner.0) - 1
 }
 
-fn link_spec(plan: &Plan, at: usize) -> LinkSpec {
+fn link_spec(
+    plan: &Plan,
+    at: usize,
+    registry: &Registry,
+    dirty_logs: &mut Vec<Lease<DirtyLogClass>>,
+) -> Result<LinkSpec, PlanError> {
     let slink = &plan.slinks[at];
-    let legs = plan.devices.iter().filter_map(|device| {
-        device.leg(slink.nr).map(|leg| Leg { dev: device.nr, disk: leg.disk.id })
-    });
-    LinkSpec { nr: slink.nr, owner: link_owner(at), sync: is_sync(slink), legs: legs.collect() }
+    let mut legs = Vec::new();
+    for device in &plan.devices {
+        let Some(leg) = device.leg(slink.nr) else { continue };
+        let lease = registry.get::<DirtyLogClass>(leg.dirty_log.kind())?;
+        legs.push(Leg {
+            dev: device.nr,
+            size: device.size,
+            block: plan.logical_block(device.nr),
+            disk: leg.disk.id,
+            ld: device.leg(SlinkNr::LOCAL).expect("a table gives every device an LD").disk.id,
+            seen: leg.disk.seen.clone(),
+            dirty_log: lease(dirty_log_spec(device, leg)),
+        });
+        dirty_logs.push(lease);
+    }
+    let mark = plan.marks.get(&slink.nr).map(|disk| disk.id);
+    Ok(LinkSpec { table: slink.clone(), owner: link_owner(at), legs, mark })
+}
+
+fn dirty_log_spec(device: &DevicePlan, leg: &LegPlan) -> dirty_log::Spec {
+    dirty_log::Spec {
+        dev: device.nr,
+        slink: leg.slink,
+        len: device.size,
+        region: leg.dirty_log.region(device.size),
+        disk: leg.dirty_log_disk.as_ref().map(|disk| (disk.id, disk.size())),
+    }
 }
 
 fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
@@ -99,7 +130,7 @@ fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
     OpenSpec {
         disk: log.disk.id,
         path: log.disk.path.clone(),
-        disk_size: log.disk.size,
+        disk_size: log.disk.size(),
         start: log.table.start,
         mode: match log.table.mode {
             table::Mode::Auto => OpenMode::Auto,
@@ -123,8 +154,9 @@ fn roster(plan: &Plan) -> Roster {
             leg: LegRecord {
                 dev: d.nr,
                 slink: leg.slink,
-                size: leg.disk.size,
-                identity: leg.disk.identity.clone(),
+                size: leg.disk.size(),
+                identity: leg.disk.identity().to_owned(),
+                all_dirty: false,
             },
             in_sync: leg.slink == SlinkNr::LOCAL
                 || leg.dirty_log.init() == Some(table::Init::Nosync),

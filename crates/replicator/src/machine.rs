@@ -14,10 +14,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use blk::Time;
-use blk::{BufMut, DevNr, Effect, Errno, Event, IoId, Machine, Op, ReqId, Seq};
+use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, Event, IoId, Machine, NotOpened};
+use blk::{Op, ReqId, Seq};
 use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
 use slink::link::Ended;
-use slink::{Load, SiteLink};
+use slink::{Grant, Load, SiteEvent, SiteLink};
 
 use crate::acks::{Acks, Reached, Waiting};
 use crate::compose::{Leases, Parts, link_at};
@@ -40,6 +41,10 @@ pub struct Replicator {
     acks: Acks,
     reads: Reads,
     load: Load,
+    /// Changes get an error, because a site's table says so.
+    refusing: bool,
+    /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
+    pub(crate) events: VecDeque<SiteEvent>,
     /// Effects that came up while an event was handled.
     pending: Vec<Effect>,
     _leases: Leases,
@@ -95,6 +100,8 @@ impl Replicator {
             acks: Acks::default(),
             reads: Reads::default(),
             load: Load::default(),
+            refusing: false,
+            events: VecDeque::new(),
             pending: Vec::new(),
             _leases: parts.leases,
         }
@@ -250,8 +257,14 @@ impl Replicator {
         let (sector, len) = op.range().expect("a change has a range");
         let log = self.log.as_mut().expect("requests are taken when the log is open");
         let change = Change { dev, op: entry_op(op), sector, len, fua: op.is_fua() };
-        if !log.can_hold(&change) {
-            self.pending.push(Effect::Complete { req, result: Err(Errno::EINVAL) });
+        let refusal = match () {
+            () if !log.can_hold(&change) => Some(Errno::EINVAL),
+            // `on_down:error`: a site that everything is to reach is not there.
+            () if self.refusing => Some(Errno::EIO),
+            () => None,
+        };
+        if let Some(errno) = refusal {
+            self.pending.push(Effect::Complete { req, result: Err(errno) });
             return Ok(());
         }
         let admitted = log.admit(&change)?;
@@ -296,17 +309,21 @@ impl Replicator {
         effects.push(Effect::Complete { req, result });
     }
 
-    fn acknowledge(&mut self, effects: &mut Vec<Effect>) {
+    fn acknowledge(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &self.log else { return };
-        let sync = self.plan.slinks.iter().filter(|slink| is_sync(slink));
-        let reached = Reached {
-            written: log.written(),
-            durable: log.durable(),
-            on_sync_sites: sync.map(|slink| log.covered(slink.nr)).min(),
-        };
+        let grants: Vec<Grant> = self.links.iter_mut().map(|link| link.grant(now, log)).collect();
+        let (written, durable) = (log.written(), log.durable());
+        let granted = grants.iter().filter_map(|grant| grant.limit()).min();
+        let refused = grants.iter().filter_map(|grant| grant.refusal()).min();
+        self.refusing = refused.is_some();
         let mut acks = std::mem::take(&mut self.acks);
-        for waiting in acks.ready(reached) {
+        for waiting in acks.ready(Reached { written, durable, granted }) {
             self.complete(waiting.req, waiting.dev, Ok(()), effects);
+        }
+        if let Some(granted) = refused {
+            for waiting in acks.refused(granted) {
+                self.complete(waiting.req, waiting.dev, Err(Errno::EIO), effects);
+            }
         }
         self.acks = acks;
     }
@@ -332,14 +349,20 @@ impl Replicator {
         self.poll_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
-        self.acknowledge(effects);
+        self.acknowledge(now, effects);
     }
 
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         for link in &mut self.links {
             link.poll(now, log, &self.load, effects);
+            for event in link.take_events() {
+                log::warn!("{event}");
+                self.events.push_back(event);
+            }
         }
+        let excess = self.events.len().saturating_sub(EVENTS_KEPT);
+        self.events.drain(..excess);
     }
 
     fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -355,13 +378,13 @@ impl Replicator {
             self.poll_links(now, effects);
         }
         self.poll_log(now, effects);
-        self.acknowledge(effects);
-        if self.has_stopped(drain) {
+        self.acknowledge(now, effects);
+        if self.has_stopped(now, drain) {
             self.stage = Stage::Stopped;
         }
     }
 
-    fn has_stopped(&mut self, drain: bool) -> bool {
+    fn has_stopped(&mut self, now: Time, drain: bool) -> bool {
         let Some(log) = &mut self.log else { return true };
         let busy = self.links.iter().any(|link| link.is_busy()) || !self.reads.is_empty();
         if busy {
@@ -372,7 +395,7 @@ impl Replicator {
         }
         let written = log.written();
         let waits = |link: &dyn SiteLink| {
-            let is_down = link.report(log).state == slink::State::Down;
+            let is_down = link.report(now, log).state == slink::State::Down;
             drain && !is_down && log.covered(link.nr()) < written
         };
         let lacking = self.links.iter().any(|link| waits(&**link));
@@ -380,6 +403,12 @@ impl Replicator {
             return false;
         }
         log.settle_down()
+    }
+
+    fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
+        let Some(log) = &mut self.log else { return };
+        let at = self.plan.site_of(disk).expect("only a site link asks for a disk to be opened");
+        self.links[at].opened(now, log, disk, result);
     }
 
     fn io_done(&mut self, now: Time, io: IoId, result: Result<(), Errno>, buf: Option<BufMut>) {
@@ -425,6 +454,7 @@ impl Machine for Replicator {
             }
             Event::Fetched { req, result, buf } => self.fetched(req, result, buf),
             Event::Done { io, result, buf } => self.io_done(now, io, result, buf),
+            Event::Opened { disk, result } => self.opened(now, disk, result),
         }
     }
 
@@ -452,10 +482,13 @@ impl Machine for Replicator {
     }
 }
 
-/// Whether acknowledgements wait for a site.
+/// Whether the table says that acknowledgements wait for a site.
 pub(crate) fn is_sync(slink: &table::SlinkTable) -> bool {
     slink.policy().sync == table::Sync::Sync
 }
+
+/// So many events are there to be looked at.
+const EVENTS_KEPT: usize = 64;
 
 fn entry_op(op: Op) -> EntryOp {
     match op {

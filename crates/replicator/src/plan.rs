@@ -6,23 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use blk::{DevNr, DiskId, SECTOR_BYTES, Sectors, SlinkNr, Wall};
+use blk::{DevNr, DiskId, DiskSeen, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Wall};
 use replog::Geometry;
 
-/// What the driver knows of a disk that it has opened.
+/// A disk that a table names, and what the driver knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFacts {
-    /// The driver's number for it.
+    /// The driver's number for it, open or not.
     pub id: DiskId,
     /// Its path, for messages.
     pub path: String,
-    /// Its size.
-    pub size: Sectors,
-    /// Bytes of its logical block: 512 or 4096.
-    pub logical_block: u32,
-    /// What stays the same when its path changes (WWID, PARTUUID, …). Two paths to
-    /// the same thing have the same identity.
-    pub identity: String,
+    /// What was seen when it was opened, or why it could not be: a remote disk or a dirty
+    /// log's may be absent, and is opened when it is back (P5).
+    pub seen: Result<DiskSeen, NotOpened>,
 }
 
 /// A device of the group: its number, its size and its legs.
@@ -47,6 +43,8 @@ pub struct LegPlan {
     pub disk: DiskFacts,
     /// Its dirty log, as the table states it.
     pub dirty_log: table::DirtyLogTable,
+    /// The disk of a `disk` dirty log.
+    pub dirty_log_disk: Option<DiskFacts>,
 }
 
 /// The log: its place and what the table says of it.
@@ -67,6 +65,8 @@ pub struct Plan {
     pub log: LogPlan,
     /// Its site links, the local one first.
     pub slinks: Vec<table::SlinkTable>,
+    /// Where sites keep their own state.
+    pub marks: BTreeMap<SlinkNr, DiskFacts>,
     /// Its devices.
     pub devices: Vec<DevicePlan>,
 }
@@ -92,18 +92,30 @@ pub enum Role {
         /// The site.
         slink: SlinkNr,
     },
+    /// The disk of a leg's dirty log.
+    DirtyLog {
+        /// The device.
+        dev: DevNr,
+        /// The site.
+        slink: SlinkNr,
+    },
+    /// Where a site keeps its own state (`mark:`).
+    Mark {
+        /// The site.
+        slink: SlinkNr,
+    },
 }
 
 /// Why a table can't be used with the disks it names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// A path of the table was not opened.
-    #[error("{role}: {path} was not opened")]
+    /// A path of the table, without which nothing can be served, was not opened.
+    #[error("{role}: {why}")]
     NotOpened {
         /// What it is for.
         role: Role,
-        /// The path.
-        path: String,
+        /// A sentence that names the path.
+        why: String,
     },
     /// One disk is to serve twice (P15).
     #[error(
@@ -167,6 +179,10 @@ impl std::fmt::Display for Role {
         match self {
             Self::Log => f.write_str("the log"),
             Self::Leg { dev, slink } => write!(f, "device {dev} on site {slink}"),
+            Self::DirtyLog { dev, slink } => {
+                write!(f, "the dirty log of device {dev} on site {slink}")
+            }
+            Self::Mark { slink } => write!(f, "the mark of site {slink}"),
         }
     }
 }
@@ -175,16 +191,25 @@ impl Plan {
     /// Every path that a table names, and what it is for; to be opened by the driver.
     #[must_use]
     pub fn paths(group: &table::Group) -> Vec<(String, Role)> {
-        let log = std::iter::once((group.table.log.path.clone(), Role::Log));
-        let legs = group.devices.iter().flat_map(|device| {
+        let mut paths = vec![(group.table.log.path.clone(), Role::Log)];
+        for slink in &group.table.slinks {
+            let role = Role::Mark { slink: slink.nr };
+            paths.extend(slink.options.mark.clone().map(|path| (path, role)));
+        }
+        for device in &group.devices {
             let dev = device.table.dev_nr;
-            let role = move |slink| Role::Leg { dev, slink };
-            device.table.legs.iter().map(move |leg| (leg.path.clone(), role(leg.slink)))
-        });
-        log.chain(legs).collect()
+            for leg in &device.table.legs {
+                let slink = leg.slink;
+                paths.push((leg.path.clone(), Role::Leg { dev, slink }));
+                if let table::DirtyLogTable::Disk { path, .. } = &leg.dirty_log {
+                    paths.push((path.clone(), Role::DirtyLog { dev, slink }));
+                }
+            }
+        }
+        paths
     }
 
-    /// Joins a table's group with the disks that were opened for it, by path.
+    /// Joins a table's group with the disks that were opened for it, or could not be, by path.
     ///
     /// # Errors
     /// The first thing that does not fit.
@@ -192,9 +217,16 @@ impl Plan {
         group: &table::Group,
         disks: &BTreeMap<String, DiskFacts>,
     ) -> Result<Self, PlanError> {
-        let facts = |path: &str, role| {
-            let missing = || PlanError::NotOpened { role, path: path.to_owned() };
-            disks.get(path).cloned().ok_or_else(missing)
+        let facts = |path: &str, role: Role| {
+            let missing =
+                || PlanError::NotOpened { role, why: format!("{path} was not looked for") };
+            let facts = disks.get(path).cloned().ok_or_else(missing)?;
+            match &facts.seen {
+                Err(not) if role.is_vital() => {
+                    Err(PlanError::NotOpened { role, why: not.why.clone() })
+                }
+                _ => Ok(facts),
+            }
         };
         check_aliases(&Self::paths(group), disks)?;
         let log = group.table.log.clone();
@@ -206,17 +238,35 @@ impl Plan {
             let dev = device.table.dev_nr;
             let mut legs = Vec::new();
             for leg in &device.table.legs {
-                let disk = facts(&leg.path, Role::Leg { dev, slink: leg.slink })?;
-                legs.push(LegPlan { slink: leg.slink, disk, dirty_log: leg.dirty_log.clone() });
+                let slink = leg.slink;
+                let dirty_log_disk = match &leg.dirty_log {
+                    table::DirtyLogTable::Disk { path, .. } => {
+                        Some(facts(path, Role::DirtyLog { dev, slink })?)
+                    }
+                    _ => None,
+                };
+                legs.push(LegPlan {
+                    slink,
+                    disk: facts(&leg.path, Role::Leg { dev, slink })?,
+                    dirty_log: leg.dirty_log.clone(),
+                    dirty_log_disk,
+                });
             }
             let plan = DevicePlan { nr: dev, name: device.name.clone(), size: device.len, legs };
             plan.check()?;
             devices.push(plan);
         }
+        let mut marks = BTreeMap::new();
+        for slink in &group.table.slinks {
+            if let Some(path) = &slink.options.mark {
+                marks.insert(slink.nr, facts(path, Role::Mark { slink: slink.nr })?);
+            }
+        }
         Ok(Self {
             name: group.name.clone(),
             log: LogPlan { disk: facts(&log.path, Role::Log)?, table: log },
             slinks: group.table.slinks.clone(),
+            marks,
             devices,
         })
     }
@@ -227,13 +277,26 @@ impl Plan {
         self.devices.iter().find(|device| device.nr == dev)
     }
 
+    /// Which of `slinks` a disk belongs to.
+    #[must_use]
+    pub fn site_of(&self, disk: DiskId) -> Option<usize> {
+        let legs = self.devices.iter().flat_map(|device| &device.legs);
+        let mut disks = legs.flat_map(|leg| {
+            let own = std::iter::once(&leg.disk).chain(&leg.dirty_log_disk);
+            own.map(|disk| (disk.id, leg.slink))
+        });
+        let marks = self.marks.iter().map(|(slink, disk)| (disk.id, *slink));
+        let (_, slink) = disks.by_ref().chain(marks).find(|(id, _)| *id == disk)?;
+        self.slinks.iter().position(|table| table.nr == slink)
+    }
+
     /// Bytes of the logical block that a device advertises: its strictest leg's.
     ///
     /// # Panics
     /// If the plan has no such device.
     #[must_use]
     pub fn logical_block(&self, dev: DevNr) -> u32 {
-        self.device(dev).expect("a device of the plan").strictest().disk.logical_block
+        self.device(dev).expect("a device of the plan").logical_block().0
     }
 
     /// The longest write that a device may send: a quarter of the ring less a header (I10),
@@ -248,11 +311,7 @@ impl Plan {
     /// What the table asks for and this version does not do yet: a sentence each.
     #[must_use]
     pub fn not_yet(&self) -> Vec<String> {
-        let limited =
-            self.slinks.iter().filter(|s| s.fall_behind.is_some_and(|limit| !limit.is_unlimited()));
-        limited
-            .map(|s| format!("site {}: its fall-behind limit is not enforced yet", s.nr))
-            .collect()
+        Vec::new()
     }
 }
 
@@ -263,32 +322,66 @@ impl DevicePlan {
         self.legs.iter().find(|leg| leg.slink == slink)
     }
 
-    fn strictest(&self) -> &LegPlan {
-        let strictest = self.legs.iter().max_by_key(|leg| leg.disk.logical_block);
-        strictest.expect("a table gives a device at least its LD")
+    /// Bytes of the strictest leg's logical block, and that leg's path. A leg that nobody has
+    /// seen yet has no say: should it turn out stricter, its site stays down.
+    fn logical_block(&self) -> (u32, &str) {
+        let seen = self.legs.iter().filter_map(|leg| {
+            Some((leg.disk.seen.as_ref().ok()?.logical_block, leg.disk.path.as_str()))
+        });
+        seen.max_by_key(|(block, _)| *block).expect("a plan without an open LD is none")
     }
 
     fn check(&self) -> Result<(), PlanError> {
         let dev = self.nr;
-        if let Some(leg) = self.legs.iter().find(|leg| leg.disk.size < self.size) {
-            return Err(PlanError::LegTooSmall {
-                role: Role::Leg { dev, slink: leg.slink },
-                path: leg.disk.path.clone(),
-                found: leg.disk.size,
-                expected: self.size,
-            });
+        for leg in &self.legs {
+            let Ok(seen) = &leg.disk.seen else { continue };
+            if seen.size < self.size {
+                return Err(PlanError::LegTooSmall {
+                    role: Role::Leg { dev, slink: leg.slink },
+                    path: leg.disk.path.clone(),
+                    found: seen.size,
+                    expected: self.size,
+                });
+            }
         }
-        let disk = &self.strictest().disk;
-        if !self.size.bytes().is_multiple_of(u64::from(disk.logical_block)) {
+        let (block, path) = self.logical_block();
+        if !self.size.bytes().is_multiple_of(u64::from(block)) {
             return Err(PlanError::NotWholeBlocks {
                 dev,
                 name: self.name.clone(),
                 len: self.size,
-                block: disk.logical_block,
-                path: disk.path.clone(),
+                block,
+                path: path.to_owned(),
             });
         }
         Ok(())
+    }
+}
+
+impl Role {
+    /// Whether nothing can be served without it. A remote site can't keep a device from its
+    /// users (P5), nor can what only remembers how far one is.
+    #[must_use]
+    pub fn is_vital(self) -> bool {
+        match self {
+            Self::Log => true,
+            Self::Leg { slink, .. } => slink.is_local(),
+            Self::DirtyLog { .. } | Self::Mark { .. } => false,
+        }
+    }
+}
+
+impl DiskFacts {
+    /// Its size; none if it was not seen.
+    #[must_use]
+    pub fn size(&self) -> Sectors {
+        self.seen.as_ref().map_or(Sectors(0), |seen| seen.size)
+    }
+
+    /// What it is, whatever its path; empty if it was not seen.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        self.seen.as_ref().map_or("", |seen| &seen.identity)
     }
 }
 
@@ -299,7 +392,7 @@ fn check_aliases(
 ) -> Result<(), PlanError> {
     let mut seen: BTreeMap<&str, &(String, Role)> = BTreeMap::new();
     for named in paths {
-        let Some(facts) = disks.get(&named.0) else { continue };
+        let Some(Ok(facts)) = disks.get(&named.0).map(|facts| &facts.seen) else { continue };
         if let Some(before) = seen.insert(&facts.identity, named) {
             return Err(PlanError::UsedTwice {
                 first: before.1,

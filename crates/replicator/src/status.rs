@@ -10,7 +10,6 @@
 
 use blk::{Seq, Time};
 use serde::Serialize;
-use slink::State;
 
 use crate::device::Device;
 use crate::machine::{Phase, Replicator, is_sync};
@@ -154,7 +153,7 @@ impl Replicator {
         Status {
             name: self.plan.name.clone(),
             state: state_word(&self.phase()),
-            trouble: self.trouble(),
+            trouble: self.trouble(now),
             log: self.log_status(),
             sites: (0..self.links.len()).map(|at| self.site_status(at, now)).collect(),
             devices: self.devices.values().map(|device| self.device_status(device)).collect(),
@@ -162,7 +161,7 @@ impl Replicator {
     }
 
     /// The single reason why things don't move, if they don't.
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self, now: Time) -> Option<String> {
         if let Phase::Failed(error) = self.phase() {
             return Some(error.to_string());
         }
@@ -171,14 +170,8 @@ impl Replicator {
             return Some(failure.to_string());
         }
         let down = self.links.iter().find_map(|link| {
-            let down = link.report(log).down?;
-            Some(format!(
-                "site {}: {} for device {} failed: {}",
-                link.nr(),
-                down.what,
-                down.dev,
-                down.errno
-            ))
+            let down = link.report(now, log).down?;
+            Some(format!("site {}: {down}", link.nr()))
         });
         match (down, log.is_starved()) {
             (Some(down), true) => Some(format!("the log is full; {down}")),
@@ -227,12 +220,10 @@ impl Replicator {
             failure: None,
         };
         let Some(log) = &self.log else { return status };
-        let report = link.report(log);
+        let report = link.report(now, log);
         let covered = log.covered(slink.nr);
-        status.state = match report.state {
-            State::Streaming => "streaming",
-            State::Down => "down",
-        };
+        status.state = report.state.word();
+        status.consistent = report.consistent;
         status.cursor = covered.0;
         status.lag_writes = log.written().lag(covered);
         status.lag_bytes = self.lacking_sectors(covered) * blk::SECTOR_BYTES as u64;
@@ -242,7 +233,7 @@ impl Replicator {
         status.failure = report.down.map(|down| SiteFailure {
             dev: down.dev.0,
             what: down.what,
-            error: down.errno.to_string(),
+            error: down.to_string(),
         });
         status
     }
@@ -257,11 +248,14 @@ impl Replicator {
     fn device_status(&self, device: &Device) -> DeviceStatus {
         let plan = self.plan.device(device.nr).expect("a device has a plan");
         let legs = plan.legs.iter().map(|leg| {
-            let dirty_log = device.dirty_logs.get(&leg.slink).filter(|_| is_logged(&leg.dirty_log));
+            let link = self.links.iter().find(|link| link.nr() == leg.slink);
+            let dirty_log = link
+                .and_then(|link| link.dirty_log(device.nr))
+                .filter(|_| is_logged(&leg.dirty_log));
             LegStatus {
                 slink: leg.slink.0,
                 path: leg.disk.path.clone(),
-                identity: leg.disk.identity.clone(),
+                identity: leg.disk.identity().to_owned(),
                 regions_in_sync: dirty_log.map(dirty_log::DirtyLog::regions_in_sync),
                 regions: dirty_log.map(dirty_log::DirtyLog::regions),
             }

@@ -20,7 +20,7 @@ pub enum TargetConstructor {
     /// A group: log, site links, devices.
     Group(fn(Plan, Seed, &Registry) -> Result<Replicator, PlanError>),
     /// A device of a group.
-    Device(fn(&DevicePlan, &Registry) -> Result<Device, RegistryError>),
+    Device(fn(&DevicePlan) -> Device),
 }
 
 impl Class for TargetClass {

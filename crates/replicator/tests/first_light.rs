@@ -35,9 +35,11 @@ impl Host {
         let facts = |nr: u32, path: &str| DiskFacts {
             id: DiskId(nr),
             path: path.to_owned(),
-            size: Sectors(DISK_SECTORS),
-            logical_block: 512,
-            identity: format!("mem:{path}"),
+            seen: Ok(blk::DiskSeen {
+                size: Sectors(DISK_SECTORS),
+                logical_block: 512,
+                identity: format!("mem:{path}"),
+            }),
         };
         let names = ["/log", "/ld0", "/rd0"];
         let facts: BTreeMap<String, DiskFacts> =
@@ -86,6 +88,7 @@ impl Host {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
+            Effect::Open { disk } => panic!("disk {disk:?} never went away"),
             Effect::Fetch { req, mut buf } => {
                 buf.copy_from_slice(&self.payloads[&req]);
                 self.machine.handle(self.now, Event::Fetched { req, result: Ok(()), buf });

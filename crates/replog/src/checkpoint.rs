@@ -99,13 +99,18 @@ impl Replog {
         if self.checkpointing.write.is_some() || self.failure.is_some() {
             return;
         }
-        if self.space_is_wanted() || self.cursor_needs_checkpoint() || self.mark_is_due(now) {
+        if self.space_is_wanted()
+            || self.cursor_needs_checkpoint()
+            || !self.members.are_durable(self.members.version())
+            || self.mark_is_due(now)
+        {
             let next = self.next_superblock();
             let op = DiskOp::Write {
                 sector: self.geometry().slot(next.generation % SLOTS),
                 data: Gather::from_elem(blk::Buf::from(&next.encode()[..]), 1),
                 fua: true,
             };
+            self.members.launched();
             self.checkpointing.write = Some(next);
             self.checkpointing.stale = false;
             self.counters.checkpoints += 1;
@@ -118,6 +123,7 @@ impl Replog {
         self.superblock = self.checkpointing.write.take().expect("a checkpoint ends once");
         let sites = self.superblock.sites.iter();
         self.consumers.checkpointed(sites.map(|site| site.covered));
+        self.members.arrived(self.superblock.generation);
         self.starved = false;
     }
 
@@ -148,7 +154,8 @@ impl Replog {
 
     /// What the next checkpoint says.
     fn next_superblock(&self) -> Superblock {
-        let sites = self.consumers.iter().zip(&self.superblock.sites).map(|(consumer, site)| {
+        let members = self.members.wanted();
+        let sites = self.consumers.iter().zip(&members.sites).map(|(consumer, site)| {
             assert_eq!(consumer.slink, site.slink, "the roster names the consumers, in order");
             SiteRecord { covered: consumer.covered, ..site.clone() }
         });
@@ -157,6 +164,7 @@ impl Replog {
             durable: self.durable,
             head: self.head,
             sites: sites.collect(),
+            legs: members.legs.clone(),
             ..self.superblock.clone()
         }
     }

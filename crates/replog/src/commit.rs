@@ -241,6 +241,7 @@ impl Replog {
             last_seq: Seq(header.first_seq.0 - 1 + count),
             epoch: header.epoch,
             crc,
+            durable: header.durable,
             closed: now,
             memory,
         };

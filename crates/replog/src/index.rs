@@ -36,6 +36,8 @@ pub struct Group {
     pub epoch: u64,
     /// Its header's checksum.
     pub crc: u32,
+    /// What was durable when it was closed: of what came later, its writes could not know.
+    pub durable: Seq,
     /// When it was closed; `Time(0)` if it was found by recovery.
     pub closed: Time,
     /// The whole group in memory, while the tail holds it.

@@ -3,7 +3,8 @@
 //! - [`mod@format`], [`geometry`]: what is on the device, and where.
 //! - [`scan`]: one scanner for recovery, check, dump and whoever follows a log.
 //! - [`tools`]: check, dump and repair of a log that nobody has open.
-//! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks.
+//! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks;
+//!   `standing`: what it remembers of its sites while it is open.
 //! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest.
 //!
 //! The log knows no site link: it has numbered consumers, and its head is the slowest.
@@ -21,6 +22,7 @@ pub mod open;
 pub mod overlay;
 pub mod roster;
 pub mod scan;
+mod standing;
 mod tail;
 pub mod tools;
 
@@ -31,3 +33,4 @@ pub use geometry::Geometry;
 pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
 pub use overlay::Piece;
 pub use roster::{Joining, Roster, RosterError};
+pub use standing::Version;

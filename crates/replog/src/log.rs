@@ -24,6 +24,7 @@ use crate::format::superblock::{Anchor, Superblock};
 use crate::geometry::{Geometry, RingPos};
 use crate::index::{Index, Write};
 use crate::overlay::{Cuts, Overlay, Piece};
+use crate::standing::Standing;
 use crate::tail::Tail;
 
 /// The ring-buffer log of one replicator.
@@ -51,6 +52,7 @@ pub struct Replog {
     /// Where a scan may start: the end of the last group that nobody needs.
     pub(crate) head: Anchor,
     pub(crate) checkpointing: Checkpointing,
+    pub(crate) members: Standing,
     /// A write was refused for want of ring space.
     pub(crate) starved: bool,
     /// A write was refused because the RAM tail is full of what the LD lacks.
@@ -216,6 +218,7 @@ impl Replog {
             first_shown: superblock.head.seq.next(),
             head: superblock.head,
             checkpointing: Checkpointing::default(),
+            members: Standing::of(&superblock),
             starved: false,
             tail_full: false,
             pins: BTreeMap::new(),
@@ -491,6 +494,14 @@ impl Replog {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.geometry().ring_bytes() - self.free_bytes()
+    }
+
+    /// Whether so little of the ring is left that whoever keeps the head back had better
+    /// let go of it: soon writes will have to wait.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        let held = self.tip.pos.since(self.head.pos);
+        self.starved || held >= self.geometry().ring_bytes() / 8 * 7
     }
 
     /// Bytes between the end of write `seq` and the newest group.

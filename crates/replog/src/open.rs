@@ -348,11 +348,10 @@ impl Opening {
             return Err(OpenError::TooSmall { path, found: size });
         };
         self.check_fit(&geometry)?;
-        let found = self.spec.roster.found().and_then(|members| {
-            self.new_log(&geometry, members.clone()).validate()?;
-            Ok(members)
-        });
-        let members = found.map_err(|error| OpenError::Roster { path, error })?;
+        let members = self.spec.roster.found();
+        if let Err(unfit) = self.new_log(&geometry, members.clone()).validate() {
+            return Err(OpenError::Roster { path, error: unfit.into() });
+        }
         Ok(Stage::Zero { geometry, members, next: 0, done: 0 })
     }
 
@@ -413,7 +412,7 @@ impl Opening {
             let entries = groups.iter().flat_map(|group| group.header.numbered());
             entries.filter(|(seq, entry)| *seq > head && entry.dev == dev).count() as u64
         };
-        let members = self.spec.roster.join(known, tip.anchor.seq, pending)?;
+        let members = self.spec.roster.join(known, tip.anchor.seq, old.generation + 1, pending)?;
         let superblock = Superblock {
             generation: old.generation + 1,
             epoch: old.epoch + 1,
@@ -478,6 +477,7 @@ impl Replog {
             last_seq: header.next_seq().prev(),
             epoch: header.epoch,
             crc: scanned.crc,
+            durable: header.durable,
             closed: blk::Time::default(),
             memory: None,
         };

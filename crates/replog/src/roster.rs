@@ -81,38 +81,14 @@ pub enum RosterError {
         /// Its writes in the log.
         writes: u64,
     },
-    /// The leg is new and not said to be in sync.
+    /// The LD lost what the log can't bring back.
     #[error(
-        "device {dev} joins site {slink} and needs an initial copy, which this version cannot make \
-         yet; copy it yourself and say `nosync` in its dirty log"
+        "the local copy of the devices lacks what was written after write {since}, and this version \
+         cannot rebuild it yet; the remote sites have it"
     )]
-    NeedsCopy {
-        /// The device.
-        dev: DevNr,
-        /// The site.
-        slink: SlinkNr,
-    },
-    /// A leg of a device with history joins a site that has not got all of that history.
-    #[error(
-        "device {dev} joins site {slink}, which is {lag} writes behind; let the site catch up \
-         first, so that it is not fed what is older than the copy it brings"
-    )]
-    SiteBehind {
-        /// The device.
-        dev: DevNr,
-        /// The site.
-        slink: SlinkNr,
-        /// Writes the site lacks.
-        lag: u64,
-    },
-    /// A site's copy has to be made anew, since a repair of the log for instance.
-    #[error(
-        "site {slink} has to be copied anew, which this version cannot do yet; take it out of the \
-         table, and let it join a new log once its devices are copies again"
-    )]
-    NeedsResync {
-        /// The site.
-        slink: SlinkNr,
+    LocalLost {
+        /// The last write it has.
+        since: Seq,
     },
     /// More, or longer names, than a superblock holds.
     #[error("the log can't hold these members: {0}")]
@@ -121,15 +97,14 @@ pub enum RosterError {
 
 impl Roster {
     /// The members of a log that is new.
-    ///
-    /// # Errors
-    /// [`RosterError::NeedsCopy`].
-    pub fn found(&self) -> Result<Members, RosterError> {
-        self.join(Members::default(), Seq::default(), |_| 0)
+    #[must_use]
+    pub fn found(&self) -> Members {
+        let members = Members { devices: self.devices.clone(), ..Members::default() };
+        self.joined(members, &[], Seq::default(), 1)
     }
 
     /// The members of a log that has `known` ones and ends at `tip`; `pending` says how many
-    /// writes of a device it holds.
+    /// writes of a device it holds. `session` is a number that no site was detached under.
     ///
     /// # Errors
     /// The first member that may not be used.
@@ -137,43 +112,50 @@ impl Roster {
         &self,
         known: Members,
         tip: Seq,
+        session: u64,
         pending: impl Fn(DevNr) -> u64,
     ) -> Result<Members, RosterError> {
         self.check_devices(&known, pending)?;
-        self.check_sites(&known)?;
-        for joining in &self.legs {
-            check_leg(joining, &known, tip)?;
-        }
+        check_local(&known)?;
+        self.legs.iter().try_for_each(|joining| check_local_leg(joining, &known))?;
+        let with_history: Vec<DevNr> = known.devices.iter().map(|device| device.nr).collect();
         let mut members = known;
-        for slink in &self.sites {
-            if !members.sites.iter().any(|site| site.slink == *slink) {
-                members.sites.push(joined_site(*slink, tip));
-            }
-        }
-        members.sites.sort_by_key(|site| site.slink);
         for device in &self.devices {
             match members.devices.iter_mut().find(|known| known.nr == device.nr) {
                 Some(known) => *known = device.clone(),
                 None => members.devices.push(device.clone()),
             }
         }
-        for Joining { leg, .. } in &self.legs {
-            if !members.legs.iter().any(|known| same_place(known, leg)) {
-                members.legs.push(leg.clone());
-            }
-        }
-        members.devices.sort_by_key(|device| device.nr);
-        members.legs.sort_by_key(|leg| (leg.dev, leg.slink));
-        Ok(members)
+        Ok(self.joined(members, &with_history, tip, session))
     }
 
-    fn check_sites(&self, known: &Members) -> Result<(), RosterError> {
-        let needs_copy = |site: &&SiteRecord| site.all_dirty || site.lost_since.is_some();
-        let unfit = known.sites.iter().filter(needs_copy).map(|site| site.slink);
-        match unfit.into_iter().find(|slink| self.sites.contains(slink)) {
-            Some(slink) => Err(RosterError::NeedsResync { slink }),
-            None => Ok(()),
+    /// Adds the table's sites and legs. A leg that may differ from its device is all dirty, and
+    /// so its site detached: it is copied to, and nobody has to be turned away.
+    fn joined(&self, known: Members, history: &[DevNr], tip: Seq, session: u64) -> Members {
+        let mut members = known;
+        for slink in &self.sites {
+            if !members.sites.iter().any(|site| site.slink == *slink) {
+                members.sites.push(joined_site(*slink, tip));
+            }
         }
+        for Joining { leg, in_sync } in &self.legs {
+            if members.legs.iter().any(|known| same_place(known, leg)) {
+                continue;
+            }
+            let site = members.sites.iter().find(|site| site.slink == leg.slink);
+            let lags = site.is_some_and(|site| site.covered < tip || site.detached.is_some());
+            let believed = *in_sync && !(lags && history.contains(&leg.dev));
+            members.legs.push(LegRecord { all_dirty: !believed, ..leg.clone() });
+        }
+        for site in &mut members.sites {
+            let of_site = |leg: &&mut LegRecord| leg.slink == site.slink;
+            let legs: Vec<&mut LegRecord> = members.legs.iter_mut().filter(of_site).collect();
+            detach_if_dirty(site, legs, session);
+        }
+        members.sites.sort_by_key(|site| site.slink);
+        members.devices.sort_by_key(|device| device.nr);
+        members.legs.sort_by_key(|leg| (leg.dev, leg.slink));
+        members
     }
 
     fn check_devices(
@@ -205,26 +187,38 @@ impl Roster {
     }
 }
 
-fn check_leg(joining: &Joining, known: &Members, tip: Seq) -> Result<(), RosterError> {
+/// What is wrong with a remote disk is its site's trouble, not the devices' (P5).
+fn check_local_leg(joining: &Joining, known: &Members) -> Result<(), RosterError> {
     let LegRecord { dev, slink, identity, .. } = &joining.leg;
-    let (dev, slink) = (*dev, *slink);
-    if let Some(old) = known.legs.iter().find(|old| same_place(old, &joining.leg)) {
-        if old.identity != *identity {
+    match known.legs.iter().find(|old| same_place(old, &joining.leg)) {
+        Some(old) if slink.is_local() && old.identity != *identity => {
             let (expected, found) = (old.identity.clone(), identity.clone());
-            return Err(RosterError::OtherDisk { dev, slink, expected, found });
-        }
-        return Ok(());
-    }
-    if !joining.in_sync {
-        return Err(RosterError::NeedsCopy { dev, slink });
-    }
-    let has_history = known.devices.iter().any(|device| device.nr == dev);
-    let site = known.sites.iter().find(|site| site.slink == slink);
-    match site {
-        Some(site) if has_history && site.covered < tip => {
-            Err(RosterError::SiteBehind { dev, slink, lag: tip.lag(site.covered) })
+            Err(RosterError::OtherDisk { dev: *dev, slink: *slink, expected, found })
         }
         _ => Ok(()),
+    }
+}
+
+fn check_local(known: &Members) -> Result<(), RosterError> {
+    let local = known.sites.iter().find(|site| site.slink.is_local());
+    match local.and_then(|site| site.lost_since) {
+        Some(since) => Err(RosterError::LocalLost { since }),
+        None => Ok(()),
+    }
+}
+
+/// I7: what was said of a whole site, by a repair for instance, is said of its legs from now on.
+fn detach_if_dirty(site: &mut SiteRecord, legs: Vec<&mut LegRecord>, session: u64) {
+    if site.slink.is_local() {
+        return;
+    }
+    let (mut any, all) = (site.all_dirty, std::mem::take(&mut site.all_dirty));
+    for leg in legs {
+        leg.all_dirty |= all;
+        any |= leg.all_dirty;
+    }
+    if any && site.detached.is_none() {
+        site.detached = Some(session);
     }
 }
 
@@ -240,6 +234,8 @@ fn joined_site(slink: SlinkNr, tip: Seq) -> SiteRecord {
         lost_since: None,
         all_dirty: false,
         inconsistent: false,
+        detached: None,
+        demoted: false,
         peer: uuid::Uuid::nil(),
     }
 }
@@ -254,6 +250,7 @@ mod tests {
             slink: SlinkNr(slink),
             size: Sectors(100),
             identity: identity.to_owned(),
+            all_dirty: false,
         };
         Joining { leg, in_sync }
     }
@@ -270,66 +267,80 @@ mod tests {
     }
 
     #[test]
-    fn a_leg_that_needs_an_initial_copy_is_refused() {
-        let error = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]).found();
-        assert_eq!(error, Err(RosterError::NeedsCopy { dev: DevNr(0), slink: SlinkNr(1) }));
+    fn a_leg_that_needs_an_initial_copy_is_all_dirty_and_its_site_detached() {
+        let members = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]).found();
+        assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
+        assert_eq!(members.sites[1].detached, Some(1));
+        assert_eq!(members.sites[0].detached, None);
     }
 
     #[test]
     fn a_leg_that_joined_once_is_not_asked_again() {
-        let members = two_sites().found().unwrap();
+        let members = two_sites().found();
         let later = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]);
-        assert!(later.join(members, Seq(9), |_| 0).is_ok());
+        let members = later.join(members, Seq(9), 5, |_| 0).unwrap();
+        assert_eq!(members.sites[1].detached, None);
     }
 
     #[test]
-    fn another_disk_in_a_known_place_is_refused() {
-        let members = two_sites().found().unwrap();
+    fn another_local_disk_is_refused_and_another_remote_one_is_its_sites_trouble() {
         let swapped = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "other", true)]);
-        let error = swapped.join(members, Seq(9), |_| 0).unwrap_err();
-        assert!(matches!(error, RosterError::OtherDisk { ref expected, .. } if expected == "rd"));
+        let members = swapped.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap();
+        assert_eq!(members.legs[1].identity, "rd", "the log remembers what it was");
+        let swapped = roster(vec![leg(0, 0, "other", true), leg(0, 1, "rd", true)]);
+        let error = swapped.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap_err();
+        assert!(matches!(error, RosterError::OtherDisk { ref expected, .. } if expected == "ld"));
     }
 
     #[test]
     fn a_site_that_the_table_leaves_out_keeps_its_cursor() {
-        let mut members = two_sites().found().unwrap();
+        let mut members = two_sites().found();
         members.sites[1].covered = Seq(3);
-        let members = roster(vec![leg(0, 0, "ld", true)]).join(members, Seq(9), |_| 0).unwrap();
+        let alone = roster(vec![leg(0, 0, "ld", true)]);
+        let members = alone.join(members, Seq(9), 5, |_| 0).unwrap();
         assert_eq!(members.sites[1].covered, Seq(3));
     }
 
     #[test]
     fn a_device_with_writes_in_the_log_may_not_be_left_out() {
-        let members = two_sites().found().unwrap();
+        let members = two_sites().found();
         let empty = Roster { sites: vec![SlinkNr(0), SlinkNr(1)], ..Roster::default() };
-        assert!(empty.join(members.clone(), Seq(9), |_| 0).is_ok());
-        let error = empty.join(members, Seq(9), |_| 2).unwrap_err();
+        assert!(empty.join(members.clone(), Seq(9), 5, |_| 0).is_ok());
+        let error = empty.join(members, Seq(9), 5, |_| 2).unwrap_err();
         assert!(matches!(error, RosterError::DeviceMissing { writes: 2, .. }));
     }
 
     #[test]
-    fn a_site_that_has_to_be_copied_anew_is_refused_unless_left_out() {
-        let mut members = two_sites().found().unwrap();
+    fn a_site_that_has_to_be_copied_anew_has_all_its_legs_dirty() {
+        let mut members = two_sites().found();
         members.sites[1].all_dirty = true;
-        let error = two_sites().join(members.clone(), Seq(9), |_| 0);
-        assert_eq!(error, Err(RosterError::NeedsResync { slink: SlinkNr(1) }));
-        let without = roster(vec![leg(0, 0, "ld", true)]);
-        assert!(without.join(members, Seq(9), |_| 0).unwrap().sites[1].all_dirty);
+        let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
+        assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
+        assert_eq!((members.sites[1].detached, members.sites[1].all_dirty), (Some(5), false));
+    }
+
+    #[test]
+    fn a_local_copy_that_lost_writes_is_not_opened() {
+        let mut members = two_sites().found();
+        members.sites[0].lost_since = Some(Seq(4));
+        let error = two_sites().join(members, Seq(9), 5, |_| 0).unwrap_err();
+        assert_eq!(error, RosterError::LocalLost { since: Seq(4) });
     }
 
     #[test]
     fn a_site_joins_at_the_end_of_the_log() {
-        let members = roster(vec![leg(0, 0, "ld", true)]).found().unwrap();
-        let members = two_sites().join(members, Seq(9), |_| 0).unwrap();
-        assert_eq!(members.sites[1].covered, Seq(9));
+        let members = roster(vec![leg(0, 0, "ld", true)]).found();
+        let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
+        assert_eq!((members.sites[1].covered, members.sites[1].detached), (Seq(9), None));
     }
 
     #[test]
-    fn a_leg_of_an_old_device_waits_until_its_site_has_caught_up() {
-        let mut members = two_sites().found().unwrap();
+    fn a_leg_of_an_old_device_is_copied_anew_where_its_site_is_behind() {
+        let mut members = two_sites().found();
         members.legs.retain(|leg| leg.slink == SlinkNr(0));
         members.sites[1].covered = Seq(3);
-        let error = two_sites().join(members, Seq(9), |_| 0).unwrap_err();
-        assert!(matches!(error, RosterError::SiteBehind { lag: 6, .. }));
+        let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
+        assert!(members.legs[1].all_dirty);
+        assert_eq!((members.sites[1].covered, members.sites[1].detached), (Seq(3), Some(5)));
     }
 }

@@ -240,7 +240,7 @@ impl<M: Subject> Machine for Buggy<M> {
                 self.release_held();
                 self.inner.handle(now, event);
             }
-            event @ Event::Request { .. } => self.inner.handle(now, event),
+            event @ (Event::Request { .. } | Event::Opened { .. }) => self.inner.handle(now, event),
         }
     }
 

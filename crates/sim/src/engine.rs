@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use blk::{BLOCK_BYTES, Buf, DiskOp, SECTOR_BYTES, Sectors, Wall};
+use blk::{BLOCK_BYTES, Buf, DiskOp, DiskSeen, SECTOR_BYTES, Sectors, Wall};
 use replicator::{DiskFacts, Phase, Plan, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
@@ -60,10 +60,12 @@ fn disk_facts(topology: &Topology) -> BTreeMap<String, DiskFacts> {
         };
         let facts = DiskFacts {
             id: topology.disk(role),
-            identity: format!("sim:{path}"),
             path: path.clone(),
-            size,
-            logical_block: topology.logical_block,
+            seen: Ok(DiskSeen {
+                identity: format!("sim:{path}"),
+                size,
+                logical_block: topology.logical_block,
+            }),
         };
         (path, facts)
     };

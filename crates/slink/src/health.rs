@@ -3,21 +3,47 @@
 //! Nothing is given up: the log keeps what the site lacks. A site moves as one, so
 //! one failing device stops them all, at the same group (P3).
 
+use std::fmt;
+
 use blk::{DevNr, Errno, Span, Time};
 
 /// A failure that stopped a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {
     /// The device whose backing device failed.
     pub dev: DevNr,
-    /// What was being done.
+    /// What was being done: "a write".
     pub what: &'static str,
-    /// How it ended.
-    pub errno: Errno,
-    /// When it began.
+    /// How it failed.
+    pub how: Failure,
+    /// When the outage began: with its first failure, or when the I/O began that hangs.
     pub since: Time,
     /// When it is tried again.
     pub retry_at: Time,
+}
+
+/// How something failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The device said so.
+    Error(Errno),
+    /// It did not answer within its deadline, and still holds on to what it was given.
+    Hung,
+    /// It could not be opened.
+    NotOpened(String),
+    /// It is not what it was, or can't be used.
+    Unfit(String),
+}
+
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dev, what, how, .. } = self;
+        match how {
+            Failure::Error(errno) => write!(f, "{what} for device {dev} failed: {errno}"),
+            Failure::Hung => write!(f, "{what} for device {dev} hangs"),
+            Failure::NotOpened(why) | Failure::Unfit(why) => write!(f, "device {dev}: {why}"),
+        }
+    }
 }
 
 /// Whether a link works, and when to try again if not.
@@ -30,27 +56,39 @@ pub(crate) struct Health {
 
 impl Health {
     /// A device failed.
-    pub(crate) fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, errno: Errno) {
-        let since = self.down.map_or(now, |down| down.since);
-        let retry_at = now + backoff(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        self.down = Some(Down { dev, what, errno, since, retry_at });
+    pub(crate) fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, how: Failure) {
+        self.failed_since(now, now, dev, what, how);
     }
 
-    /// Something succeeded behind a barrier: the site is well.
-    pub(crate) fn succeeded(&mut self) {
-        self.down = None;
+    /// A device failed, or hangs, and has done so since `since`.
+    pub(crate) fn failed_since(
+        &mut self,
+        now: Time,
+        since: Time,
+        dev: DevNr,
+        what: &'static str,
+        how: Failure,
+    ) {
+        let since = self.down.as_ref().map_or(since, |down| down.since);
+        let retry_at = now + backoff(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.down = Some(Down { dev, what, how, since, retry_at });
+    }
+
+    /// Something succeeded behind a barrier: the site is well. Whether it was not before.
+    pub(crate) fn succeeded(&mut self) -> bool {
         self.failures = 0;
+        self.down.take().is_some()
     }
 
     /// Whether the link may ask for I/O.
     pub(crate) fn may_try(&self, now: Time) -> bool {
-        self.down.is_none_or(|down| now >= down.retry_at)
+        self.down.as_ref().is_none_or(|down| now >= down.retry_at)
     }
 
     /// The failure that stopped the link.
-    pub(crate) fn down(&self) -> Option<Down> {
-        self.down
+    pub(crate) fn down(&self) -> Option<&Down> {
+        self.down.as_ref()
     }
 }
 
@@ -72,7 +110,7 @@ mod tests {
         let mut waits = Vec::new();
         let mut now = Time(0);
         for _ in 0..8 {
-            health.failed(now, DevNr(0), "write", Errno::EIO);
+            health.failed(now, DevNr(0), "a write", Failure::Error(Errno::EIO));
             assert!(!health.may_try(now));
             let retry = health.down().unwrap().retry_at;
             waits.push(retry.since(now));
@@ -85,8 +123,8 @@ mod tests {
     #[test]
     fn an_outage_is_counted_from_its_first_failure() {
         let mut health = Health::default();
-        health.failed(Time(1), DevNr(0), "write", Errno::EIO);
-        health.failed(Time(9), DevNr(0), "write", Errno::EIO);
+        health.failed(Time(1), DevNr(0), "a write", Failure::Error(Errno::EIO));
+        health.failed(Time(9), DevNr(0), "a write", Failure::Error(Errno::EIO));
         assert_eq!(health.down().unwrap().since, Time(1));
         health.succeeded();
         assert_eq!(health.down(), None);

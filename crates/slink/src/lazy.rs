@@ -14,19 +14,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, IoId, IoOwner};
-use blk::{Sector, Sectors, Seq, SlinkNr, Time};
+use blk::{DiskSeen, NotOpened, Sector, Sectors, Seq, SlinkNr, Time};
+use dirty_log::DirtyLog;
 use replog::{Piece, Replog, RingPlace, Source};
 use smallvec::SmallVec;
 
+use crate::event::SiteEvent;
 use crate::governor::copies_wanted;
-use crate::health::Health;
-use crate::link::{Ended, IDLE_AFTER, LinkSpec, Load, Report, SiteLink};
+use crate::health::{Failure, Health};
+use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, SiteLink};
 
 /// The local site's link, when it is `async`.
 #[derive(Debug)]
 pub struct Lazy {
     nr: SlinkNr,
     owner: IoOwner,
+    sync: bool,
+    dirty_logs: BTreeMap<DevNr, DirtyLog>,
     legs: BTreeMap<DevNr, DiskId>,
     window: Window,
     flying: BTreeMap<u64, Copy>,
@@ -103,8 +107,10 @@ struct FlushRound {
 impl Lazy {
     pub(crate) fn new(spec: LinkSpec) -> Self {
         Self {
-            nr: spec.nr,
+            nr: spec.table.nr,
             owner: spec.owner,
+            sync: spec.table.policy().sync == table::Sync::Sync,
+            dirty_logs: spec.legs.iter().map(|leg| (leg.dev, leg.dirty_log.clone())).collect(),
             legs: spec.legs.iter().map(|leg| (leg.dev, leg.disk)).collect(),
             window: Window::default(),
             flying: BTreeMap::new(),
@@ -264,7 +270,7 @@ impl Lazy {
 
     fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, errno: Errno) {
         log::warn!("local site: {what} for device {dev} failed: {errno}; the log keeps its writes");
-        self.health.failed(now, dev, what, errno);
+        self.health.failed(now, dev, what, Failure::Error(errno));
         self.window = Window::default();
     }
 
@@ -483,9 +489,33 @@ impl SiteLink for Lazy {
         (pending && idle_at > self.polled).then_some(idle_at)
     }
 
-    fn report(&self, _log: &Replog) -> Report {
-        Report::new(self.health.down(), self.shipped, self.flying.len())
+    fn report(&self, _now: Time, _log: &Replog) -> Report {
+        Report::new(self.health.down().cloned(), self.shipped, self.flying.len())
     }
+
+    fn opened(
+        &mut self,
+        _now: Time,
+        _log: &mut Replog,
+        _disk: DiskId,
+        _result: Result<DiskSeen, NotOpened>,
+    ) {
+        unreachable!("this link asks for no disk to be opened")
+    }
+
+    fn grant(&mut self, _now: Time, log: &Replog) -> Grant {
+        if self.sync { Grant::UpTo(log.covered(self.nr)) } else { Grant::All }
+    }
+
+    fn dirty_log(&self, dev: DevNr) -> Option<&DirtyLog> {
+        self.dirty_logs.get(&dev)
+    }
+
+    fn take_events(&mut self) -> Vec<SiteEvent> {
+        Vec::new()
+    }
+
+    fn resync(&mut self, _now: Time, _log: &mut Replog, _dev: Option<DevNr>) {}
 
     fn is_busy(&self) -> bool {
         let flies = |copy: &Copy| !matches!(copy.stage, Stage::Read(_));

@@ -10,11 +10,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod event;
 pub(crate) mod governor;
 pub mod health;
 pub mod lazy;
 pub mod link;
 pub mod ordered;
+pub mod policy;
 
-pub use health::Down;
-pub use link::{Leg, LinkSpec, Load, Report, SiteLink, SlinkClass, State, blockdev};
+pub use event::{SiteEvent, Transition};
+pub use health::{Down, Failure};
+pub use link::{Grant, Leg, LinkSpec, Load, Report, Resync, SiteLink, SlinkClass, State, blockdev};
+pub use policy::{Condition, Policy, Verdict};

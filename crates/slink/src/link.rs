@@ -1,8 +1,12 @@
 //! What a site link is to the rest of the house.
 
-use blk::{BufMut, DevNr, DiskId, Effect, Errno, IoOwner, Seq, SlinkNr, Time};
+use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, IoOwner, NotOpened};
+use blk::{Sectors, Seq, SlinkNr, Time};
+use dirty_log::DirtyLog;
 use replog::Replog;
+use table::SlinkTable;
 
+use crate::event::SiteEvent;
 use crate::health::Down;
 use crate::lazy::Lazy;
 use crate::ordered::Ordered;
@@ -18,14 +22,47 @@ pub trait SiteLink: Send {
     /// An I/O of this link has ended.
     fn done(&mut self, now: Time, log: &mut Replog, ended: Ended);
 
+    /// A disk that this link asked to be opened is open, or could not be opened.
+    fn opened(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        disk: DiskId,
+        result: Result<DiskSeen, NotOpened>,
+    );
+
+    /// How far acknowledgements may go, as far as this site is concerned.
+    fn grant(&mut self, now: Time, log: &Replog) -> Grant;
+
     /// When `poll` is to be called even if nothing happens.
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time>;
 
     /// How it is.
-    fn report(&self, log: &Replog) -> Report;
+    fn report(&self, now: Time, log: &Replog) -> Report;
 
-    /// Whether it has I/O in flight.
+    /// Which regions of a device are out of sync; none if it has no such device.
+    fn dirty_log(&self, dev: DevNr) -> Option<&DirtyLog>;
+
+    /// What has become of the site since this was last asked.
+    fn take_events(&mut self) -> Vec<SiteEvent>;
+
+    /// Somebody says that nothing on the site's copies, or one device's, can be believed:
+    /// they are to be copied anew, whatever disks they are.
+    fn resync(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>);
+
+    /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;
+}
+
+/// How far acknowledgements may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// As far as anybody else allows.
+    All,
+    /// Up to this write.
+    UpTo(Seq),
+    /// Up to this write; who waits for more, and whoever comes, gets an error.
+    Refuse(Seq),
 }
 
 /// The end of an I/O that a link asked for.
@@ -51,36 +88,70 @@ pub struct Load {
 /// What a link is made of.
 #[derive(Clone, Debug)]
 pub struct LinkSpec {
-    /// Its number.
-    pub nr: SlinkNr,
+    /// What the table says of it: number, policy, limits.
+    pub table: SlinkTable,
     /// Whose I/O it asks for.
     pub owner: IoOwner,
-    /// Whether acknowledgements wait for it.
-    pub sync: bool,
     /// The backing device of each device that this site has.
     pub legs: Vec<Leg>,
+    /// Where the site keeps its own state, if the table says so.
+    pub mark: Option<DiskId>,
 }
 
 /// The backing device of one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Leg {
     /// The device.
     pub dev: DevNr,
+    /// Sectors of the device.
+    pub size: Sectors,
+    /// Bytes of the device's logical block.
+    pub block: u32,
     /// Its LD or RD.
     pub disk: DiskId,
+    /// Its LD.
+    pub ld: DiskId,
+    /// What was seen of `disk` when it was opened, or why it could not be.
+    pub seen: Result<DiskSeen, NotOpened>,
+    /// Which of its regions are out of sync.
+    pub dirty_log: DirtyLog,
 }
 
 /// How a link is, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// What it does.
     pub state: State,
+    /// Whether its image is one that the devices could have been found in (P3).
+    pub consistent: bool,
+    /// Whether acknowledgements wait for it, if it is `sync`, or its limit holds for them:
+    /// not while it is down or being copied.
+    pub in_force: bool,
+    /// Writers wait for it, since it crossed its limit.
+    pub over_limit: bool,
     /// The failure that stopped it, if one did.
     pub down: Option<Down>,
     /// Groups, or for the local site copies, that reached the site since the start.
     pub shipped: u64,
+    /// Barriers since the start: round trips to the site.
+    pub round_trips: u64,
     /// Backing I/Os in flight.
     pub in_flight: usize,
+    /// Bytes of dirty regions; what a resync has to copy.
+    pub dirty_bytes: u64,
+    /// The resync under way.
+    pub resync: Option<Resync>,
+}
+
+/// How far a resync is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resync {
+    /// When it began.
+    pub since: Time,
+    /// Bytes that are on the site since then; more than there were if some were copied again.
+    pub copied_bytes: u64,
+    /// Bytes a second, lately.
+    pub rate: u64,
 }
 
 /// What a link does.
@@ -88,6 +159,10 @@ pub struct Report {
 pub enum State {
     /// It is fed from the log.
     Streaming,
+    /// What it lacks becomes dirty regions.
+    Detached,
+    /// Dirty regions are being copied.
+    Resyncing,
     /// A device failed; it is tried again from time to time, and the log keeps what it lacks.
     Down,
 }
@@ -103,7 +178,8 @@ impl registry::Class for SlinkClass {
 /// The type `blockdev`: a site whose copies are block devices of this host.
 #[must_use]
 pub fn blockdev(spec: LinkSpec) -> Box<dyn SiteLink> {
-    if spec.nr.is_local() && !spec.sync {
+    let sync = spec.table.policy().sync == table::Sync::Sync;
+    if spec.table.nr.is_local() && !sync {
         Box::new(Lazy::new(spec))
     } else {
         Box::new(Ordered::new(spec))
@@ -111,10 +187,54 @@ pub fn blockdev(spec: LinkSpec) -> Box<dyn SiteLink> {
 }
 
 impl Report {
-    /// A link is down from a failure to the next success, and streaming otherwise.
+    /// A link that is fed from the log or, from a failure to the next success, down.
     pub(crate) fn new(down: Option<Down>, shipped: u64, in_flight: usize) -> Self {
         let state = if down.is_some() { State::Down } else { State::Streaming };
-        Self { state, down, shipped, in_flight }
+        Self {
+            state,
+            consistent: true,
+            in_force: true,
+            over_limit: false,
+            down,
+            shipped,
+            round_trips: 0,
+            in_flight,
+            dirty_bytes: 0,
+            resync: None,
+        }
+    }
+}
+
+impl Grant {
+    /// The last write that may be acknowledged, if there is a last one.
+    #[must_use]
+    pub fn limit(self) -> Option<Seq> {
+        match self {
+            Self::All => None,
+            Self::UpTo(seq) | Self::Refuse(seq) => Some(seq),
+        }
+    }
+
+    /// The last write that does not get an error, if others do.
+    #[must_use]
+    pub fn refusal(self) -> Option<Seq> {
+        match self {
+            Self::All | Self::UpTo(_) => None,
+            Self::Refuse(seq) => Some(seq),
+        }
+    }
+}
+
+impl State {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::Detached => "detached",
+            Self::Resyncing => "resyncing",
+            Self::Down => "down",
+        }
     }
 }
 

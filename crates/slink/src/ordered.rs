@@ -12,17 +12,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, IoId, IoOwner};
-use blk::{Seq, SlinkNr, Time};
+use blk::{DiskSeen, NotOpened, Seq, SlinkNr, Time};
+use dirty_log::DirtyLog;
 use replog::{Replog, RingPlace, Source};
 
-use crate::health::Health;
-use crate::link::{Ended, LinkSpec, Load, Report, SiteLink};
+use crate::event::SiteEvent;
+use crate::health::{Failure, Health};
+use crate::link::{Ended, Grant, LinkSpec, Load, Report, SiteLink};
 
 /// A link that ships group by group.
 #[derive(Debug)]
 pub struct Ordered {
     nr: SlinkNr,
     owner: IoOwner,
+    sync: bool,
+    dirty_logs: BTreeMap<DevNr, DirtyLog>,
     legs: BTreeMap<DevNr, DiskId>,
     /// The group that is on its way.
     shipment: Option<Shipment>,
@@ -75,8 +79,10 @@ enum Step {
 impl Ordered {
     pub(crate) fn new(spec: LinkSpec) -> Self {
         Self {
-            nr: spec.nr,
+            nr: spec.table.nr,
             owner: spec.owner,
+            sync: spec.table.policy().sync == table::Sync::Sync,
+            dirty_logs: spec.legs.iter().map(|leg| (leg.dev, leg.dirty_log.clone())).collect(),
             legs: spec.legs.iter().map(|leg| (leg.dev, leg.disk)).collect(),
             shipment: None,
             before_last: None,
@@ -206,7 +212,7 @@ impl Ordered {
                 failed.dev,
                 failed.errno
             );
-            self.health.failed(now, failed.dev, failed.what, failed.errno);
+            self.health.failed(now, failed.dev, failed.what, Failure::Error(failed.errno));
             self.shipment = None;
             return;
         }
@@ -302,10 +308,34 @@ impl SiteLink for Ordered {
         self.health.down().map(|down| down.retry_at).filter(|retry| *retry > self.polled)
     }
 
-    fn report(&self, _log: &Replog) -> Report {
+    fn report(&self, _now: Time, _log: &Replog) -> Report {
         let in_flight = self.shipment.as_ref().map_or(0, |s| s.flying.len());
-        Report::new(self.health.down(), self.shipped, in_flight)
+        Report::new(self.health.down().cloned(), self.shipped, in_flight)
     }
+
+    fn opened(
+        &mut self,
+        _now: Time,
+        _log: &mut Replog,
+        _disk: DiskId,
+        _result: Result<DiskSeen, NotOpened>,
+    ) {
+        unreachable!("this link asks for no disk to be opened")
+    }
+
+    fn grant(&mut self, _now: Time, log: &Replog) -> Grant {
+        if self.sync { Grant::UpTo(log.covered(self.nr)) } else { Grant::All }
+    }
+
+    fn dirty_log(&self, dev: DevNr) -> Option<&DirtyLog> {
+        self.dirty_logs.get(&dev)
+    }
+
+    fn take_events(&mut self) -> Vec<SiteEvent> {
+        Vec::new()
+    }
+
+    fn resync(&mut self, _now: Time, _log: &mut Replog, _dev: Option<DevNr>) {}
 
     fn is_busy(&self) -> bool {
         self.shipment.as_ref().is_some_and(|s| !s.flying.is_empty())

@@ -139,6 +139,7 @@ impl Machine for Loop {
             Event::Request { req, dev, op } => self.request(req, dev, op),
             Event::Fetched { req, result, buf } => self.fetched(req, result, buf),
             Event::Done { io, result, buf } => self.done(io, result, buf),
+            Event::Opened { .. } => unreachable!("it asks for no disk to be opened"),
         }
     }
 

@@ -242,6 +242,12 @@ impl<M: Machine> Drive<M> {
                 self.fetch(req, buf);
                 return true;
             }
+            Effect::Open { disk } => {
+                let why = "opening it again is not possible yet".to_owned();
+                let result = Err(blk::NotOpened { errno: blk::Errno::ENXIO, why });
+                self.machine.handle(self.now, Event::Opened { disk, result });
+                return true;
+            }
         }
         false
     }

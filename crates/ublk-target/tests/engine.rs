@@ -37,6 +37,7 @@ impl Machine for Puppet {
                 }
                 Event::Fetched { result, .. } => Seen::Fetched(result),
                 Event::Request { .. } => panic!("there is no device"),
+                Event::Opened { .. } => panic!("no test asks for it yet"),
             })
             .unwrap();
     }

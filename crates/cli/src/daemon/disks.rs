@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use blk::{DiskId, Sectors};
+use blk::{DiskId, DiskSeen, Sectors};
 use replicator::{DiskFacts, Plan};
 use table::Group;
 use uring::{Access, Disk, OpenSpec};
@@ -52,9 +52,11 @@ impl Disks {
         let facts = DiskFacts {
             id,
             path: text.clone(),
-            size: facts.size,
-            logical_block: facts.logical_block,
-            identity: facts.identity.to_string(),
+            seen: Ok(DiskSeen {
+                size: facts.size,
+                logical_block: facts.logical_block,
+                identity: facts.identity.to_string(),
+            }),
         };
         self.facts.insert(text, facts);
         self.open.push((id, disk));

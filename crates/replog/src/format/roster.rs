@@ -6,12 +6,15 @@
 //!  2  2  flags                 4   2  reserved (flags)     4   2  slink
 //!        bit 0 lost_since      6   2  bytes of the name    6   2  bytes of the identity
 //!        bit 1 all_dirty       8   8  size                 8   8  size
-//!        bit 2 inconsistent   16  16  reserved            16   4  reserved (flags)
-//!  4  4  reserved             32 128  name, UTF-8,        20  12  reserved
-//!  8  8  covered                      zero-padded         32 192  identity, UTF-8,
-//! 16  8  lost_since                                                zero-padded
+//!        bit 2 inconsistent   16  16  reserved            16   2  flags
+//!        bit 3 detached       32 128  name, UTF-8,               bit 0 all_dirty
+//!        bit 4 demoted                zero-padded         18  14  reserved
+//!  4  4  reserved                                         32 192  identity, UTF-8,
+//!  8  8  covered                                                   zero-padded
+//! 16  8  lost_since
 //! 24 16  peer
-//! 40 24  reserved: the highest write that any copy at the site may hold
+//! 40  8  session, of detached
+//! 48 16  reserved
 //! ```
 //!
 //! Order is the writer's; a number is named once.
@@ -43,6 +46,11 @@ pub struct SiteRecord {
     pub all_dirty: bool,
     /// Its image may differ from any state the application could have seen (P3).
     pub inconsistent: bool,
+    /// What it lacks up to `covered` is in its dirty logs, under this number; never 0.
+    /// `None`: it lacks nothing up to `covered`, whatever a dirty log says.
+    pub detached: Option<u64>,
+    /// It is `sync`, and acknowledgements have gone on without it (P1).
+    pub demoted: bool,
     /// Identity of what is at the other end, for later use; all zero if unknown.
     pub peer: Uuid,
 }
@@ -67,8 +75,11 @@ pub struct LegRecord {
     pub slink: SlinkNr,
     /// Size of the backing device.
     pub size: Sectors,
-    /// What the backing device is, whatever its path (P15); at most 192 bytes.
+    /// What the backing device is, whatever its path (P15); at most 192 bytes, none if
+    /// it was never seen.
     pub identity: String,
+    /// Nothing on it is believed, whatever its dirty log says (I7).
+    pub all_dirty: bool,
 }
 
 /// What is wrong with a roster.
@@ -235,7 +246,10 @@ impl SiteRecord {
         check(record, "number", self.slink.0.into(), SlinkNr::MAX.0.into())?;
         // I3: a site has nothing that is not durable.
         check(record, "covered", self.covered.0, durable.0)?;
-        check(record, "lost_since", self.lost_since.unwrap_or_default().0, WRITTEN_MAX)
+        check(record, "lost_since", self.lost_since.unwrap_or_default().0, WRITTEN_MAX)?;
+        // 0 is what "not detached" has in its place.
+        let session = self.detached.map_or(0, |session| session.wrapping_sub(1));
+        check(record, "session", session, WRITTEN_MAX)
     }
 
     fn write(&self, to: &mut Writer<'_>) {
@@ -245,7 +259,8 @@ impl SiteRecord {
         to.u64(self.covered.0);
         to.u64(self.lost_since.unwrap_or_default().0);
         to.bytes(self.peer.as_bytes());
-        to.reserved(24);
+        to.u64(self.detached.unwrap_or_default());
+        to.reserved(16);
     }
 
     fn read(from: &mut Reader<'_>) -> Self {
@@ -253,13 +268,16 @@ impl SiteRecord {
         from.bytes(4);
         let (covered, lost_since) = (Seq(from.u64()), Seq(from.u64()));
         let peer = Uuid::from_bytes(from.array());
-        from.bytes(24);
+        let session = from.u64();
+        from.bytes(16);
         Self {
             slink,
             covered,
             lost_since: (flags & LOST != 0).then_some(lost_since),
             all_dirty: flags & ALL_DIRTY != 0,
             inconsistent: flags & INCONSISTENT != 0,
+            detached: (flags & DETACHED != 0).then_some(session),
+            demoted: flags & DEMOTED != 0,
             peer,
         }
     }
@@ -269,6 +287,8 @@ impl SiteRecord {
         flag(self.lost_since.is_some(), LOST)
             | flag(self.all_dirty, ALL_DIRTY)
             | flag(self.inconsistent, INCONSISTENT)
+            | flag(self.detached.is_some(), DETACHED)
+            | flag(self.demoted, DEMOTED)
     }
 }
 
@@ -315,7 +335,8 @@ impl LegRecord {
         to.u16(self.slink.0);
         to.u16(text_len(&self.identity));
         to.u64(self.size.0);
-        to.reserved(16);
+        to.u16(if self.all_dirty { ALL_DIRTY_LEG } else { 0 });
+        to.reserved(14);
         to.bytes(self.identity.as_bytes());
         to.reserved(IDENTITY_BYTES_MAX - self.identity.len());
     }
@@ -323,10 +344,11 @@ impl LegRecord {
     fn read(from: &mut Reader<'_>) -> Result<Self, RosterError> {
         let (dev, slink) = (DevNr(from.u32()), SlinkNr(from.u16()));
         let (len, size) = (from.u16(), Sectors(from.u64()));
-        from.bytes(16);
+        let all_dirty = from.u16() & ALL_DIRTY_LEG != 0;
+        from.bytes(14);
         let field = from.bytes(IDENTITY_BYTES_MAX);
         let identity = text(Record::Leg(dev, slink), "identity", field, len, IDENTITY_BYTES_MAX)?;
-        Ok(Self { dev, slink, size, identity })
+        Ok(Self { dev, slink, size, identity, all_dirty })
     }
 }
 
@@ -372,6 +394,9 @@ fn text_len(text: &str) -> u16 {
 const LOST: u16 = 1;
 const ALL_DIRTY: u16 = 2;
 const INCONSISTENT: u16 = 4;
+const DETACHED: u16 = 8;
+const DEMOTED: u16 = 16;
+const ALL_DIRTY_LEG: u16 = 1;
 const SITE_BYTES: usize = 64;
 const NAME_FIELD: usize = NAME_BYTES_MAX + 1;
 const DEVICE_BYTES: usize = 32 + NAME_FIELD;

@@ -126,6 +126,8 @@ pub(crate) fn site(slink: u16, change: impl FnOnce(&mut SiteRecord)) -> SiteReco
         lost_since: None,
         all_dirty: false,
         inconsistent: false,
+        detached: None,
+        demoted: false,
         peer: Uuid::nil(),
     };
     change(&mut site);
@@ -142,6 +144,7 @@ pub(crate) fn leg(dev: u32, slink: u16, identity: &str) -> LegRecord {
         slink: SlinkNr(slink),
         size: Sectors(1 << 21),
         identity: identity.to_owned(),
+        all_dirty: false,
     }
 }
 

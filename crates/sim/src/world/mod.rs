@@ -369,6 +369,7 @@ impl<M: Subject> World<M> {
                 self.front.complete(req, result, faults, &mut self.host.oracle)?;
                 self.await_arrival(Span::ZERO);
             }
+            Effect::Open { disk } => self.note(6, u64::from(disk.0)),
             Effect::Submit { io, disk, op } => {
                 self.note(5, io.nr ^ u64::from(disk.0) << 48);
                 let role = self.host.disks.role(disk)?;

@@ -1,0 +1,91 @@
+//! What happened to a site, for logs, events and people.
+
+use std::fmt;
+
+use blk::{SlinkNr, Time};
+
+use crate::health::Down;
+
+/// One transition of one site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteEvent {
+    /// When.
+    pub at: Time,
+    /// Which site.
+    pub slink: SlinkNr,
+    /// What.
+    pub what: Transition,
+}
+
+/// What became of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// A device failed, hangs or is absent.
+    WentDown(Down),
+    /// It works again.
+    CameUp,
+    /// What it lacks is in dirty regions from now on.
+    Detached(Why),
+    /// Dirty regions are being copied; its image is no state the devices ever had.
+    ResyncBegan,
+    /// No region is dirty any more: it is fed from the log again.
+    Attached,
+    /// Its image is one that the devices could have been found in.
+    Consistent,
+    /// A `sync` site: acknowledgements go on without it.
+    Demoted,
+    /// A `sync` site: acknowledgements wait for it again.
+    Promoted,
+    /// It crossed its fall-behind limit, and writers wait for it.
+    OverLimit,
+    /// It is well below its limit again.
+    WithinLimit,
+}
+
+/// Why a site was detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The log was full of what it lacks.
+    LogFull,
+    /// It crossed its fall-behind limit.
+    Limit,
+    /// Somebody asked for it.
+    Asked,
+}
+
+impl fmt::Display for SiteEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site {}: {}", self.slink, self.what)
+    }
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WentDown(down) => write!(f, "down: {down}; the log keeps what it lacks"),
+            Self::CameUp => f.write_str("up again"),
+            Self::Detached(why) => {
+                write!(f, "detached, since {why}; what it lacks becomes dirty regions")
+            }
+            Self::ResyncBegan => {
+                f.write_str("resync began; its image is inconsistent until its end")
+            }
+            Self::Attached => f.write_str("no region is dirty any more; fed from the log again"),
+            Self::Consistent => f.write_str("consistent"),
+            Self::Demoted => f.write_str("demoted: acknowledgements go on without it"),
+            Self::Promoted => f.write_str("promoted: acknowledgements wait for it again"),
+            Self::OverLimit => f.write_str("over its fall-behind limit; writers wait for it"),
+            Self::WithinLimit => f.write_str("within its fall-behind limit again"),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LogFull => "the log was full of what it lacks",
+            Self::Limit => "it crossed its fall-behind limit",
+            Self::Asked => "it was asked for",
+        })
+    }
+}
