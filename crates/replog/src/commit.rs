@@ -242,6 +242,7 @@ impl Replog {
             epoch: header.epoch,
             crc,
             durable: header.durable,
+            sectors_before: 0,
             closed: now,
             memory,
         };

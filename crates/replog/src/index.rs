@@ -17,6 +17,8 @@ pub struct Index {
     groups: VecDeque<Group>,
     first_seq: Seq,
     writes: VecDeque<Write>,
+    /// Sectors of all writes that were ever pushed.
+    sectors: u64,
 }
 
 /// One commit group.
@@ -38,6 +40,8 @@ pub struct Group {
     pub crc: u32,
     /// What was durable when it was closed: of what came later, its writes could not know.
     pub durable: Seq,
+    /// Sectors of all writes before it that this index ever had: lag is a subtraction.
+    pub(crate) sectors_before: u64,
     /// When it was closed; `Time(0)` if it was found by recovery.
     pub closed: Time,
     /// The whole group in memory, while the tail holds it.
@@ -95,13 +99,18 @@ impl Index {
             groups: VecDeque::new(),
             first_seq: anchor.seq.next(),
             writes: VecDeque::new(),
+            sectors: 0,
         }
     }
 
-    pub(crate) fn push(&mut self, group: Group, writes: impl IntoIterator<Item = Write>) {
+    pub(crate) fn push(&mut self, mut group: Group, writes: impl IntoIterator<Item = Write>) {
         assert_eq!(group.nr, self.first_group + self.groups.len() as u64, "I1: groups are dense");
         assert_eq!(group.first_seq, self.next_seq(), "I1: writes are dense");
-        self.writes.extend(writes);
+        group.sectors_before = self.sectors;
+        for write in writes {
+            self.sectors += write.len.0;
+            self.writes.push_back(write);
+        }
         assert_eq!(group.last_seq.next(), self.next_seq(), "a group has the writes it says");
         self.groups.push_back(group);
     }
@@ -177,6 +186,39 @@ impl Index {
         self.groups.iter()
     }
 
+    /// Sectors of the writes behind `after`, up to `upto`; both are in the index, or at its ends.
+    #[must_use]
+    pub fn sectors_between(&self, after: Seq, upto: Seq) -> Sectors {
+        if upto <= after { Sectors(0) } else { Sectors(self.through(upto) - self.through(after)) }
+    }
+
+    /// The last write such that those behind `after`, up to it, have at most `most` sectors.
+    #[must_use]
+    pub fn last_within(&self, after: Seq, most: Sectors) -> Seq {
+        let limit = self.through(after).saturating_add(most.0);
+        let beyond = self.groups.partition_point(|group| group.sectors_before <= limit);
+        let Some(group) = beyond.checked_sub(1).and_then(|at| self.groups.get(at)) else {
+            return after;
+        };
+        let mut sum = group.sectors_before;
+        let fits = self.writes_of(group).take_while(|(_, write)| {
+            sum += write.len.0;
+            sum <= limit
+        });
+        fits.last().map_or(group.first_seq.prev(), |(seq, _)| seq).max(after)
+    }
+
+    /// Sectors of all writes up to `seq`, those forgotten included.
+    fn through(&self, seq: Seq) -> u64 {
+        match self.group_of(seq.next()) {
+            None => self.sectors,
+            Some(group) => {
+                let before = self.writes_of(group).take_while(|(nr, _)| *nr <= seq);
+                group.sectors_before + before.map(|(_, write)| write.len.0).sum::<u64>()
+            }
+        }
+    }
+
     /// How many writes the log holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -187,5 +229,61 @@ impl Index {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups of writes with these lengths.
+    fn index(groups: &[&[u64]]) -> Index {
+        let mut index = Index::behind(&Anchor::default());
+        for lens in groups {
+            let nr = index.first_group + index.groups.len() as u64;
+            let first_seq = index.next_seq();
+            let group = Group {
+                nr,
+                pos: RingPos(0),
+                bytes: 0,
+                first_seq,
+                last_seq: Seq(first_seq.0 + lens.len() as u64 - 1),
+                epoch: 1,
+                crc: 0,
+                durable: Seq(0),
+                sectors_before: 0,
+                closed: Time(0),
+                memory: None,
+            };
+            let write = |len: &u64| Write {
+                dev: DevNr(0),
+                op: EntryOp::Write,
+                sector: Sector(0),
+                len: Sectors(*len),
+                payload: Sectors(0),
+                crc: 0,
+                group: nr,
+                shown: Sectors(0),
+            };
+            index.push(group, lens.iter().map(write));
+        }
+        index
+    }
+
+    #[test]
+    fn what_lies_between_two_writes_is_a_subtraction_also_when_some_are_forgotten() {
+        let lens = [3, 5, 1, 8, 2, 2];
+        let mut index = index(&[&[3, 5], &[], &[1, 8, 2], &[2]]);
+        for forgotten in [0, 2] {
+            index.forget(Seq(forgotten), 1);
+            for after in forgotten..=6 {
+                for upto in after..=6 {
+                    let sum: u64 = lens[after as usize..upto as usize].iter().sum();
+                    assert_eq!(index.sectors_between(Seq(after), Seq(upto)), Sectors(sum));
+                    let last = index.last_within(Seq(after), Sectors(sum));
+                    assert_eq!(last, Seq(upto), "behind {after} within {sum}");
+                }
+            }
+        }
     }
 }

@@ -478,6 +478,7 @@ impl Replog {
             epoch: header.epoch,
             crc: scanned.crc,
             durable: header.durable,
+            sectors_before: 0,
             closed: blk::Time::default(),
             memory: None,
         };
