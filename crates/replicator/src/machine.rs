@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use blk::Time;
 use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, Event, IoId, Machine, NotOpened};
-use blk::{Op, ReqId, Seq};
+use blk::{Op, ReqId, Seq, SlinkNr};
 use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
 use slink::link::Ended;
 use slink::{Grant, Load, SiteEvent, SiteLink};
@@ -170,6 +170,27 @@ impl Replicator {
         chosen.all(|device| device.suspended && device.in_flight == 0)
     }
 
+    /// Has everything on a site, or one device's copy there, copied anew, whatever disks are
+    /// there by now.
+    ///
+    /// # Errors
+    /// A site, or a device there, that the table does not name, or the local site.
+    pub fn resync(
+        &mut self,
+        now: Time,
+        slink: SlinkNr,
+        dev: Option<DevNr>,
+    ) -> Result<(), MessageError> {
+        let link = self.links.iter_mut().find(|link| link.nr() == slink && !slink.is_local());
+        let link = link.ok_or(MessageError::NoSite { slink })?;
+        if let Some(dev) = dev.filter(|dev| link.dirty_log(*dev).is_none()) {
+            return Err(MessageError::NoLeg { slink, dev });
+        }
+        let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
+        link.resync(now, log, dev);
+        Ok(())
+    }
+
     /// Closes the replicator, to be called when no front end feeds it any more. With
     /// `drain`, every site that can be reached gets everything first. Ends in
     /// [`Phase::Stopped`]; what a site lacks stays in the log.
@@ -215,6 +236,7 @@ impl Replicator {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let &Parked { req, dev, op } = request;
+        self.load.last_request = now;
         match op {
             Op::Read { .. } => self.take_read(req, dev, op, effects),
             Op::Flush => self.take_flush(req, dev),

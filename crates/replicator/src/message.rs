@@ -1,6 +1,6 @@
 //! Messages to a running replicator: the words of 2009.
 
-use blk::DevNr;
+use blk::{DevNr, SlinkNr};
 
 use crate::machine::Replicator;
 
@@ -30,6 +30,23 @@ pub enum MessageError {
         /// Its number.
         dev: DevNr,
     },
+    /// A remote site that the table does not name.
+    #[error("there is no remote site {slink}")]
+    NoSite {
+        /// Its number.
+        slink: SlinkNr,
+    },
+    /// A device that a site does not have.
+    #[error("site {slink} has no copy of device {dev}")]
+    NoLeg {
+        /// The site.
+        slink: SlinkNr,
+        /// The device.
+        dev: DevNr,
+    },
+    /// The log is not open yet, or no more.
+    #[error("the log is not open")]
+    NotRunning,
 }
 
 impl Replicator {

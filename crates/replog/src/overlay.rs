@@ -43,6 +43,11 @@ struct Extent {
 }
 
 impl Overlay {
+    /// Lets write `seq` show in a range, in place of older ones.
+    pub fn put(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) {
+        self.insert(dev, sector, len, seq);
+    }
+
     /// Lets write `seq` show in a range; returns what it hides of older writes.
     pub(crate) fn insert(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) -> Cuts {
         let extents = self.devices.entry(dev).or_default();

@@ -81,6 +81,19 @@ impl Health {
         self.down.take().is_some()
     }
 
+    /// It answers again. Whether it is well, only a success behind a barrier will tell: until
+    /// then another failure is one more in the row.
+    pub(crate) fn answers(&mut self) {
+        self.down = None;
+    }
+
+    /// It is to be tried again at once.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        if let Some(down) = &mut self.down {
+            down.retry_at = now;
+        }
+    }
+
     /// Whether the link may ask for I/O.
     pub(crate) fn may_try(&self, now: Time) -> bool {
         self.down.as_ref().is_none_or(|down| now >= down.retry_at)

@@ -10,12 +10,18 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod copier;
 pub mod event;
+pub(crate) mod feed;
+pub(crate) mod flights;
+pub(crate) mod gate;
 pub(crate) mod governor;
 pub mod health;
 pub mod lazy;
+pub(crate) mod legs;
 pub mod link;
 pub mod ordered;
+pub(crate) mod pace;
 pub mod policy;
 
 pub use event::{SiteEvent, Transition};

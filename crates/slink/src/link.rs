@@ -81,6 +81,8 @@ pub struct Ended {
 pub struct Load {
     /// When an application last changed something, or the log did so for it.
     pub last_change: Time,
+    /// When an application last asked for anything.
+    pub last_request: Time,
     /// The replicator is being stopped: everything is to reach its site now.
     pub draining: bool,
 }

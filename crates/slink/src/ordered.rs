@@ -1,257 +1,201 @@
-//! Group after group, each in parallel, with a barrier between (P3).
+//! A site that is fed in order, and what becomes of it when it can't be.
 //!
-//! At any instant the site holds every group up to `covered`, and any part of the
-//! next one: an image that the application could have found after a crash of its
-//! own, since no write of that next group was acknowledged when the group closed.
+//! ```text
+//!              limit, log full                       little is left
+//!  streaming ─────────────────▶ detached ◀──────────────────────────▶ attached ─▶ streaming
+//!  fed from the log            marked, then covered;     log full     nothing is marked, the
+//!                              copied when it is up                    log is kept, the rest copied
+//! ```
 //!
-//! Why a cursor must be durable (I13): after a crash the site is fed again from its
-//! durable cursor. Were that cursor two groups back, the older group would be
-//! written over the newer one, and the image would run backwards through states
-//! that never were. So group n+1 waits until the log knows, durably, of n−1.
+//! Beside that it is *up* or *down*. The parts:
+//!
+//! - [`crate::feed`]: streaming; [`crate::copier`], [`crate::pace`]: the resync.
+//! - `marks`: what a detached site lacks becomes dirty regions, durably.
+//! - `outage`: failures, deadlines, coming back.
+//! - `resync`: when it is copied, when attached, when consistent.
+//! - `writers`: what it means for them; demotion and detachment.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod marks;
+mod outage;
+mod resync;
+mod writers;
 
-use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, IoId, IoOwner};
-use blk::{DiskSeen, NotOpened, Seq, SlinkNr, Time};
+use std::collections::BTreeSet;
+
+use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
-use replog::{Replog, RingPlace, Source};
+use replog::{Replog, Version};
+use table::SlinkTable;
 
-use crate::event::SiteEvent;
-use crate::health::{Failure, Health};
-use crate::link::{Ended, Grant, LinkSpec, Load, Report, SiteLink};
+use crate::copier::{Copier, CopyStep};
+use crate::event::{SiteEvent, Transition};
+use crate::feed::{Failed, Feed, FeedStep, Outcome};
+use crate::flights::Flights;
+use crate::gate::Gate;
+use crate::health::Health;
+use crate::legs::Legs;
+use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, Resync, SiteLink, State};
+use crate::policy::Policy;
+use marks::Marks;
+use outage::Probing;
 
-/// A link that ships group by group.
+/// A link that ships in order: a remote site's, or that of a local one that is `sync`.
 #[derive(Debug)]
 pub struct Ordered {
     nr: SlinkNr,
-    owner: IoOwner,
-    sync: bool,
-    dirty_logs: BTreeMap<DevNr, DirtyLog>,
-    legs: BTreeMap<DevNr, DiskId>,
-    /// The group that is on its way.
-    shipment: Option<Shipment>,
-    /// What the site had before the last group that arrived; `None`: no group arrived yet.
-    before_last: Option<Seq>,
+    table: SlinkTable,
+    policy: Policy,
+    legs: Legs,
+    flights: Flights<Step>,
+    mode: Mode,
+    feed: Feed,
+    copier: Copier,
+    gate: Gate,
     health: Health,
-    /// When `poll` was last called.
+    /// Disks that are being opened.
+    opening: BTreeSet<DiskId>,
+    probing: Probing,
+    /// Acknowledgements wait for it, or its limit holds for them.
+    in_force: bool,
+    /// A `sync` site is being given up for now; it counts once this stands (P1).
+    demoting: Option<Version>,
+    /// The site may be written to out of order once this stands (P3).
+    copying: Option<Version>,
+    /// From here on the image is consistent; `None`: it is, or nobody knows yet when.
+    consistent_at: Option<Seq>,
+    /// Attachments in a row that ended in a full log, and when the next may be tried.
+    attach_failures: u32,
+    attach_after: Time,
+    events: Vec<SiteEvent>,
     polled: Time,
-    next_io: u64,
-    shipped: u64,
 }
 
-/// One group on its way to the site.
+/// Where the site gets its content from.
 #[derive(Debug)]
-struct Shipment {
-    /// The last write of the group.
-    last: Seq,
-    /// Writes that are still to be sent.
-    todo: VecDeque<Seq>,
-    /// Writes whose payload was read back from the log, and is still what it was.
-    read: VecDeque<(Seq, Buf)>,
-    /// How many writes of this group each disk gets.
-    per_disk: BTreeMap<DiskId, usize>,
-    /// I/O in flight.
-    flying: BTreeMap<u64, Step>,
-    /// Disks that are to be flushed before the group counts as arrived.
-    to_flush: BTreeSet<DiskId>,
-    /// The first failure: nothing more is sent, and the group will be sent again.
-    failed: Option<Failed>,
-}
-
-#[derive(Debug)]
-struct Failed {
-    dev: DevNr,
-    what: &'static str,
-    errno: Errno,
+enum Mode {
+    /// Nobody has looked yet: the log is not open.
+    New,
+    /// From the log.
+    Streaming,
+    /// From nowhere, or by copies: what it lacks is marked.
+    Detached(Marks),
+    /// By copies of the little that is left; the log is kept for it from `covered` on.
+    Attached,
 }
 
 /// What an I/O in flight is for.
 #[derive(Debug)]
-enum Step {
-    /// A payload is read back from the log.
-    ReadBack { seq: Seq, place: RingPlace },
-    /// A write is sent to the site.
-    Write { dev: DevNr },
-    /// The barrier.
-    Flush { dev: DevNr },
+pub(crate) enum Step {
+    Feed(FeedStep),
+    Copy(CopyStep),
+    /// The dirty log of the flight's device, and its number for it.
+    DirtyLog(u64),
+    Probe,
 }
 
 impl Ordered {
     pub(crate) fn new(spec: LinkSpec) -> Self {
+        let LinkSpec { table, owner, legs, mark: _ } = spec;
+        let options = &table.options;
         Self {
-            nr: spec.table.nr,
-            owner: spec.owner,
-            sync: spec.table.policy().sync == table::Sync::Sync,
-            dirty_logs: spec.legs.iter().map(|leg| (leg.dev, leg.dirty_log.clone())).collect(),
-            legs: spec.legs.iter().map(|leg| (leg.dev, leg.disk)).collect(),
-            shipment: None,
-            before_last: None,
+            nr: table.nr,
+            policy: Policy::of(&table),
+            legs: Legs::new(table.nr, legs),
+            flights: Flights::new(owner, options.timeout_io()),
+            mode: Mode::New,
+            feed: Feed::new(options.order()),
+            copier: Copier::new(options.resync_rate()),
+            gate: Gate::new(table.fall_behind),
             health: Health::default(),
+            opening: BTreeSet::new(),
+            probing: Probing::No,
+            in_force: true,
+            demoting: None,
+            copying: None,
+            consistent_at: None,
+            attach_failures: 0,
+            attach_after: Time::default(),
+            events: Vec::new(),
             polled: Time::default(),
-            next_io: 0,
-            shipped: 0,
+            table,
         }
     }
 
-    /// Takes the next group, if it is durable (I3) and the site may have it (I13).
-    fn begin(&mut self, log: &mut Replog) {
-        let covered = log.covered(self.nr);
-        let Some(group) = log.index().group_of(covered.next()) else { return };
-        let (last, nr) = (group.last_seq, group.nr);
-        if last > log.durable() {
-            if last <= log.written() {
-                log.want_durable(log.written());
-            }
-            return;
-        }
-        let safe = self.before_last.unwrap_or(covered);
-        if !self.nr.is_local() && log.durable_cursor(self.nr) < safe {
-            log.want_durable_cursor(self.nr, safe);
-            return;
-        }
-        self.shipment = Some(self.shipment_of(log, nr, last));
-    }
-
-    fn shipment_of(&self, log: &Replog, group: u64, last: Seq) -> Shipment {
-        let group = log.index().group(group).expect("the group was just looked up");
-        let mut todo = VecDeque::new();
-        let mut per_disk = BTreeMap::new();
-        for (seq, write) in log.index().writes_of(group) {
-            // A device need not exist on every site.
-            if let Some(disk) = self.legs.get(&write.dev) {
-                todo.push_back(seq);
-                *per_disk.entry(*disk).or_insert(0) += 1;
-            }
-        }
-        Shipment {
-            last,
-            todo,
-            read: VecDeque::new(),
-            per_disk,
-            flying: BTreeMap::new(),
-            to_flush: BTreeSet::new(),
-            failed: None,
-        }
-    }
-
-    fn send_all(&mut self, log: &mut Replog, effects: &mut Vec<Effect>) {
-        while let Some(shipment) = &mut self.shipment {
-            if shipment.failed.is_some() || shipment.flying.len() >= IN_FLIGHT_MAX {
-                return;
-            }
-            if let Some((seq, payload)) = shipment.read.pop_front() {
-                self.send(log, seq, Some(payload), effects);
-                continue;
-            }
-            let Some(seq) = shipment.todo.pop_front() else { return };
-            match log.source(seq) {
-                Source::Memory(buf) => self.send(log, seq, Some(buf), effects),
-                Source::Zeroes { .. } => self.send(log, seq, None, effects),
-                Source::Ring(place) => self.read_back(log, seq, place, effects),
-                Source::Nothing => {}
-            }
-        }
-    }
-
-    /// Sends one write; without bytes it is zeroes.
-    fn send(&mut self, log: &Replog, seq: Seq, data: Option<Buf>, effects: &mut Vec<Effect>) {
-        let write = log.index().write(seq).expect("I5: the log holds what a site still needs");
-        let disk = self.legs[&write.dev];
-        let shipment = self.shipment.as_mut().expect("a write is sent for a shipment");
-        // A lone write carries its own barrier, and saves a round trip.
-        let fua = shipment.per_disk[&disk] == 1;
-        if !fua {
-            shipment.to_flush.insert(disk);
-        }
-        let op = match (data, log.source(seq)) {
-            (Some(buf), _) => {
-                DiskOp::Write { sector: write.sector, data: Gather::from_elem(buf, 1), fua }
-            }
-            (None, source) => DiskOp::WriteZeroes {
-                sector: write.sector,
-                len: write.len,
-                unmap: matches!(source, Source::Zeroes { unmap: true }),
-                fua,
-            },
-        };
-        self.submit(disk, op, Step::Write { dev: write.dev }, effects);
-    }
-
-    fn read_back(
-        &mut self,
-        log: &mut Replog,
-        seq: Seq,
-        place: RingPlace,
-        effects: &mut Vec<Effect>,
-    ) {
-        log.pin(place.group);
-        let op = DiskOp::Read { sector: place.sector, buf: BufMut::zeroed(place.bytes) };
-        self.submit(log.disk(), op, Step::ReadBack { seq, place }, effects);
-    }
-
-    fn submit(&mut self, disk: DiskId, op: DiskOp, step: Step, effects: &mut Vec<Effect>) {
-        let nr = self.next_io;
-        self.next_io += 1;
-        let shipment = self.shipment.as_mut().expect("I/O belongs to a shipment");
-        shipment.flying.insert(nr, step);
-        effects.push(Effect::Submit { io: IoId { owner: self.owner, nr }, disk, op });
-    }
-
-    /// Everything was sent and has landed: now the barrier, then the group counts.
-    fn finish(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
-        let Some(shipment) = &mut self.shipment else { return };
-        if !shipment.flying.is_empty() {
-            return;
-        }
-        if let Some(failed) = &shipment.failed {
-            // I15: nothing of it is in flight any more, so it may be sent again.
-            log::warn!(
-                "site {}: {} for device {} failed: {}; the log keeps what the site lacks",
-                self.nr,
-                failed.what,
-                failed.dev,
-                failed.errno
-            );
-            self.health.failed(now, failed.dev, failed.what, Failure::Error(failed.errno));
-            self.shipment = None;
-            return;
-        }
-        if !shipment.todo.is_empty() || !shipment.read.is_empty() {
-            return;
-        }
-        let disks = std::mem::take(&mut shipment.to_flush);
-        if disks.is_empty() {
-            self.arrived(log);
-            return;
-        }
-        for disk in disks {
-            let dev = self.dev_of(disk);
-            self.submit(disk, DiskOp::Flush, Step::Flush { dev }, effects);
-        }
-    }
-
-    fn arrived(&mut self, log: &mut Replog) {
-        let shipment = self.shipment.take().expect("a shipment arrives once");
-        let before = log.covered(self.nr);
+    /// The log is open: goes on as it says that the site stands.
+    fn join(&mut self, now: Time, log: &mut Replog) {
+        let site = log.site(self.nr).clone();
+        self.mode = Mode::Streaming;
         if self.nr.is_local() {
-            settle_all(log, before, shipment.last);
+            return;
         }
-        self.before_last = Some(before);
-        self.shipped += 1;
-        self.health.succeeded();
-        log.cover(self.nr, shipment.last);
+        self.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
+        if site.inconsistent {
+            // A copy made before held nothing but what was durable, and so is in the log now.
+            self.consistent_at = Some(log.written());
+        }
+        if let Some(session) = site.detached {
+            self.mode = Mode::Detached(Marks::resumed(session, &mut self.legs, log));
+        }
+        if let Err((dev, how)) = self.legs.check(log) {
+            self.went_down(now, now, dev, "opening it", how);
+        }
     }
 
-    fn dev_of(&self, disk: DiskId) -> DevNr {
-        let leg = self.legs.iter().find(|(_, d)| **d == disk);
-        *leg.expect("a link writes to its own legs only").0
+    fn note(&mut self, at: Time, what: Transition) {
+        self.events.push(SiteEvent { at, slink: self.nr, what });
     }
-}
 
-impl Shipment {
-    /// The first failure counts; what is in flight is waited for, nothing more is sent.
-    fn fail(&mut self, dev: DevNr, what: &'static str, errno: Errno) {
-        self.failed.get_or_insert(Failed { dev, what, errno });
+    fn feed(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
+        loop {
+            let streaming = matches!(self.mode, Mode::Streaming);
+            let may_begin = streaming && self.may_ask(now);
+            let Self { feed, legs, flights, .. } = self;
+            match feed.poll(now, may_begin, legs, log, flights, effects) {
+                None => return,
+                Some(Outcome::Failed(failed)) => {
+                    // I15: nothing of it is in flight any more, so it may be sent again.
+                    self.failed(now, failed);
+                }
+                // A group without a write for this site arrives at once; look at the next.
+                Some(Outcome::Arrived(before, last)) => self.arrived(now, log, before, last),
+            }
+        }
+    }
+
+    /// What was under way has failed, and ended. What a deadline found is known already.
+    fn failed(&mut self, now: Time, failed: Failed) {
+        if self.health.down().is_none() || self.nr.is_local() {
+            self.went_down(now, now, failed.dev, failed.what, failed.how);
+        }
+    }
+
+    fn arrived(&mut self, now: Time, log: &mut Replog, before: Seq, last: Seq) {
+        if self.nr.is_local() {
+            settle_all(log, before, last);
+        }
+        if self.health.succeeded() {
+            self.note(now, Transition::CameUp);
+        }
+        // What arrives after the site was detached counts for nothing: it is marked dirty.
+        if matches!(self.mode, Mode::Streaming) {
+            log.cover(self.nr, last);
+        }
+    }
+
+    /// Whether new I/O may be asked of the site.
+    fn may_ask(&self, now: Time) -> bool {
+        let back = self.health.down().is_none() || (self.nr.is_local() && self.health.may_try(now));
+        back && self.probing == Probing::No
+    }
+
+    fn state(&self) -> State {
+        match &self.mode {
+            _ if self.health.down().is_some() => State::Down,
+            Mode::New | Mode::Streaming => State::Streaming,
+            Mode::Attached => State::Resyncing,
+            Mode::Detached(_) if self.copying.is_some() => State::Resyncing,
+            Mode::Detached(_) => State::Detached,
+        }
     }
 }
 
@@ -260,86 +204,116 @@ impl SiteLink for Ordered {
         self.nr
     }
 
-    fn poll(&mut self, now: Time, log: &mut Replog, _load: &Load, effects: &mut Vec<Effect>) {
+    fn poll(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         self.polled = now;
-        loop {
-            if self.shipment.is_none() && self.health.may_try(now) {
-                self.begin(log);
-            }
-            let before = log.covered(self.nr);
-            self.send_all(log, effects);
-            self.finish(now, log, effects);
-            // A group without a write for this site arrives at once; look at the next.
-            if log.covered(self.nr) == before {
-                return;
-            }
+        if matches!(self.mode, Mode::New) {
+            self.join(now, log);
         }
+        self.watch_deadlines(now);
+        self.decide(now, log);
+        self.mark(now, log, effects);
+        self.probe(now, effects);
+        self.read_probes(now, effects);
+        self.feed(now, log, effects);
+        self.copy(now, log, load, effects);
+        self.advance(now, log);
     }
 
-    fn done(&mut self, _now: Time, log: &mut Replog, ended: Ended) {
-        let shipment = self.shipment.as_mut().expect("a shipment outlives its I/O");
-        let step = shipment.flying.remove(&ended.nr).expect("an I/O ends once");
-        match step {
-            Step::ReadBack { seq, place } => {
-                log.unpin(place.group);
-                let dev = log.index().write(seq).expect("I5").dev;
-                let read = ended.buf.expect("a read brings its buffer back").freeze();
-                let verified = ended.result.map(|()| place.payload(&read));
-                match verified {
-                    Ok(Some(payload)) => shipment.read.push_back((seq, payload)),
-                    Ok(None) => shipment.fail(dev, "the checksum of a log entry", Errno::EIO),
-                    Err(errno) => shipment.fail(dev, "reading the log back", errno),
+    fn done(&mut self, now: Time, log: &mut Replog, ended: Ended) {
+        let flight = self.flights.end(ended.nr);
+        let (dev, what) = (flight.dev, flight.what);
+        let Ended { result, buf, .. } = ended;
+        match flight.step {
+            Step::Feed(step) => self.feed.done(dev, what, step, result, buf, log),
+            Step::Copy(step) => {
+                let was_flush = matches!(step, CopyStep::Flush);
+                let well = result.is_ok();
+                let Self { copier, legs, .. } = self;
+                copier.done(now, (dev, what), step, result, buf, legs, log);
+                if was_flush && well && self.health.succeeded() {
+                    self.note(now, Transition::CameUp);
                 }
             }
-            Step::Write { dev } => {
-                if let Err(errno) = ended.result {
-                    shipment.fail(dev, "a write", errno);
-                }
+            Step::DirtyLog(nr) => {
+                let leg = self.legs.all.get_mut(&dev).expect("a dirty log is one of the legs'");
+                leg.dirty_log.done(nr, result, buf);
             }
-            Step::Flush { dev } => {
-                if let Err(errno) = ended.result {
-                    shipment.fail(dev, "a flush", errno);
-                }
-            }
+            Step::Probe => self.probed(now, dev, result),
         }
-    }
-
-    fn wakeup(&self, _log: &Replog, _load: &Load) -> Option<Time> {
-        self.health.down().map(|down| down.retry_at).filter(|retry| *retry > self.polled)
-    }
-
-    fn report(&self, _now: Time, _log: &Replog) -> Report {
-        let in_flight = self.shipment.as_ref().map_or(0, |s| s.flying.len());
-        Report::new(self.health.down().cloned(), self.shipped, in_flight)
     }
 
     fn opened(
         &mut self,
-        _now: Time,
-        _log: &mut Replog,
-        _disk: DiskId,
-        _result: Result<DiskSeen, NotOpened>,
+        now: Time,
+        log: &mut Replog,
+        disk: DiskId,
+        result: Result<DiskSeen, NotOpened>,
     ) {
-        unreachable!("this link asks for no disk to be opened")
+        self.legs.opened(disk, result);
+        self.opening.remove(&disk);
+        if self.opening.is_empty() {
+            self.all_opened(now, log);
+        }
     }
 
-    fn grant(&mut self, _now: Time, log: &Replog) -> Grant {
-        if self.sync { Grant::UpTo(log.covered(self.nr)) } else { Grant::All }
+    fn grant(&mut self, now: Time, log: &Replog) -> Grant {
+        self.grant_writers(now, log)
+    }
+
+    fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
+        let copying = self.wants_copies() && self.may_ask(self.polled);
+        let copies = copying.then(|| [self.copier.pace.wakeup(self.polled), idle_at(load)]);
+        let down = self.health.down();
+        let retry = down.map(|down| down.retry_at).filter(|_| self.may_retry());
+        let given_up = down.map(|down| down.since + self.table.options.timeout_io());
+        let attach = matches!(self.mode, Mode::Detached(_)).then_some(self.attach_after);
+        let limit = self.gate.wakeup(log, self.nr).filter(|_| self.in_force);
+        let times = [self.flights.next_deadline(self.polled), retry, given_up, attach, limit];
+        let all = times.into_iter().chain(copies.into_iter().flatten()).flatten();
+        all.filter(|at| *at > self.polled).min()
+    }
+
+    fn report(&self, _now: Time, log: &Replog) -> Report {
+        let since = self.copier.progress.since.filter(|_| self.copying.is_some());
+        let dirty = self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum();
+        Report {
+            state: self.state(),
+            consistent: !log.site(self.nr).inconsistent,
+            in_force: self.in_force,
+            over_limit: self.gate.is_over(),
+            down: self.health.down().cloned(),
+            shipped: self.feed.groups,
+            round_trips: self.feed.round_trips,
+            in_flight: self.flights.len(),
+            dirty_bytes: dirty,
+            resync: since.map(|since| Resync {
+                since,
+                copied_bytes: self.copier.progress.copied_bytes,
+                rate: self.copier.progress.rate as u64,
+            }),
+        }
     }
 
     fn dirty_log(&self, dev: DevNr) -> Option<&DirtyLog> {
-        self.dirty_logs.get(&dev)
+        self.legs.all.get(&dev).map(|leg| &leg.dirty_log)
     }
 
     fn take_events(&mut self) -> Vec<SiteEvent> {
-        Vec::new()
+        std::mem::take(&mut self.events)
     }
 
-    fn resync(&mut self, _now: Time, _log: &mut Replog, _dev: Option<DevNr>) {}
+    fn resync(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>) {
+        self.disbelieve(now, log, dev);
+    }
 
     fn is_busy(&self) -> bool {
-        self.shipment.as_ref().is_some_and(|s| !s.flying.is_empty())
+        self.flights.any_lively(self.polled)
     }
+}
+
+/// When applications will have been idle for long enough to count as such.
+fn idle_at(load: &Load) -> Option<Time> {
+    Some(load.last_request + IDLE_AFTER)
 }
 
 /// The LD has the writes of a range, durably.
@@ -351,6 +325,3 @@ fn settle_all(log: &mut Replog, after: Seq, last: Seq) {
         }
     }
 }
-
-/// Writes of one group in flight to one site; a bound on what a hung device can hold (I10).
-const IN_FLIGHT_MAX: usize = 64;

@@ -1,0 +1,356 @@
+//! Feeding a site: group after group, each in parallel, with a barrier between (P3).
+//!
+//! At any instant the site holds every group up to `covered`, and any part of the
+//! next one: an image that the application could have found after a crash of its
+//! own, since no write of that next group was acknowledged when the group closed.
+//!
+//! With `order:flush` a shipment is as many groups as had no completed flush between
+//! them: what a volatile cache could have kept any part of. Of sectors written more than
+//! once it carries the newest content.
+//!
+//! Why a cursor must be durable (I13): after a crash the site is fed again from its
+//! durable cursor. Were that cursor two shipments back, the older one would be written
+//! over the newer one, and the image would run backwards through states that never
+//! were. So shipment n+1 waits until the log knows, durably, of n−1.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, Sector, Sectors, Seq, Time};
+use replog::overlay::Overlay;
+use replog::{Replog, RingPlace, Source};
+use table::Order;
+
+use crate::flights::{Flights, To};
+use crate::health::Failure;
+use crate::legs::Legs;
+use crate::ordered::Step;
+
+/// What carries groups to one site.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    order: Order,
+    shipment: Option<Shipment>,
+    /// What the site had before the last shipment that arrived; `None`: none arrived yet.
+    before_last: Option<Seq>,
+    /// Groups that arrived.
+    pub(crate) groups: u64,
+    /// Shipments that arrived.
+    pub(crate) round_trips: u64,
+}
+
+/// Groups on their way to the site.
+#[derive(Debug)]
+struct Shipment {
+    last: Seq,
+    groups: u64,
+    /// What is still to be sent.
+    todo: VecDeque<Part>,
+    /// Parts whose payload was read back from the log, and is still what it was.
+    read: VecDeque<(Part, Buf)>,
+    /// How many parts each disk gets.
+    per_disk: BTreeMap<DiskId, usize>,
+    /// I/O in flight.
+    flying: usize,
+    /// Disks that are to be flushed before the shipment counts as arrived.
+    to_flush: BTreeSet<DiskId>,
+    /// The first failure: nothing more is sent, and all of it will be sent again.
+    failed: Option<Failed>,
+}
+
+/// A part of a write, as it goes to one disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    seq: Seq,
+    dev: DevNr,
+    sector: Sector,
+    len: Sectors,
+}
+
+/// What an I/O of a feed is for.
+#[derive(Debug)]
+pub(crate) enum FeedStep {
+    /// A payload is read back from the log.
+    ReadBack { part: Part, place: RingPlace },
+    /// A write is sent to the site, or the barrier.
+    Sent,
+}
+
+/// A failure that stopped a shipment.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    pub(crate) dev: DevNr,
+    pub(crate) what: &'static str,
+    pub(crate) how: Failure,
+}
+
+/// What became of a shipment.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Everything after the first up to the second is on the site's media.
+    Arrived(Seq, Seq),
+    /// Nothing of it is in flight any more.
+    Failed(Failed),
+}
+
+impl Feed {
+    pub(crate) fn new(order: Order) -> Self {
+        Self { order, shipment: None, before_last: None, groups: 0, round_trips: 0 }
+    }
+
+    /// Whether nothing of it is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shipment.is_none()
+    }
+
+    /// The site was fed otherwise: what it had before does not matter any more.
+    pub(crate) fn begin_anew(&mut self) {
+        assert!(self.is_idle(), "I15: nothing is in flight when a site is fed anew");
+        self.before_last = None;
+    }
+
+    /// Something failed or hangs: what is in flight is waited for, nothing more is sent.
+    pub(crate) fn fail(&mut self, failed: Failed) {
+        if let Some(shipment) = &mut self.shipment {
+            shipment.failed.get_or_insert(failed);
+        }
+    }
+
+    /// Sends what is to be sent; `may_begin`: another shipment, too.
+    pub(crate) fn poll(
+        &mut self,
+        now: Time,
+        may_begin: bool,
+        legs: &Legs,
+        log: &mut Replog,
+        flights: &mut Flights<Step>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Outcome> {
+        if self.shipment.is_none() && may_begin {
+            self.begin(legs, log);
+        }
+        let shipment = self.shipment.as_mut()?;
+        shipment.send_all(now, legs, log, flights, effects);
+        if shipment.flying > 0 {
+            return None;
+        }
+        if let Some(failed) = shipment.failed.take() {
+            self.shipment = None;
+            return Some(Outcome::Failed(failed));
+        }
+        if !shipment.todo.is_empty() || !shipment.read.is_empty() {
+            return None;
+        }
+        if shipment.flush(now, legs, flights, effects) {
+            return None;
+        }
+        Some(self.arrived(log.covered(legs.site)))
+    }
+
+    /// Takes the next groups, if they are durable (I3) and the site may have them (I13).
+    fn begin(&mut self, legs: &Legs, log: &mut Replog) {
+        let covered = log.covered(legs.site);
+        let Some(group) = log.index().group_of(covered.next()) else { return };
+        let (last, nr) = (group.last_seq, group.nr);
+        if last > log.durable() {
+            if last <= log.written() {
+                log.want_durable(log.written());
+            }
+            return;
+        }
+        let safe = self.before_last.unwrap_or(covered);
+        if !legs.site.is_local() && log.durable_cursor(legs.site) < safe {
+            log.want_durable_cursor(legs.site, safe);
+            return;
+        }
+        let end = self.last_group(nr, covered, log);
+        self.shipment = Some(Shipment::of(nr..=end, legs, log));
+    }
+
+    /// The last group that may go with group `first` in one shipment.
+    fn last_group(&self, first: u64, covered: Seq, log: &Replog) -> u64 {
+        if self.order == Order::Group {
+            return first;
+        }
+        let (mut last, mut bytes) = (first, 0);
+        while let Some(next) = log.index().group(last + 1) {
+            // A write that was made after a flush had ended must not be seen without what
+            // that flush promised: it goes in a later shipment.
+            let fits = next.durable <= covered && next.last_seq <= log.durable();
+            bytes += next.bytes;
+            if !fits || bytes > SHIPMENT_BYTES || next.last_seq.lag(covered) > SHIPMENT_WRITES {
+                break;
+            }
+            last += 1;
+        }
+        last
+    }
+
+    fn arrived(&mut self, before: Seq) -> Outcome {
+        let shipment = self.shipment.take().expect("a shipment arrives once");
+        self.before_last = Some(before);
+        self.groups += shipment.groups;
+        self.round_trips += 1;
+        Outcome::Arrived(before, shipment.last)
+    }
+
+    /// An I/O of the shipment has ended.
+    pub(crate) fn done(
+        &mut self,
+        dev: DevNr,
+        what: &'static str,
+        step: FeedStep,
+        result: Result<(), Errno>,
+        buf: Option<BufMut>,
+        log: &mut Replog,
+    ) {
+        let shipment = self.shipment.as_mut().expect("a shipment outlives its I/O");
+        shipment.flying -= 1;
+        let mut failed = result.err().map(Failure::Error);
+        if let FeedStep::ReadBack { part, place } = step {
+            log.unpin(place.group);
+            let read = buf.expect("a read brings its buffer back").freeze();
+            match place.payload(&read) {
+                _ if failed.is_some() => {}
+                Some(payload) => shipment.read.push_back((part, payload)),
+                None => failed = Some(Failure::Error(Errno::EIO)),
+            }
+        }
+        if let Some(how) = failed {
+            self.fail(Failed { dev, what, how });
+        }
+    }
+}
+
+impl Shipment {
+    fn of(groups: std::ops::RangeInclusive<u64>, legs: &Legs, log: &Replog) -> Self {
+        let mut shipment = Self {
+            last: Seq::default(),
+            groups: groups.end() - groups.start() + 1,
+            todo: VecDeque::new(),
+            read: VecDeque::new(),
+            per_disk: BTreeMap::new(),
+            flying: 0,
+            to_flush: BTreeSet::new(),
+            failed: None,
+        };
+        // Of what was written twice in one shipment only the newest goes (I4).
+        let newest = (groups.start() != groups.end()).then(|| newest(groups.clone(), log));
+        for nr in groups {
+            let group = log.index().group(nr).expect("the groups were just looked up");
+            shipment.last = group.last_seq;
+            for (seq, write) in log.index().writes_of(group) {
+                // A device need not exist on every site.
+                let Some(disk) = legs.disk(write.dev) else { continue };
+                let whole = Part { seq, dev: write.dev, sector: write.sector, len: write.len };
+                let parts = newest.as_ref().map_or_else(|| vec![whole], |it| whole.shown(it));
+                *shipment.per_disk.entry(disk).or_insert(0) += parts.len();
+                shipment.todo.extend(parts);
+            }
+        }
+        shipment
+    }
+
+    fn send_all(
+        &mut self,
+        now: Time,
+        legs: &Legs,
+        log: &mut Replog,
+        flights: &mut Flights<Step>,
+        effects: &mut Vec<Effect>,
+    ) {
+        while self.failed.is_none() && self.flying < IN_FLIGHT_MAX {
+            let next = self.read.pop_front();
+            let (part, source) = match next {
+                Some((part, payload)) => (part, Source::Memory(payload)),
+                None => match self.todo.pop_front() {
+                    Some(part) => (part, log.source(part.seq)),
+                    None => return,
+                },
+            };
+            let (disk, op, what, to, step) = match source {
+                Source::Nothing => continue,
+                Source::Ring(place) => {
+                    log.pin(place.group);
+                    let buf = BufMut::zeroed(place.bytes);
+                    let op = DiskOp::Read { sector: place.sector, buf };
+                    let step = FeedStep::ReadBack { part, place };
+                    (log.disk(), op, "reading the log back", To::Source, step)
+                }
+                source => {
+                    let disk = legs.disk(part.dev).expect("a part goes to one of the legs");
+                    let op = self.send(part, disk, source, log);
+                    (disk, op, "a write", To::Site, FeedStep::Sent)
+                }
+            };
+            self.flying += 1;
+            flights.submit(now, disk, op, (part.dev, what, to, Step::Feed(step)), effects);
+        }
+    }
+
+    /// One write to the site.
+    fn send(&mut self, part: Part, disk: DiskId, source: Source, log: &Replog) -> DiskOp {
+        // A lone write carries its own barrier, and saves a round trip.
+        let fua = self.per_disk[&disk] == 1;
+        if !fua {
+            self.to_flush.insert(disk);
+        }
+        let Part { sector, len, .. } = part;
+        match source {
+            Source::Memory(payload) => {
+                let write = log.index().write(part.seq);
+                let write = write.expect("I5: the log holds what a site still needs");
+                let skip = sector.since(write.sector).len();
+                let data = Gather::from_elem(payload.slice(skip..skip + len.len()), 1);
+                DiskOp::Write { sector, data, fua }
+            }
+            Source::Zeroes { unmap } => DiskOp::WriteZeroes { sector, len, unmap, fua },
+            Source::Ring(_) | Source::Nothing => unreachable!("sent otherwise, or not at all"),
+        }
+    }
+
+    /// Everything was sent and has landed: now the barrier. Whether there is one to wait for.
+    fn flush(
+        &mut self,
+        now: Time,
+        legs: &Legs,
+        flights: &mut Flights<Step>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let disks = std::mem::take(&mut self.to_flush);
+        for disk in &disks {
+            let dev = legs.dev_of(*disk).expect("a link writes to its own legs only");
+            let step = Step::Feed(FeedStep::Sent);
+            flights.submit(now, *disk, DiskOp::Flush, (dev, "a flush", To::Site, step), effects);
+        }
+        self.flying += disks.len();
+        !disks.is_empty()
+    }
+}
+
+impl Part {
+    /// What of it is newest.
+    fn shown(self, newest: &Overlay) -> Vec<Self> {
+        let pieces = newest.pieces(self.dev, self.sector, self.len).into_iter();
+        let own = pieces.filter(|piece| piece.seq == Some(self.seq));
+        own.map(|piece| Self { sector: piece.sector, len: piece.len, ..self }).collect()
+    }
+}
+
+/// Which write of several groups is newest, sector by sector.
+fn newest(groups: std::ops::RangeInclusive<u64>, log: &Replog) -> Overlay {
+    let mut overlay = Overlay::default();
+    for group in groups.filter_map(|nr| log.index().group(nr)) {
+        for (seq, write) in log.index().writes_of(group) {
+            if !write.len.is_empty() {
+                overlay.put(write.dev, write.sector, write.len, seq);
+            }
+        }
+    }
+    overlay
+}
+
+/// Writes in flight to one site; a bound on what a hung device can hold (I10).
+const IN_FLIGHT_MAX: usize = 64;
+/// A shipment of `order:flush` is worth a round trip, and no more than that.
+const SHIPMENT_BYTES: u64 = 16 * 1024 * 1024;
+const SHIPMENT_WRITES: u64 = 4096;

@@ -1,0 +1,85 @@
+//! The backing devices of one site, and whether they may be used.
+
+use std::collections::BTreeMap;
+
+use blk::{DevNr, DiskId, DiskSeen, NotOpened, SlinkNr};
+use replog::Replog;
+
+use crate::health::Failure;
+use crate::link::Leg;
+
+/// The legs of a site, by device.
+#[derive(Debug)]
+pub(crate) struct Legs {
+    pub(crate) site: SlinkNr,
+    pub(crate) all: BTreeMap<DevNr, Leg>,
+}
+
+impl Legs {
+    pub(crate) fn new(site: SlinkNr, legs: Vec<Leg>) -> Self {
+        Self { site, all: legs.into_iter().map(|leg| (leg.dev, leg)).collect() }
+    }
+
+    /// The backing device of a device, if the site has one.
+    pub(crate) fn disk(&self, dev: DevNr) -> Option<DiskId> {
+        self.all.get(&dev).map(|leg| leg.disk)
+    }
+
+    /// Which device a disk backs.
+    pub(crate) fn dev_of(&self, disk: DiskId) -> Option<DevNr> {
+        self.all.values().find(|leg| leg.disk == disk).map(|leg| leg.dev)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Leg> {
+        self.all.values()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.all.values_mut()
+    }
+
+    /// A disk was opened, or not.
+    pub(crate) fn opened(&mut self, disk: DiskId, seen: Result<DiskSeen, NotOpened>) {
+        if let Some(leg) = self.all.values_mut().find(|leg| leg.disk == disk) {
+            leg.seen = seen;
+        }
+    }
+
+    /// The first leg that may not be used, and why. One that is seen for the first time is
+    /// remembered (P15).
+    pub(crate) fn check(&self, log: &mut Replog) -> Result<(), (DevNr, Failure)> {
+        self.iter().try_for_each(|leg| check(self.site, leg, log).map_err(|why| (leg.dev, why)))
+    }
+}
+
+fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<(), Failure> {
+    let seen = leg.seen.as_ref().map_err(|not| Failure::NotOpened(not.why.clone()))?;
+    let unfit = |why: String| Err(Failure::Unfit(why));
+    if seen.size < leg.size {
+        return unfit(format!(
+            "its backing device has {} sectors, the table gives the device {}",
+            seen.size, leg.size
+        ));
+    }
+    if seen.logical_block > leg.block {
+        return unfit(format!(
+            "its backing device has blocks of {} bytes, the device was started with {}; \
+             start it again",
+            seen.logical_block, leg.block
+        ));
+    }
+    let known = log.leg(leg.dev, site).map_or("", |known| &known.identity);
+    if known.is_empty() {
+        log.change_leg(leg.dev, site, |known| {
+            known.identity.clone_from(&seen.identity);
+            known.size = seen.size;
+        });
+    } else if known != seen.identity {
+        return unfit(format!(
+            "expected the backing device {known}, found {}; put the right disk back, or let \
+             the message `resync {site} {}` copy everything to this one",
+            seen.identity, leg.dev
+        ));
+    }
+    Ok(())
+}

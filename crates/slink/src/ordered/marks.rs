@@ -1,0 +1,140 @@
+//! A detached site: what it lacks becomes dirty regions, durably, and only then is covered.
+//!
+//! In batches: marks are made for everything durable, then settled, then covered, then the
+//! next; under steady writing there is always another mark on its way, and waiting for
+//! none to be would be waiting for ever.
+//!
+//! What a crash finds (I7): until the roster says `detached`, the log still holds all of it.
+//! From then on a `disk` dirty log of this session is believed, if nothing failed, and
+//! everything else is all dirty.
+
+use blk::{Effect, Errno, Seq, Time};
+use replog::{Replog, Version};
+
+use super::{Mode, Ordered, Step};
+use crate::copier::Copier;
+use crate::flights::To;
+use crate::legs::Legs;
+
+/// How far a detached site is marked.
+#[derive(Debug)]
+pub(super) struct Marks {
+    /// Everything up to here is marked, in memory at least.
+    marked: Seq,
+    /// Marked, and on its way to stable media.
+    batch: Option<Seq>,
+    /// The roster must say so before anything is covered.
+    detached: Version,
+}
+
+impl Marks {
+    /// The site leaves the log.
+    pub(super) fn begun(legs: &mut Legs, log: &mut Replog) -> Self {
+        let (session, log_uuid) = (log.new_session(), log.superblock().uuid);
+        legs.iter_mut().for_each(|leg| leg.dirty_log.begin(log_uuid, session));
+        log.change_site(legs.site, |site| site.detached = Some(session));
+        Self { marked: log.covered(legs.site), batch: None, detached: log.standing() }
+    }
+
+    /// The site was detached when the log was opened.
+    pub(super) fn resumed(session: u64, legs: &mut Legs, log: &Replog) -> Self {
+        let (site, log_uuid) = (legs.site, log.superblock().uuid);
+        for leg in legs.iter_mut() {
+            if log.leg(leg.dev, site).is_some_and(|known| known.all_dirty) {
+                leg.dirty_log.mark_all();
+                leg.dirty_log.begin(log_uuid, session);
+            } else {
+                leg.dirty_log.load(log_uuid, session);
+            }
+        }
+        Self { marked: log.covered(site), batch: None, detached: log.standing() }
+    }
+
+    /// A site that was attached leaves the log again, in the session it is in.
+    pub(super) fn resumed_at(covered: Seq, log: &Replog) -> Self {
+        Self { marked: covered, batch: None, detached: log.standing() }
+    }
+
+    /// Everything marked is covered: the site could be attached here.
+    pub(super) fn is_even(&self) -> bool {
+        self.batch.is_none()
+    }
+
+    /// Marks what became durable since.
+    fn mark(&mut self, legs: &mut Legs, copier: &mut Copier, log: &Replog) {
+        if self.batch.is_some() || self.marked >= log.durable() {
+            return;
+        }
+        for seq in self.marked.0 + 1..=log.durable().0 {
+            let write = log.index().write(Seq(seq)).expect("I5: the log holds what is not covered");
+            if let Some(leg) = legs.all.get_mut(&write.dev).filter(|_| !write.len.is_empty()) {
+                leg.dirty_log.mark(write.sector, write.len);
+                copier.touch(write.dev, write.sector, write.len);
+            }
+        }
+        self.marked = log.durable();
+        self.batch = Some(self.marked);
+    }
+
+    /// I7: covers what is marked where a crash can't lose the marks.
+    fn cover(&mut self, legs: &Legs, log: &mut Replog) {
+        let Some(upto) = self.batch else { return };
+        let stands = log.stands(self.detached)
+            && legs.iter().all(|leg| {
+                let log_says = log.leg(leg.dev, legs.site).is_some_and(|known| known.all_dirty)
+                    && log.stands(log.standing());
+                // Without a disk it is all dirty for whoever opens a detached site.
+                leg.dirty_log.disk().is_none() || leg.dirty_log.is_settled() || log_says
+            });
+        if stands {
+            log.cover(legs.site, upto);
+            self.batch = None;
+        }
+    }
+}
+
+impl Ordered {
+    /// Lets the dirty logs work, and covers what they have.
+    pub(super) fn mark(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
+        if self.nr.is_local() {
+            return;
+        }
+        if let Mode::Detached(marks) = &mut self.mode {
+            marks.cover(&self.legs, log);
+            if !marks.is_even() || !self.attaches(now, log) {
+                let Mode::Detached(marks) = &mut self.mode else { unreachable!("looked at above") };
+                marks.mark(&mut self.legs, &mut self.copier, log);
+                marks.cover(&self.legs, log);
+            }
+            if log.is_nearly_full() && log.durable() < log.written() {
+                log.want_durable(log.written());
+            }
+        }
+        self.serve_dirty_logs(now, log, effects);
+    }
+
+    fn serve_dirty_logs(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
+        if let Some((dev, ..)) = self.flights.overdue(now, To::DirtyLog) {
+            let leg = self.legs.all.get_mut(&dev).expect("a dirty log is one of the legs'");
+            leg.dirty_log.give_up(Errno::ETIMEDOUT);
+        }
+        let detached = matches!(self.mode, Mode::Detached(_) | Mode::Attached);
+        for leg in self.legs.iter_mut() {
+            let Some(disk) = leg.dirty_log.disk() else { continue };
+            while let Some(ask) = leg.dirty_log.poll() {
+                let flight = (leg.dev, "its dirty log", To::DirtyLog, Step::DirtyLog(ask.nr));
+                self.flights.submit(now, disk, ask.op, flight, effects);
+            }
+            if !detached {
+                continue;
+            }
+            // The roster stands in for a dirty log that failed, and no longer than it has to:
+            // what a resync has done is to be known after a crash.
+            match (leg.dirty_log.survives(), leg.dirty_log.is_settled()) {
+                (false, _) => log.change_leg(leg.dev, self.nr, |known| known.all_dirty = true),
+                (true, true) => log.change_leg(leg.dev, self.nr, |known| known.all_dirty = false),
+                (true, false) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Outages: a site fails as one, is left alone while anything of it hangs, and is tried
+//! again, less and less often, by opening its disks afresh.
+
+use blk::{BufMut, DevNr, DiskOp, Effect, Errno, Sector, Time};
+use replog::Replog;
+
+use super::{Ordered, Step};
+use crate::event::Transition;
+use crate::feed::Failed;
+use crate::flights::To;
+use crate::health::Failure;
+
+/// How far an attempt to reach the site again is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probing {
+    /// There is none.
+    No,
+    /// Its disks are being opened.
+    Opening,
+    /// They are open, and what was expected.
+    Opened,
+    /// A block of each is being read.
+    Reading { left: usize, well: bool },
+}
+
+impl Ordered {
+    /// A device failed, or hangs since `since`: the site is down, as one (P3).
+    pub(super) fn went_down(
+        &mut self,
+        now: Time,
+        since: Time,
+        dev: DevNr,
+        what: &'static str,
+        how: Failure,
+    ) {
+        let was_up = self.health.down().is_none();
+        self.health.failed_since(now, since, dev, what, how.clone());
+        let failed = Failed { dev, what, how };
+        self.feed.fail(failed.clone());
+        self.copier.fail(failed);
+        if let Some(down) = self.health.down().filter(|_| was_up) {
+            let down = down.clone();
+            self.note(now, Transition::WentDown(down));
+        }
+    }
+
+    /// P5: a hung device is a down device.
+    pub(super) fn watch_deadlines(&mut self, now: Time) {
+        if self.health.down().is_some() {
+            return;
+        }
+        if let Some((dev, what, began)) = self.flights.overdue(now, To::Site) {
+            self.went_down(now, began, dev, what, Failure::Hung);
+        }
+    }
+
+    /// Whether the site could be tried again, were it time: I15, nothing of it is in flight.
+    pub(super) fn may_retry(&self) -> bool {
+        self.flights.to_site() == 0
+            && self.feed.is_idle()
+            && self.copier.is_idle()
+            && self.probing == Probing::No
+    }
+
+    /// Has the disks of a site that is down opened afresh: what is open may be a device that
+    /// is gone for good, and its name another's.
+    pub(super) fn probe(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let down = self.health.down().is_some() && self.health.may_try(now);
+        if !down || self.nr.is_local() || !self.may_retry() {
+            return;
+        }
+        for leg in self.legs.iter() {
+            self.opening.insert(leg.disk);
+            effects.push(Effect::Open { disk: leg.disk });
+        }
+        self.probing = Probing::Opening;
+    }
+
+    /// Every disk was opened, or was not. Those that were are read from.
+    pub(super) fn all_opened(&mut self, now: Time, log: &mut Replog) {
+        match self.legs.check(log) {
+            Ok(()) => self.probing = Probing::Opened,
+            Err((dev, how)) => {
+                self.probing = Probing::No;
+                self.went_down(now, now, dev, "opening it", how);
+            }
+        }
+    }
+
+    /// Reads a block of every disk that was opened.
+    pub(super) fn read_probes(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.probing != Probing::Opened {
+            return;
+        }
+        self.probing = Probing::Reading { left: self.legs.all.len(), well: true };
+        for leg in self.legs.iter() {
+            let buf = BufMut::zeroed(leg.block as usize);
+            let op = DiskOp::Read { sector: Sector(0), buf };
+            let flight = (leg.dev, "a read", To::Site, Step::Probe);
+            self.flights.submit(now, leg.disk, op, flight, effects);
+        }
+    }
+
+    /// A probe has ended.
+    pub(super) fn probed(&mut self, now: Time, dev: DevNr, result: Result<(), Errno>) {
+        let Probing::Reading { left, well } = &mut self.probing else {
+            unreachable!("a probe ends while it is waited for")
+        };
+        *left -= 1;
+        *well &= result.is_ok();
+        let (left, well) = (*left, *well);
+        if let Err(errno) = result {
+            self.went_down(now, now, dev, "a read", Failure::Error(errno));
+        }
+        if left == 0 {
+            self.probing = Probing::No;
+            if well {
+                self.health.answers();
+                self.note(now, Transition::CameUp);
+            }
+        }
+    }
+
+    /// Whether the site takes writes, or has failed for less than its deadline.
+    pub(super) fn is_up(&self, now: Time) -> bool {
+        let patience = self.table.options.timeout_io();
+        self.health.down().is_none_or(|down| now < down.since + patience)
+    }
+}

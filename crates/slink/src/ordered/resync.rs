@@ -1,0 +1,196 @@
+//! The way back of a detached site: copied while what is written is marked; attached to
+//! the log when little is left; streaming again; consistent at last.
+//!
+//! Attached early, a slow site fills the log at once and is detached again; so only when
+//! what is left is small beside the log, and after each failure less, and later. Nothing
+//! that was copied is lost by it: progress is made in every round (P9).
+
+use blk::{DevNr, Effect, Span, Time};
+use replog::Replog;
+
+use super::{Marks, Mode, Ordered};
+use crate::event::{Transition, Why};
+use crate::link::Load;
+
+impl Ordered {
+    /// Whether there is anything to copy, and it is time for that.
+    pub(super) fn wants_copies(&self) -> bool {
+        let detached = matches!(self.mode, Mode::Detached(_) | Mode::Attached);
+        detached && !self.is_loading() && self.is_dirty()
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.legs.iter().any(|leg| leg.dirty_log.dirty_sectors().0 > 0)
+    }
+
+    fn is_loading(&self) -> bool {
+        self.legs.iter().any(|leg| leg.dirty_log.is_loading())
+    }
+
+    /// Goes on copying.
+    pub(super) fn copy(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        load: &Load,
+        effects: &mut Vec<Effect>,
+    ) {
+        let may_begin = self.wants_copies()
+            && self.may_ask(now)
+            && self.feed.is_idle()
+            // A resync may take hours; the little that is left of an attached site does not.
+            && (!load.draining || matches!(self.mode, Mode::Attached))
+            && self.may_be_inconsistent(now, log);
+        let idle = may_begin.then(|| now.since(load.last_request) >= crate::link::IDLE_AFTER);
+        let Self { copier, legs, flights, .. } = self;
+        if let Some(failed) = copier.poll(now, idle, legs, log, flights, effects) {
+            self.failed(now, failed);
+        }
+    }
+
+    /// P3: that the image may be inconsistent is durable before the first write out of order.
+    fn may_be_inconsistent(&mut self, now: Time, log: &mut Replog) -> bool {
+        let version = *self.copying.get_or_insert_with(|| {
+            log.change_site(self.nr, |site| site.inconsistent = true);
+            log.standing()
+        });
+        if !log.stands(version) {
+            return false;
+        }
+        if self.copier.progress.since.is_none() {
+            self.copier.progress.begin(now);
+            self.note(now, Transition::ResyncBegan);
+        }
+        true
+    }
+
+    /// Whether a detached site, all of whose marks are covered, is attached to the log here.
+    pub(super) fn attaches(&mut self, now: Time, log: &Replog) -> bool {
+        let ready = self.may_ask(now)
+            && now >= self.attach_after
+            && !self.is_loading()
+            && !log.is_nearly_full();
+        if !ready || self.dirty_bytes() > self.attach_bytes(log) {
+            return false;
+        }
+        self.mode = Mode::Attached;
+        true
+    }
+
+    /// So little that the log can hold what is written while it is copied.
+    fn attach_bytes(&self, log: &Replog) -> u64 {
+        log.geometry().ring_bytes() >> (ATTACH_SHIFT + self.attach_failures.min(ATTACH_SHIFT_MORE))
+    }
+
+    fn dirty_bytes(&self) -> u64 {
+        self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum()
+    }
+
+    /// From attached to streaming, from inconsistent to consistent, from far behind to in force.
+    pub(super) fn advance(&mut self, now: Time, log: &mut Replog) {
+        if matches!(self.mode, Mode::Attached)
+            && !self.is_dirty()
+            && self.copier.is_idle()
+            && self.feed.is_idle()
+        {
+            self.attached(now, log);
+        }
+        if !matches!(self.mode, Mode::Streaming) {
+            return;
+        }
+        if self.consistent_at.is_some_and(|at| at <= log.covered(self.nr)) {
+            self.consistent_at = None;
+            log.change_site(self.nr, |site| site.inconsistent = false);
+            self.note(now, Transition::Consistent);
+        }
+        self.catch_up(now, log);
+    }
+
+    /// Nothing is dirty any more: what the log kept since comes next.
+    fn attached(&mut self, now: Time, log: &mut Replog) {
+        self.mode = Mode::Streaming;
+        self.feed.begin_anew();
+        self.copying = None;
+        self.copier.progress.since = None;
+        let nr = self.nr;
+        for leg in self.legs.iter() {
+            log.change_leg(leg.dev, nr, |known| known.all_dirty = false);
+        }
+        log.change_site(nr, |site| site.detached = None);
+        if log.site(nr).inconsistent {
+            // Copies may hold something of any write up to here, so the image has been
+            // through all of them only when the site has them all.
+            let at = self.consistent_at.take().unwrap_or_default();
+            self.consistent_at = Some(at.max(self.copier.newest()));
+        }
+        self.note(now, Transition::Attached);
+    }
+
+    /// The site has all but the newest: from now on it is held to what the table says.
+    fn catch_up(&mut self, now: Time, log: &mut Replog) {
+        let close = log.written().lag(log.covered(self.nr)) <= CLOSE_WRITES;
+        let well = self.health.down().is_none() && self.consistent_at.is_none();
+        if self.in_force || !close || !well || self.nr.is_local() {
+            return;
+        }
+        self.in_force = true;
+        self.attach_failures = 0;
+        if log.site(self.nr).demoted {
+            log.change_site(self.nr, |site| site.demoted = false);
+            self.note(now, Transition::Promoted);
+        }
+    }
+
+    /// The site leaves the log: what it lacks becomes dirty regions.
+    pub(super) fn detach(&mut self, now: Time, log: &mut Replog, why: Why) {
+        if matches!(self.mode, Mode::Attached) || !self.in_force {
+            self.attach_failures += 1;
+        }
+        let pause = ATTACH_PAUSE.saturating_mul(1 << self.attach_failures.min(7));
+        self.attach_after = now + pause.min(ATTACH_PAUSE_MAX);
+        self.give_up(log);
+        self.note(now, Transition::Detached(why));
+        self.mode = Mode::Detached(match self.mode {
+            // Its session goes on: what is clean stays clean.
+            Mode::Attached => Marks::resumed_at(log.covered(self.nr), log),
+            _ => Marks::begun(&mut self.legs, log),
+        });
+    }
+
+    /// Somebody says that nothing of a device, or of all, can be believed.
+    pub(super) fn disbelieve(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>) {
+        if self.nr.is_local() {
+            return;
+        }
+        if !matches!(self.mode, Mode::Detached(_)) {
+            self.detach(now, log, Why::Asked);
+        }
+        self.attach_after = now;
+        for leg in self.legs.iter_mut().filter(|leg| dev.is_none_or(|nr| nr == leg.dev)) {
+            leg.dirty_log.mark_all();
+            self.copier.touch(leg.dev, blk::Sector(0), leg.size);
+            log.change_leg(leg.dev, self.nr, |known| {
+                known.all_dirty = true;
+                // Whatever disk is there is taken for the site's from now on (P15).
+                known.identity.clear();
+            });
+        }
+        self.health.hurry(now);
+        // A site that is up keeps the disks it has.
+        if self.health.down().is_none() {
+            let checked = self.legs.check(log);
+            debug_assert!(checked.is_ok(), "disks in use were fit before");
+        }
+    }
+}
+
+/// An eighth of the log, at first.
+const ATTACH_SHIFT: u32 = 3;
+/// And a 128th after four failures in a row: it is little enough for any site that is not
+/// a hundred times slower than its applications.
+const ATTACH_SHIFT_MORE: u32 = 4;
+/// Between an overflow and the next attachment.
+const ATTACH_PAUSE: Span = Span::from_millis(500);
+const ATTACH_PAUSE_MAX: Span = Span::from_secs(60);
+/// So few writes are a queue's worth, not a backlog.
+const CLOSE_WRITES: u64 = 128;

@@ -1,0 +1,98 @@
+//! What a site means for writers: they wait, go on without it, or get an error
+//! ([`crate::policy`]); and what that means for the site: it is demoted, or detached.
+
+use blk::{SlinkNr, Time};
+use replog::Replog;
+
+use super::{Mode, Ordered};
+use crate::event::{Transition, Why};
+use crate::link::Grant;
+use crate::policy::{Condition, Verdict};
+
+impl Ordered {
+    /// Gives the site up if the table says so.
+    pub(super) fn decide(&mut self, now: Time, log: &mut Replog) {
+        if self.nr.is_local() {
+            return;
+        }
+        self.end_demotion(now, log);
+        let over_limit = self.in_force && self.is_over(now, log);
+        if let Some(over) = self.gate.take_change() {
+            self.note(now, if over { Transition::OverLimit } else { Transition::WithinLimit });
+        }
+        let log_full = self.fills(log);
+        match self.mode {
+            Mode::New | Mode::Detached(_) => {}
+            // It was given up before, and nobody waits for it yet: nor is the log kept for it.
+            Mode::Attached if log_full => self.detach(now, log, Why::LogFull),
+            Mode::Streaming if !self.in_force && self.demoting.is_none() && log_full => {
+                self.detach(now, log, Why::LogFull);
+            }
+            Mode::Attached => {}
+            Mode::Streaming => {
+                let up = self.is_up(now);
+                match self.policy.verdict(Condition { up, over_limit, log_full }) {
+                    Verdict::Detach if over_limit => self.detach(now, log, Why::Limit),
+                    Verdict::Detach => self.detach(now, log, Why::LogFull),
+                    Verdict::Acknowledge if self.policy.sync => self.give_up(log),
+                    Verdict::Acknowledge | Verdict::Hold | Verdict::Refuse => {}
+                }
+            }
+        }
+    }
+
+    /// How far acknowledgements may go.
+    pub(super) fn grant_writers(&mut self, now: Time, log: &Replog) -> Grant {
+        let covered = log.covered(self.nr);
+        if self.nr.is_local() {
+            return Grant::UpTo(covered);
+        }
+        if !self.in_force || (matches!(self.mode, Mode::Detached(_)) && !self.policy.sync) {
+            return Grant::All;
+        }
+        let over_limit = self.is_over(now, log);
+        let allowed = self.gate.allows(now, log, self.nr);
+        let limit = if self.policy.sync { covered } else { allowed };
+        let is = Condition { up: self.is_up(now), over_limit, log_full: self.fills(log) };
+        match self.policy.verdict(is) {
+            Verdict::Refuse => Grant::Refuse(limit),
+            // P1: until the demotion stands, acknowledgements wait; P12: the limit holds.
+            Verdict::Acknowledge | Verdict::Detach | Verdict::Hold => Grant::UpTo(limit),
+        }
+    }
+
+    fn is_over(&mut self, now: Time, log: &Replog) -> bool {
+        let allowed = self.gate.allows(now, log, self.nr);
+        self.gate.is_over() || log.written() > allowed
+    }
+
+    /// Nobody is to wait for the site. For a `sync` one that counts once it is durable (P1).
+    pub(super) fn give_up(&mut self, log: &mut Replog) {
+        self.gate.open();
+        if !self.policy.sync {
+            self.in_force = false;
+        } else if self.in_force && self.demoting.is_none() {
+            log.change_site(self.nr, |site| site.demoted = true);
+            self.demoting = Some(log.standing());
+        }
+    }
+
+    fn end_demotion(&mut self, now: Time, log: &Replog) {
+        if self.demoting.is_some_and(|version| log.stands(version)) {
+            self.demoting = None;
+            self.in_force = false;
+            self.note(now, Transition::Demoted);
+        }
+    }
+
+    /// Whether the log is full, and would not be without this site: what it holds back
+    /// beyond the local site is worth having.
+    fn fills(&self, log: &Replog) -> bool {
+        let local = log.covered(SlinkNr::LOCAL);
+        let covered = log.covered(self.nr);
+        log.is_nearly_full()
+            && covered < local
+            && log.bytes_behind(covered) - log.bytes_behind(local)
+                >= log.geometry().ring_bytes() / 8
+    }
+}

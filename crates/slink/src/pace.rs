@@ -1,0 +1,133 @@
+//! How fast a resync may go.
+//!
+//! | table | applications | copies in flight |
+//! |---|---|---|
+//! | `resync_rate:N` | any | as many as N bytes a second allow |
+//! | adaptive | idle | all |
+//! | adaptive | at work | one, then a pause nine times as long as it took |
+//!
+//! One part in ten: whatever a copy costs the disks it shares with the applications, it
+//! costs them at most a tenth of their time; and a busy log never starves it (P9).
+
+use blk::{Span, Time};
+
+/// What a resync may do by now.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Bytes a second; 0 is adaptive.
+    rate: u64,
+    /// Bytes that may be copied at once, as of `counted`; below zero: a debt.
+    allowance: i64,
+    counted: Time,
+    /// Until when a busy application has the disks for itself.
+    pause_until: Time,
+}
+
+impl Pace {
+    pub(crate) fn new(rate: u64) -> Self {
+        Self { rate, allowance: 0, counted: Time(0), pause_until: Time(0) }
+    }
+
+    /// How many copies may be in flight.
+    pub(crate) fn depth(&mut self, now: Time, idle: bool) -> usize {
+        if self.rate > 0 {
+            self.count(now);
+            return if self.allowance > 0 { COPIES_MAX } else { 0 };
+        }
+        match (idle, now >= self.pause_until) {
+            (true, _) => COPIES_MAX,
+            (false, true) => 1,
+            (false, false) => 0,
+        }
+    }
+
+    /// A copy begins.
+    pub(crate) fn begun(&mut self, bytes: u64) {
+        self.allowance = self.allowance.saturating_sub_unsigned(bytes);
+    }
+
+    /// A copy that began at `began` has ended.
+    pub(crate) fn ended(&mut self, now: Time, began: Time) {
+        let pause = now.since(began).saturating_mul(PAUSE_FACTOR).min(PAUSE_MAX);
+        self.pause_until = self.pause_until.max(now + pause);
+    }
+
+    /// When [`Pace::depth`] may say something else, though nothing happened.
+    pub(crate) fn wakeup(&self, now: Time) -> Option<Time> {
+        if self.rate == 0 {
+            return (self.pause_until > now).then_some(self.pause_until);
+        }
+        let debt = u64::try_from(-self.allowance).ok()?;
+        let nanos = u128::from(debt + 1) * 1_000_000_000 / u128::from(self.rate) + 1;
+        Some(self.counted + Span::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
+    fn count(&mut self, now: Time) {
+        let nanos = now.since(self.counted).as_nanos();
+        let gained = nanos.saturating_mul(u128::from(self.rate)) / 1_000_000_000;
+        // Time that brings less than a byte is kept for later.
+        if gained > 0 {
+            // What was not used within a quarter of a second is not saved up.
+            let most = i64::try_from(self.rate / 4).unwrap_or(i64::MAX).max(1);
+            let gained = i64::try_from(gained).unwrap_or(i64::MAX);
+            self.allowance = self.allowance.saturating_add(gained).min(most);
+            self.counted = now;
+        }
+    }
+}
+
+/// Copies in flight that keep a disk busy; more brings little and holds more memory.
+pub(crate) const COPIES_MAX: usize = 8;
+const PAUSE_FACTOR: u32 = 9;
+/// A slow site must not bring its resync to a stand.
+const PAUSE_MAX: Span = Span::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Time {
+        Time(ms * 1_000_000)
+    }
+
+    #[test]
+    fn beside_a_busy_application_copying_takes_a_tenth_of_the_time() {
+        let mut pace = Pace::new(0);
+        let (mut now, mut busy) = (ms(1000), Span::ZERO);
+        let start = now;
+        while now.since(start) < Span::from_secs(10) {
+            assert_eq!(pace.depth(now, false), 1);
+            let began = now;
+            now = now + Span::from_millis(7);
+            busy += Span::from_millis(7);
+            pace.ended(now, began);
+            assert_eq!(pace.depth(now, false), 0);
+            now = pace.wakeup(now).unwrap();
+        }
+        let share = busy.as_secs_f64() / now.since(start).as_secs_f64();
+        assert!((0.095..=0.1).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn an_idle_application_leaves_the_disks_to_the_resync() {
+        let mut pace = Pace::new(0);
+        pace.ended(ms(9), ms(0));
+        assert_eq!(pace.depth(ms(10), true), COPIES_MAX);
+    }
+
+    #[test]
+    fn a_rate_is_kept_however_long_nothing_was_copied() {
+        let (mib, mut copied) = (1 << 20, 0);
+        let mut pace = Pace::new(10 * mib);
+        let (start, mut now) = (ms(60_000), ms(60_000));
+        while now.since(start) < Span::from_secs(5) {
+            if pace.depth(now, false) > 0 {
+                pace.begun(mib);
+                copied += mib;
+            } else {
+                now = pace.wakeup(now).unwrap();
+            }
+        }
+        assert!((50 * mib..=54 * mib).contains(&copied), "{} MiB in 5 s", copied / mib);
+    }
+}
