@@ -5,7 +5,7 @@
 //! - [`machine`]: the replicator as a machine: events in, effects out; [`message`]: its words.
 //! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
 //!   the newest content.
-//! - [`status`]: how it is, in the layouts of 2009 and as data.
+//! - [`status`]: how it is, in the layouts of 2009, as data, and as sentences.
 
 #![forbid(unsafe_code)]
 
@@ -22,4 +22,5 @@ pub mod types;
 pub use machine::{Phase, Replicator};
 pub use message::MessageError;
 pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed};
-pub use status::{DeviceStatus, SiteStatus, Status};
+pub use status::data::{DeviceStatus, SiteState, SiteStatus, Status};
+pub use status::why::{Reason, why};

@@ -1,150 +1,27 @@
-//! How a replicator is: as data, and in the layouts of 2009.
+//! How a replicator is: looked up here, kept as [`data`] (`--json`), told in the lines of 2009
+//! (`line`) and in sentences ([`why`](mod@why)).
 //!
-//! ```text
-//! replicator:      { "<S|A>,<writes>,<sectors>" } per site, "<writes>/<sectors>/<log sectors>", key:value …
-//! replicator-dev:  "<replicator> <dev_nr>" { "<A|R|W|RW>,<-|regions in sync/regions>" } per site, key:value …
-//! ```
-//!
-//! `S`: acknowledgements wait for the site. Writes and sectors are those that the
-//! site lacks. All sizes are in 512-byte sectors unless the name says otherwise.
+//! Nothing here walks the log: how much a site lacks is a subtraction.
 
-use blk::{Seq, Time};
-use serde::Serialize;
+pub mod data;
+pub mod human;
+mod line;
+pub mod why;
+
+use blk::{DevNr, Seq, Time};
+use dirty_log::DirtyLog;
+use replog::Replog;
+use slink::{Condition, Failure, Policy, Report, State, Transition, Verdict};
+use table::SlinkTable;
 
 use crate::device::Device;
 use crate::machine::{Phase, Replicator, is_sync};
+use crate::plan::LegPlan;
 
-/// How a replicator is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Status {
-    /// Its name.
-    pub name: String,
-    /// `opening`, `running`, `stopping`, `stopped` or `failed`.
-    pub state: &'static str,
-    /// Why it is not well, in a sentence; none if it is.
-    pub trouble: Option<String>,
-    /// Its log; none before it is open.
-    pub log: Option<LogStatus>,
-    /// Its sites, in the order of the table.
-    pub sites: Vec<SiteStatus>,
-    /// Its devices, in the order of their numbers.
-    pub devices: Vec<DeviceStatus>,
-}
-
-/// How a log is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LogStatus {
-    /// Its identity.
-    pub uuid: String,
-    /// How often it was opened.
-    pub epoch: u64,
-    /// Its size, headers included.
-    pub size_sectors: u64,
-    /// Bytes of the ring in use, and in all.
-    pub ring_used_bytes: u64,
-    /// See `ring_used_bytes`.
-    pub ring_bytes: u64,
-    /// Bytes of the RAM tail in use, and in all.
-    pub tail_used_bytes: u64,
-    /// See `tail_used_bytes`.
-    pub tail_bytes: u64,
-    /// The last write that is in the log.
-    pub written: u64,
-    /// The last write that is on its stable media.
-    pub durable: u64,
-    /// The last write that every site has.
-    pub head: u64,
-    /// Writes wait for the log's head to move.
-    pub full: bool,
-    /// Groups, writes, bytes, flushes and checkpoints since the start.
-    pub groups: u64,
-    /// See `groups`.
-    pub writes: u64,
-    /// See `groups`.
-    pub bytes_written: u64,
-    /// See `groups`.
-    pub flushes: u64,
-    /// See `groups`.
-    pub checkpoints: u64,
-}
-
-/// How a site is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SiteStatus {
-    /// Its number.
-    pub slink: u16,
-    /// Its type.
-    pub kind: String,
-    /// Whether acknowledgements wait for it.
-    pub sync: bool,
-    /// `streaming` or `down`.
-    pub state: &'static str,
-    /// Whether its image is one that the application could have found after a crash.
-    pub consistent: bool,
-    /// The last write it has on its media.
-    pub cursor: u64,
-    /// Writes, bytes and seconds it is behind.
-    pub lag_writes: u64,
-    /// See `lag_writes`.
-    pub lag_bytes: u64,
-    /// See `lag_writes`.
-    pub lag_seconds: f64,
-    /// Backing I/Os in flight.
-    pub in_flight: usize,
-    /// The device whose backing device failed, and how; none if none did.
-    pub failure: Option<SiteFailure>,
-}
-
-/// What stopped a site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SiteFailure {
-    /// The device.
-    pub dev: u32,
-    /// What failed.
-    pub what: &'static str,
-    /// How.
-    pub error: String,
-}
-
-/// How a device is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DeviceStatus {
-    /// Its name.
-    pub name: String,
-    /// Its number in the group.
-    pub dev: u32,
-    /// Its size.
-    pub sectors: u64,
-    /// Whether requests are held back.
-    pub suspended: bool,
-    /// Requests that were taken and have not ended.
-    pub in_flight: u64,
-    /// Reads since the start.
-    pub reads: u64,
-    /// Writes, discards and write-zeroes since the start.
-    pub changes: u64,
-    /// Flushes since the start.
-    pub flushes: u64,
-    /// Requests that ended with an error.
-    pub errors: u64,
-    /// Its legs.
-    pub legs: Vec<LegStatus>,
-}
-
-/// How a leg is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LegStatus {
-    /// The site.
-    pub slink: u16,
-    /// The backing device.
-    pub path: String,
-    /// What it is, whatever its path.
-    pub identity: String,
-    /// Regions that are in sync, and in all; none without a dirty log.
-    pub regions_in_sync: Option<u64>,
-    /// See `regions_in_sync`.
-    pub regions: Option<u64>,
-}
+use data::{
+    DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus, ResyncStatus,
+    RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
+};
 
 impl Replicator {
     /// How it is at `now`.
@@ -152,11 +29,12 @@ impl Replicator {
     pub fn status(&self, now: Time) -> Status {
         Status {
             name: self.plan.name.clone(),
-            state: state_word(&self.phase()),
+            state: run_state(&self.phase()),
             trouble: self.trouble(now),
-            log: self.log_status(),
+            log: self.log.as_ref().map(log_status),
             sites: (0..self.links.len()).map(|at| self.site_status(at, now)).collect(),
             devices: self.devices.values().map(|device| self.device_status(device)).collect(),
+            events: self.event_statuses(),
         }
     }
 
@@ -180,86 +58,67 @@ impl Replicator {
         }
     }
 
-    fn log_status(&self) -> Option<LogStatus> {
-        let log = self.log.as_ref()?;
-        let counters = log.counters();
-        let (tail_used_bytes, tail_bytes) = log.tail_bytes();
-        Some(LogStatus {
-            uuid: log.superblock().uuid.to_string(),
-            epoch: log.superblock().epoch,
-            size_sectors: log.geometry().size().0,
-            ring_used_bytes: log.used_bytes(),
-            ring_bytes: log.geometry().ring_bytes(),
-            tail_used_bytes,
-            tail_bytes,
-            written: log.written().0,
-            durable: log.durable().0,
-            head: log.index().first_seq().prev().0,
-            full: log.is_starved(),
-            groups: counters.groups,
-            writes: counters.writes,
-            bytes_written: counters.log_bytes,
-            flushes: counters.flushes,
-            checkpoints: counters.checkpoints,
-        })
-    }
-
     fn site_status(&self, at: usize, now: Time) -> SiteStatus {
         let (slink, link) = (&self.plan.slinks[at], &self.links[at]);
         let mut status = SiteStatus {
             slink: slink.nr.0,
             kind: slink.kind.clone(),
+            policy: slink.policy().to_string(),
             sync: is_sync(slink),
-            state: "opening",
             consistent: true,
-            cursor: 0,
-            lag_writes: 0,
-            lag_bytes: 0,
-            lag_seconds: 0.0,
-            in_flight: 0,
-            failure: None,
+            order: order(slink),
+            limits: limits(slink),
+            ..SiteStatus::default()
         };
         let Some(log) = &self.log else { return status };
         let report = link.report(now, log);
         let covered = log.covered(slink.nr);
-        status.state = report.state.word();
+        let is_last = self.links.iter().all(|other| log.covered(other.nr()) >= covered);
+        status.state = site_state(report.state);
         status.consistent = report.consistent;
-        status.cursor = covered.0;
-        status.lag_writes = log.written().lag(covered);
-        status.lag_bytes = self.lacking_sectors(covered) * blk::SECTOR_BYTES as u64;
-        let oldest = log.index().group_of(covered.next()).filter(|_| status.lag_writes > 0);
-        status.lag_seconds = oldest.map_or(0.0, |g| now.since(g.closed).as_secs_f64());
+        status.detached = log.site(slink.nr).detached.is_some();
+        status.detached_why = self.detached_why(at).filter(|_| status.detached);
+        status.demoted = status.sync && !report.in_force;
+        status.waited_for = waited_for(slink, &report, log, is_last);
+        lag(&mut status, covered, log, now);
+        status.shipped = report.shipped;
+        status.round_trips = report.round_trips;
+        status.groups_per_round_trip =
+            (report.round_trips > 0).then(|| report.shipped as f64 / report.round_trips as f64);
         status.in_flight = report.in_flight;
-        status.failure = report.down.map(|down| SiteFailure {
-            dev: down.dev.0,
-            what: down.what,
-            error: down.to_string(),
+        status.dirty_bytes = report.dirty_bytes;
+        status.resync = report.resync.map(|resync| {
+            let seconds = now.since(resync.since).as_secs_f64();
+            ResyncStatus::new(seconds, resync.copied_bytes, report.dirty_bytes, resync.rate)
         });
+        status.limits.over = report.over_limit;
+        status.limits.on_full = on_full(slink, &report);
+        status.failure = report.down.as_ref().map(|down| failure(down, now));
         status
     }
 
-    /// Sectors of the writes that a site lacks.
-    fn lacking_sectors(&self, covered: Seq) -> u64 {
-        let Some(log) = &self.log else { return 0 };
-        let lacking = (covered.0 + 1..=log.written().0).filter_map(|s| log.index().write(Seq(s)));
-        lacking.map(|write| write.len.0).sum()
+    /// Why a site was detached, if that was not too long ago.
+    fn detached_why(&self, at: usize) -> Option<String> {
+        let nr = self.links[at].nr();
+        self.events.iter().rev().filter(|event| event.slink == nr).find_map(|event| {
+            match &event.what {
+                Transition::Detached(why) => Some(why.to_string()),
+                _ => None,
+            }
+        })
+    }
+
+    fn event_statuses(&self) -> Vec<EventStatus> {
+        let status = |event: &slink::SiteEvent| EventStatus {
+            seconds: event.at.since(Time(0)).as_secs_f64(),
+            slink: event.slink.0,
+            what: event.what.to_string(),
+        };
+        self.events.iter().map(status).collect()
     }
 
     fn device_status(&self, device: &Device) -> DeviceStatus {
         let plan = self.plan.device(device.nr).expect("a device has a plan");
-        let legs = plan.legs.iter().map(|leg| {
-            let link = self.links.iter().find(|link| link.nr() == leg.slink);
-            let dirty_log = link
-                .and_then(|link| link.dirty_log(device.nr))
-                .filter(|_| is_logged(&leg.dirty_log));
-            LegStatus {
-                slink: leg.slink.0,
-                path: leg.disk.path.clone(),
-                identity: leg.disk.identity().to_owned(),
-                regions_in_sync: dirty_log.map(dirty_log::DirtyLog::regions_in_sync),
-                regions: dirty_log.map(dirty_log::DirtyLog::regions),
-            }
-        });
         DeviceStatus {
             name: plan.name.clone(),
             dev: device.nr.0,
@@ -270,81 +129,161 @@ impl Replicator {
             changes: device.counters.changes,
             flushes: device.counters.flushes,
             errors: device.counters.errors,
-            legs: legs.collect(),
+            legs: plan.legs.iter().map(|leg| self.leg_status(device.nr, leg)).collect(),
+        }
+    }
+
+    fn leg_status(&self, dev: DevNr, leg: &LegPlan) -> LegStatus {
+        let link = self.links.iter().find(|link| link.nr() == leg.slink);
+        let dirty_log = link.and_then(|link| link.dirty_log(dev));
+        // `nolog` is one region, but no log to speak of.
+        let logged = dirty_log.filter(|_| leg.dirty_log != table::DirtyLogTable::Nolog);
+        let failure = dirty_log.and_then(DirtyLog::failure);
+        LegStatus {
+            slink: leg.slink.0,
+            path: leg.disk.path.clone(),
+            identity: leg.disk.identity().to_owned(),
+            dirty_log: leg.dirty_log.kind().to_owned(),
+            dirty_log_failure: failure.map(|errno| errno.to_string()),
+            regions_in_sync: logged.map(DirtyLog::regions_in_sync),
+            regions: logged.map(DirtyLog::regions),
+            dirty_bytes: dirty_log.map_or(0, |log| log.dirty_sectors().bytes()),
         }
     }
 }
 
-impl Status {
-    /// The line of the target `replicator`, as in 2009, then `key:value` fields.
-    #[must_use]
-    pub fn replicator_line(&self) -> String {
-        let site = |s: &SiteStatus| {
-            let forced = if s.sync { 'S' } else { 'A' };
-            format!("{forced},{},{}", s.lag_writes, sectors(s.lag_bytes))
-        };
-        let mut words: Vec<String> = self.sites.iter().map(site).collect();
-        let writes: u64 = self.sites.iter().map(|s| s.lag_writes).sum();
-        let bytes: u64 = self.sites.iter().map(|s| s.lag_bytes).sum();
-        let size = self.log.as_ref().map_or(0, |log| log.size_sectors);
-        words.push(format!("{writes}/{}/{size}", sectors(bytes)));
-        words.push(format!("state:{}", self.state));
-        if let Some(log) = &self.log {
-            let used = log.ring_used_bytes * 100 / log.ring_bytes;
-            words.push(format!("log:{used}%{}", if log.full { ",full" } else { "" }));
-            words
-                .push(format!("written:{} durable:{} head:{}", log.written, log.durable, log.head));
-        }
-        words.extend(self.sites.iter().map(SiteStatus::field));
-        words.join(" ")
-    }
-
-    /// The line of a target `replicator-dev`, as in 2009, then `key:value` fields.
-    #[must_use]
-    pub fn device_line(&self, device: &DeviceStatus) -> String {
-        let mut words = vec![self.name.clone(), device.dev.to_string()];
-        for leg in &device.legs {
-            let failed = self.sites.iter().any(|s| s.slink == leg.slink && s.failure.is_some());
-            let sync = match (leg.regions_in_sync, leg.regions) {
-                (Some(clean), Some(all)) => format!("{clean}/{all}"),
-                _ => "-".to_owned(),
-            };
-            words.push(format!("{},{sync}", if failed { 'W' } else { 'A' }));
-        }
-        let state = if device.suspended { "suspended" } else { "active" };
-        words.push(format!("state:{state} in_flight:{}", device.in_flight));
-        words.push(format!(
-            "reads:{} changes:{} flushes:{} errors:{}",
-            device.reads, device.changes, device.flushes, device.errors
-        ));
-        words.join(" ")
+fn log_status(log: &Replog) -> LogStatus {
+    let counters = log.counters();
+    let (tail_used_bytes, tail_bytes) = log.tail_bytes();
+    LogStatus {
+        uuid: log.superblock().uuid.to_string(),
+        epoch: log.superblock().epoch,
+        size_sectors: log.geometry().size().0,
+        ring_used_bytes: log.used_bytes(),
+        ring_bytes: log.geometry().ring_bytes(),
+        tail_used_bytes,
+        tail_bytes,
+        written: log.written().0,
+        durable: log.durable().0,
+        head: log.index().first_seq().prev().0,
+        full: log.is_starved(),
+        tail_full: log.is_tail_full(),
+        failure: log.failure().map(|failure| failure.to_string()),
+        groups: counters.groups,
+        writes: counters.writes,
+        bytes_written: counters.log_bytes,
+        flushes: counters.flushes,
+        checkpoints: counters.checkpoints,
     }
 }
 
-impl SiteStatus {
-    fn field(&self) -> String {
-        let consistent = if self.consistent { "consistent" } else { "inconsistent" };
-        format!(
-            "site{}:{},{consistent},cursor={},lag={}w/{}B/{:.1}s",
-            self.slink, self.state, self.cursor, self.lag_writes, self.lag_bytes, self.lag_seconds
-        )
+/// How far a site that has everything up to `covered` is behind.
+fn lag(status: &mut SiteStatus, covered: Seq, log: &Replog, now: Time) {
+    let written = log.written();
+    status.cursor = covered.0;
+    status.lag_writes = written.lag(covered);
+    let oldest = log.index().group_of(covered.next()).filter(|_| status.lag_writes > 0);
+    let newest = log.index().group_of(written);
+    let (Some(oldest), Some(newest)) = (oldest, newest) else { return };
+    status.lag_bytes = log.index().sectors_between(covered, written).bytes();
+    status.lag_seconds = now.since(oldest.closed).as_secs_f64();
+    status.lag_groups = newest.nr - oldest.nr + 1;
+}
+
+/// Whether writers wait for a site now. `is_last`: none has less of the log.
+fn waited_for(slink: &SlinkTable, report: &Report, log: &Replog, is_last: bool) -> bool {
+    let is_local = slink.nr.is_local();
+    let keeps_full =
+        is_last && log.is_starved() && (is_local || on_full(slink, report) == Fate::Hold);
+    let keeps_tail_full = is_local && log.is_tail_full();
+    // A site that is down and held for is not in force: it can't be waited for otherwise.
+    let held = is_sync(slink)
+        && report.state == State::Down
+        && verdict(slink, report, false) == Verdict::Hold;
+    report.over_limit
+        || (is_sync(slink) && report.in_force)
+        || held
+        || keeps_full
+        || keeps_tail_full
+}
+
+/// What becomes of writers when the log is full of what a site lacks.
+fn on_full(slink: &SlinkTable, report: &Report) -> Fate {
+    match verdict(slink, report, true) {
+        // The local site is never given up: it is where a resync copies from.
+        _ if slink.nr.is_local() => Fate::Hold,
+        Verdict::Hold => Fate::Hold,
+        Verdict::Refuse => Fate::Error,
+        Verdict::Detach | Verdict::Acknowledge => Fate::Detach,
     }
 }
 
-fn state_word(phase: &Phase) -> &'static str {
+fn verdict(slink: &SlinkTable, report: &Report, log_full: bool) -> Verdict {
+    let up = report.state != State::Down;
+    Policy::of(slink).verdict(Condition { up, over_limit: report.over_limit, log_full })
+}
+
+fn order(slink: &SlinkTable) -> SiteOrder {
+    match slink.options.order() {
+        _ if slink.nr.is_local() && !is_sync(slink) => SiteOrder::None,
+        table::Order::Group => SiteOrder::Group,
+        table::Order::Flush => SiteOrder::Flush,
+    }
+}
+
+fn limits(slink: &SlinkTable) -> Limits {
+    let (options, limit) = (&slink.options, slink.fall_behind);
+    Limits {
+        fall_behind: limit.filter(|limit| !limit.is_unlimited()).map(|limit| limit.to_string()),
+        over: false,
+        on_limit: match options.on_limit() {
+            table::OnLimit::Sync => "sync",
+            table::OnLimit::Bitmap => "bitmap",
+        }
+        .to_owned(),
+        on_down: match options.on_down() {
+            table::OnDown::Bitmap => "bitmap",
+            table::OnDown::Hold => "hold",
+            table::OnDown::Error => "error",
+        }
+        .to_owned(),
+        on_full: Fate::default(),
+        timeout_io_seconds: options.timeout_io().as_secs_f64(),
+        resync_rate_bytes: options.resync_rate(),
+    }
+}
+
+fn failure(down: &slink::Down, now: Time) -> SiteFailure {
+    SiteFailure {
+        dev: down.dev.0,
+        what: down.what.to_owned(),
+        how: match down.how {
+            Failure::Error(_) => FailureKind::Error,
+            Failure::Hung => FailureKind::Hung,
+            Failure::NotOpened(_) => FailureKind::NotOpened,
+            Failure::Unfit(_) => FailureKind::Unfit,
+        },
+        error: down.to_string(),
+        seconds: now.since(down.since).as_secs_f64(),
+        retry_seconds: down.retry_at.since(now).as_secs_f64(),
+    }
+}
+
+fn run_state(phase: &Phase) -> RunState {
     match phase {
-        Phase::Opening { .. } => "opening",
-        Phase::Running => "running",
-        Phase::Stopping => "stopping",
-        Phase::Stopped => "stopped",
-        Phase::Failed(_) => "failed",
+        Phase::Opening { .. } => RunState::Opening,
+        Phase::Running => RunState::Running,
+        Phase::Stopping => RunState::Stopping,
+        Phase::Stopped => RunState::Stopped,
+        Phase::Failed(_) => RunState::Failed,
     }
 }
 
-fn sectors(bytes: u64) -> u64 {
-    bytes / blk::SECTOR_BYTES as u64
-}
-
-fn is_logged(dirty_log: &table::DirtyLogTable) -> bool {
-    !matches!(dirty_log, table::DirtyLogTable::Nolog)
+fn site_state(state: State) -> SiteState {
+    match state {
+        State::Streaming => SiteState::Streaming,
+        State::Detached => SiteState::Detached,
+        State::Resyncing => SiteState::Resyncing,
+        State::Down => SiteState::Down,
+    }
 }

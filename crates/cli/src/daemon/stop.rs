@@ -146,25 +146,10 @@ mod tests {
     fn status(lags: &[u64]) -> Status {
         let site = |(nr, lag): (usize, &u64)| SiteStatus {
             slink: u16::try_from(nr).unwrap(),
-            kind: "blockdev".into(),
-            sync: false,
-            state: "streaming",
-            consistent: true,
-            cursor: 0,
             lag_writes: *lag,
-            lag_bytes: 0,
-            lag_seconds: 0.0,
-            in_flight: 0,
-            failure: None,
+            ..SiteStatus::default()
         };
-        Status {
-            name: "repl".into(),
-            state: "running",
-            trouble: None,
-            log: None,
-            sites: lags.iter().enumerate().map(site).collect(),
-            devices: Vec::new(),
-        }
+        Status { sites: lags.iter().enumerate().map(site).collect(), ..Status::default() }
     }
 
     #[test]
