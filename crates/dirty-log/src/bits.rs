@@ -30,10 +30,6 @@ impl Bits {
         self.set(grains, true);
     }
 
-    pub(crate) fn mark_all(&mut self) {
-        self.set(0..self.dirty.len(), true);
-    }
-
     pub(crate) fn clear(&mut self, sector: Sector, len: Sectors) {
         let end = sector + len;
         let mut grains = self.touched(sector, len);
@@ -65,6 +61,27 @@ impl Bits {
         let whole = self.count as u64 * self.grain.0;
         let missing = self.grain.0 - self.range_of(last).end.since(self.range_of(last).start).0;
         Sectors(whole - if self.dirty[last] { missing } else { 0 })
+    }
+
+    /// Sectors of the device.
+    pub(crate) fn len(&self) -> Sectors {
+        self.len
+    }
+
+    /// The regions that a range touches.
+    pub(crate) fn regions_touched(&self, sector: Sector, len: Sectors) -> Range<usize> {
+        let index = |region: u64| usize::try_from(region).expect("a bitmap fits in memory");
+        match (sector + len).0 {
+            _ if len.is_empty() => 0..0,
+            end => index(sector.0 / self.region.0)..index(end.div_ceil(self.region.0)),
+        }
+    }
+
+    /// The sectors of regions.
+    pub(crate) fn sectors_of(&self, regions: &Range<usize>) -> (Sector, Sectors) {
+        let start = Sector(regions.start as u64 * self.region.0);
+        let end = Sector(self.len.0.min(regions.end as u64 * self.region.0));
+        (start, end.since(start))
     }
 
     pub(crate) fn regions(&self) -> u64 {

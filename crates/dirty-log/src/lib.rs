@@ -18,11 +18,16 @@
 #![forbid(unsafe_code)]
 
 mod bits;
+pub mod format;
+mod image;
+mod media;
 
 use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Sector, Sectors, SlinkNr};
 use uuid::Uuid;
 
 use crate::bits::Bits;
+use crate::format::Identity;
+use crate::media::Media;
 
 /// The class of dirty log types in the registry.
 pub struct DirtyLogClass;
@@ -60,6 +65,7 @@ pub struct Ask {
 #[derive(Clone, Debug)]
 pub struct DirtyLog {
     bits: Bits,
+    media: Option<Media>,
 }
 
 /// The type `core`: in memory. All clean.
@@ -68,7 +74,7 @@ pub struct DirtyLog {
 /// If the device or the region has no sector.
 #[must_use]
 pub fn core(spec: Spec) -> DirtyLog {
-    DirtyLog { bits: Bits::new(spec.len, spec.region) }
+    DirtyLog { bits: Bits::new(spec.len, spec.region), media: None }
 }
 
 /// The type `nolog`: one region, whatever `region` says. Clean.
@@ -77,7 +83,19 @@ pub fn core(spec: Spec) -> DirtyLog {
 /// If the device has no sector.
 #[must_use]
 pub fn nolog(spec: Spec) -> DirtyLog {
-    DirtyLog { bits: Bits::new(spec.len, spec.len) }
+    DirtyLog { bits: Bits::new(spec.len, spec.len), media: None }
+}
+
+/// The type `disk`: in memory, and on a disk of its own. All clean. Without a disk, or with
+/// one that is too small, it is as `core`, and says so as a [`DirtyLog::failure`].
+///
+/// # Panics
+/// If the device or the region has no sector.
+#[must_use]
+pub fn disk(spec: Spec) -> DirtyLog {
+    let Spec { dev, slink, len, region, disk } = spec;
+    let identity = Identity { log: Uuid::nil(), session: 0, dev, slink, len, region };
+    DirtyLog { bits: Bits::new(len, region), media: Some(Media::new(identity, disk)) }
 }
 
 impl DirtyLog {
@@ -89,11 +107,14 @@ impl DirtyLog {
     /// If the range is not on the device.
     pub fn mark(&mut self, sector: Sector, len: Sectors) {
         self.bits.mark(sector, len);
+        if let Some(media) = &mut self.media {
+            media.mark(self.bits.regions_touched(sector, len));
+        }
     }
 
     /// Marks the whole device.
     pub fn mark_all(&mut self) {
-        self.bits.mark_all();
+        self.mark(Sector(0), self.bits.len());
     }
 
     /// Clears every grain that lies in a range as a whole.
@@ -102,6 +123,11 @@ impl DirtyLog {
     /// If the range is not on the device.
     pub fn clear(&mut self, sector: Sector, len: Sectors) {
         self.bits.clear(sector, len);
+        if let Some(media) = &mut self.media {
+            let regions = self.bits.regions_touched(sector, len);
+            let clean = regions.filter(|region| !self.bits.is_region_dirty(*region as u64));
+            clean.for_each(|region| media.clear(region));
+        }
     }
 
     /// Whether any grain that a range touches is dirty.
@@ -143,55 +169,82 @@ impl DirtyLog {
     /// Where it lives, if it is of type `disk`.
     #[must_use]
     pub fn disk(&self) -> Option<DiskId> {
-        None
+        self.media.as_ref().and_then(Media::disk)
     }
 
     /// The site leaves `streaming` under this number, which no other leaving of it has: from
     /// now on media are to say what memory says, for `session` of `log`.
-    pub fn begin(&mut self, _log: Uuid, _session: u64) {}
+    ///
+    /// What failed is tried anew, unless I/O that was given up has not ended yet (I15).
+    pub fn begin(&mut self, log: Uuid, session: u64) {
+        if let Some(media) = &mut self.media {
+            media.begin(log, session);
+        }
+    }
 
     /// Reads back what media say for `session` of `log`. Until it [`DirtyLog::is_loading`] no
     /// more, nothing is known. What can't be believed, all of it or a block, is all dirty;
-    /// marks made meanwhile stay.
-    pub fn load(&mut self, _log: Uuid, _session: u64) {
-        self.mark_all();
+    /// marks made meanwhile stay. The session goes on: what it marks from now on is added.
+    pub fn load(&mut self, log: Uuid, session: u64) {
+        let is_readable = self.media.as_mut().is_some_and(|media| media.load(log, session));
+        if !is_readable {
+            self.mark_all();
+        }
     }
 
     /// Whether a load is under way.
     #[must_use]
     pub fn is_loading(&self) -> bool {
-        false
+        self.media.as_ref().is_some_and(Media::is_loading)
     }
 
     /// The next I/O to be done by now, if there is one. To be asked again until there is none.
     pub fn poll(&mut self) -> Option<Ask> {
-        None
+        let is_clean = self.bits.dirty_sectors().is_empty();
+        self.media.as_mut()?.poll(is_clean)
     }
 
     /// An I/O has ended. A write counts only with its flush; a failed one never (I11).
-    pub fn done(&mut self, _nr: u64, _result: Result<(), Errno>, _buf: Option<BufMut>) {}
+    ///
+    /// # Panics
+    /// If it was not asked for, or has ended before.
+    pub fn done(&mut self, nr: u64, result: Result<(), Errno>, buf: Option<BufMut>) {
+        let Some(media) = &mut self.media else { return };
+        for regions in media.done(nr, result, buf) {
+            let (sector, len) = self.bits.sectors_of(&regions);
+            self.mark(sector, len);
+        }
+    }
 
     /// Its disk does not answer: nothing more is asked of it, and what still ends is of no
-    /// meaning.
-    pub fn give_up(&mut self, _errno: Errno) {}
+    /// meaning. What was not read yet of a load is all dirty.
+    pub fn give_up(&mut self, errno: Errno) {
+        let was_loading = self.is_loading();
+        if let Some(media) = &mut self.media {
+            media.give_up(errno);
+        }
+        if was_loading {
+            self.mark_all();
+        }
+    }
 
     /// Whether a crash now would bring back every mark that memory has: never, for one
     /// that lives in memory or whose disk failed. Then somebody else has to remember
     /// that everything is dirty.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        false
+        self.media.as_ref().is_some_and(Media::is_settled)
     }
 
     /// Whether it could ever settle: it has a disk that has not failed.
     #[must_use]
     pub fn survives(&self) -> bool {
-        false
+        self.media.is_some() && self.failure().is_none()
     }
 
     /// What became of its disk, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<Errno> {
-        None
+        self.media.as_ref().and_then(Media::failure)
     }
 }

@@ -56,6 +56,7 @@ fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register::<ReplogClass>("ringbuffer", version, Opening::new)?;
     registry.register::<SlinkClass>("blockdev", version, slink::blockdev)?;
     registry.register::<DirtyLogClass>("core", version, dirty_log::core)?;
+    registry.register::<DirtyLogClass>("disk", version, dirty_log::disk)?;
     registry.register::<DirtyLogClass>("nolog", version, dirty_log::nolog)
 }
 
@@ -71,6 +72,7 @@ mod tests {
             names,
             [
                 ("dirty-log", "core"),
+                ("dirty-log", "disk"),
                 ("dirty-log", "nolog"),
                 ("replog", "ringbuffer"),
                 ("slink", "blockdev"),
