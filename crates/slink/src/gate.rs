@@ -3,12 +3,11 @@
 //! ```text
 //!        covered            low mark         high mark: the limit
 //!  ─────────┼──────────────────┼──────────────────┼─────▶ writes
-//!           │ acknowledged freely ................│ a write that would pass it waits
-//!           │                  │◀── and from then on all wait for the low mark ──┘
+//!           │ acknowledged freely ................│ who would pass it waits …
+//!           │                  │◀── … until what is acknowledged is below the low mark
 //! ```
 //!
-//! Between the marks nothing changes, so that a site at its limit makes writers wait
-//! evenly, not in turns of running and standing still.
+//! The distance keeps a site at its limit from making writers wait for every single write.
 
 use blk::{Sectors, Seq, SlinkNr, Span, Time};
 use replog::Replog;
@@ -18,32 +17,37 @@ use table::FallBehind;
 #[derive(Debug)]
 pub(crate) struct Gate {
     limit: Option<FallBehind>,
-    over: bool,
+    /// Writers wait: up to here they were acknowledged when one would have passed the limit.
+    over: Option<Seq>,
     changed: Option<bool>,
 }
 
 impl Gate {
     pub(crate) fn new(limit: Option<FallBehind>) -> Self {
         let limit = limit.filter(|limit| !limit.is_unlimited());
-        Self { limit, over: false, changed: None }
+        Self { limit, over: None, changed: None }
     }
 
     /// The last write that may be acknowledged, as far as the limit goes; crossing it,
     /// and coming back, is noted.
     pub(crate) fn allows(&mut self, now: Time, log: &Replog, site: SlinkNr) -> Seq {
         let Some(limit) = self.limit else { return Seq(u64::MAX) };
-        let allowed = allowed(limit, self.over, now, log, site);
-        if (log.written() > allowed) == self.over {
-            return allowed;
+        let was_over = self.over.is_some();
+        self.over = self.over.filter(|held| !is_below_low_mark(limit, *held, now, log, site));
+        if self.over.is_none() {
+            let allowed = allowed(limit, Mark::High, now, log, site);
+            self.over = (log.written() > allowed).then_some(allowed);
         }
-        self.over = !self.over;
-        self.changed = Some(self.over);
-        allowed_after(self.over, allowed, || allowed_low(limit, now, log, site))
+        if was_over != self.over.is_some() {
+            self.changed = Some(!was_over);
+        }
+        // Whatever the site has may be acknowledged.
+        self.over.map_or(log.written(), |held| held.max(log.covered(site)))
     }
 
     /// Whether writers wait for the site to come back below its low mark.
     pub(crate) fn is_over(&self) -> bool {
-        self.over
+        self.over.is_some()
     }
 
     /// Whether it crossed its limit (or came back) since this was last asked.
@@ -53,14 +57,14 @@ impl Gate {
 
     /// The site is not held to its limit for a while.
     pub(crate) fn open(&mut self) {
-        if std::mem::take(&mut self.over) {
+        if self.over.take().is_some() {
             self.changed = Some(false);
         }
     }
 
     /// When the age of the oldest write the site lacks reaches the limit.
     pub(crate) fn wakeup(&self, log: &Replog, site: SlinkNr) -> Option<Time> {
-        let Some(FallBehind::Timeout(most)) = self.limit.filter(|_| !self.over) else {
+        let Some(FallBehind::Timeout(most)) = self.limit.filter(|_| self.over.is_none()) else {
             return None;
         };
         let oldest = log.index().group_of(log.covered(site).next())?;
@@ -68,32 +72,34 @@ impl Gate {
     }
 }
 
-fn allowed_after(over: bool, high: Seq, low: impl FnOnce() -> Seq) -> Seq {
-    if over { low().min(high) } else { high }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    High,
+    Low,
 }
 
-fn allowed_low(limit: FallBehind, now: Time, log: &Replog, site: SlinkNr) -> Seq {
-    allowed(limit, true, now, log, site)
-}
-
-/// The last write that a site may lag behind, below its high or its low mark.
-fn allowed(limit: FallBehind, low: bool, now: Time, log: &Replog, site: SlinkNr) -> Seq {
-    let covered = log.covered(site);
+/// Whether what is acknowledged up to `held` lags by no more than the low mark.
+fn is_below_low_mark(limit: FallBehind, held: Seq, now: Time, log: &Replog, site: SlinkNr) -> bool {
     match limit {
-        FallBehind::Ios(most) => Seq(covered.0.saturating_add(mark(most, low))),
-        FallBehind::Size(most) => {
-            log.index().last_within(covered, Sectors::from_bytes(mark(most, low)))
+        FallBehind::Ios(_) | FallBehind::Size(_) => {
+            allowed(limit, Mark::Low, now, log, site) >= held
         }
-        FallBehind::Timeout(most) => {
-            let most = if low { most / 4 * 3 } else { most };
-            if age(now, log, covered) >= most { covered } else { log.written() }
-        }
+        FallBehind::Timeout(most) => age(now, log, log.covered(site)) < most / 4 * 3,
     }
 }
 
-/// The high mark, or the low one at three quarters of it.
-fn mark(most: u64, low: bool) -> u64 {
-    if low { most / 4 * 3 } else { most }
+/// The last write that a site may lag behind by.
+fn allowed(limit: FallBehind, mark: Mark, now: Time, log: &Replog, site: SlinkNr) -> Seq {
+    let covered = log.covered(site);
+    let share = |most: u64| if mark == Mark::Low { most / 4 * 3 } else { most };
+    match limit {
+        FallBehind::Ios(most) => Seq(covered.0.saturating_add(share(most))),
+        FallBehind::Size(most) => {
+            log.index().last_within(covered, Sectors::from_bytes(share(most)))
+        }
+        FallBehind::Timeout(most) if age(now, log, covered) >= most => covered,
+        FallBehind::Timeout(_) => log.written(),
+    }
 }
 
 /// How long ago the oldest write was made that a site lacks.

@@ -212,10 +212,10 @@ impl SiteLink for Ordered {
         self.watch_deadlines(now);
         self.decide(now, log);
         self.mark(now, log, effects);
-        self.probe(now, effects);
         self.read_probes(now, effects);
         self.feed(now, log, effects);
         self.copy(now, log, load, effects);
+        self.probe(now, effects);
         self.advance(now, log);
     }
 

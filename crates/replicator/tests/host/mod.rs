@@ -1,0 +1,238 @@
+//! A driver of the machine on disks of plain memory: every I/O is answered at once.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::collections::BTreeMap;
+
+use blk::{
+    BufMut, Data, DevNr, DiskId, DiskOp, DiskSeen, Effect, Errno, Event, IoId, Machine, NotOpened,
+    Op, ReqId, Sector, Sectors, Span, Time, Wall,
+};
+use replicator::{DiskFacts, Plan, Replicator, Seed, SiteStatus};
+
+const DISK_SECTORS: u64 = 8192;
+const SITE_FIELDS: &str = "1 1 /rd0 core 2 8 nosync";
+
+pub(crate) struct Host {
+    pub(crate) machine: Replicator,
+    pub(crate) disks: BTreeMap<DiskId, Vec<u8>>,
+    pub(crate) now: Time,
+    payloads: BTreeMap<ReqId, Vec<u8>>,
+    reads: BTreeMap<ReqId, Vec<u8>>,
+    pub(crate) ended: BTreeMap<ReqId, Result<(), Errno>>,
+    next_req: u64,
+    /// Disks that are not well.
+    pub(crate) faults: BTreeMap<DiskId, Fault>,
+    /// I/O that hangs.
+    hung: Vec<(IoId, Option<BufMut>)>,
+}
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Every I/O fails.
+    Fails,
+    /// No I/O ends.
+    Hangs,
+    /// It can't be opened, and what was open fails.
+    Absent,
+    /// Another disk is in its place.
+    Other,
+}
+
+impl Host {
+    pub(crate) fn new(log_mode: &str, policy: &str, disks: BTreeMap<DiskId, Vec<u8>>) -> Self {
+        let sites = format!("blockdev 2 0 {policy} blockdev 2 1 {policy}");
+        Self::of(&sites, &format!("{log_mode} 4096"), SITE_FIELDS, disks, BTreeMap::new())
+    }
+
+    pub(crate) fn of(
+        sites: &str,
+        log: &str,
+        remote: &str,
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+    ) -> Self {
+        let text = format!(
+            "repl: 0 1 replicator ringbuffer {} /log 0 {log} {sites}\n\
+             db: 0 4096 replicator-dev repl 0 0 1 /ld0 nolog 0 {remote}\n",
+            2 + log.split(' ').count(),
+        );
+        let groups = table::TableFile::parse(&text).unwrap().groups().unwrap();
+        let facts = |nr: u32, path: &str| DiskFacts {
+            id: DiskId(nr),
+            path: path.to_owned(),
+            seen: seen(DiskId(nr), faults.get(&DiskId(nr)).copied()),
+        };
+        let names = ["/log", "/ld0", "/rd0", "/dl0"];
+        let facts: BTreeMap<String, DiskFacts> =
+            names.iter().zip(0..).map(|(n, i)| ((*n).to_owned(), facts(i, n))).collect();
+        let plan = Plan::new(&groups[0], &facts).unwrap();
+        let seed = Seed { uuid: uuid::Uuid::from_u128(7), wall: Wall(1) };
+        let mut host = Self {
+            machine: Replicator::open(plan, seed).unwrap(),
+            disks,
+            now: Time(0),
+            payloads: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            next_req: 0,
+            faults,
+            hung: Vec::new(),
+        };
+        host.run();
+        host
+    }
+
+    pub(crate) fn blank() -> BTreeMap<DiskId, Vec<u8>> {
+        (0..4).map(|nr| (DiskId(nr), vec![0; DISK_SECTORS as usize * 512])).collect()
+    }
+
+    /// Runs until nothing is to be done, and until nothing is due in the next minute.
+    pub(crate) fn run(&mut self) {
+        self.run_for(Span::from_secs(60));
+    }
+
+    pub(crate) fn run_for(&mut self, span: Span) {
+        let limit = self.now + span;
+        for _ in 0..100_000 {
+            let mut effects = Vec::new();
+            self.machine.poll(self.now, &mut effects);
+            let quiet = effects.is_empty();
+            for effect in effects {
+                self.carry_out(effect);
+            }
+            if quiet {
+                match self.machine.wakeup() {
+                    Some(at) if at < limit => {
+                        assert!(at > self.now, "a wakeup lies ahead");
+                        self.now = at;
+                    }
+                    Some(_) => return self.now = limit,
+                    None => return,
+                }
+            }
+        }
+        panic!("it never falls quiet");
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Open { disk } => {
+                let result = seen(disk, self.faults.get(&disk).copied());
+                self.machine.handle(self.now, Event::Opened { disk, result });
+            }
+            Effect::Fetch { req, mut buf } => {
+                buf.copy_from_slice(&self.payloads[&req]);
+                self.machine.handle(self.now, Event::Fetched { req, result: Ok(()), buf });
+            }
+            Effect::Deliver { req, offset, data } => {
+                let read = self.reads.get_mut(&req).unwrap();
+                let at = offset.len();
+                match data {
+                    Data::Bytes(bytes) => read[at..at + bytes.len()].copy_from_slice(&bytes),
+                    Data::Zeroes(len) => read[at..at + len.len()].fill(0),
+                }
+            }
+            Effect::Complete { req, result } => {
+                assert!(self.ended.insert(req, result).is_none(), "a request ends once");
+            }
+            Effect::Submit { io, disk, op } => {
+                let (result, buf) = match (self.faults.get(&disk), op) {
+                    (Some(Fault::Hangs), op) => {
+                        let buf = if let DiskOp::Read { buf, .. } = op { Some(buf) } else { None };
+                        return self.hung.push((io, buf));
+                    }
+                    (Some(_), DiskOp::Read { buf, .. }) => (Err(Errno::EIO), Some(buf)),
+                    (Some(_), _) => (Err(Errno::EIO), None),
+                    (None, op) => (Ok(()), self.disk_op(disk, op)),
+                };
+                self.machine.handle(self.now, Event::Done { io, result, buf });
+            }
+        }
+    }
+
+    fn disk_op(&mut self, disk: DiskId, op: DiskOp) -> Option<BufMut> {
+        let image = self.disks.get_mut(&disk).unwrap();
+        match op {
+            DiskOp::Read { sector, mut buf } => {
+                let at = sector.bytes() as usize;
+                let len = buf.len();
+                buf.copy_from_slice(&image[at..at + len]);
+                Some(buf)
+            }
+            DiskOp::Write { sector, data, .. } => {
+                let mut at = sector.bytes() as usize;
+                for part in &data {
+                    image[at..at + part.len()].copy_from_slice(part);
+                    at += part.len();
+                }
+                None
+            }
+            DiskOp::WriteZeroes { sector, len, .. } => {
+                let at = sector.bytes() as usize;
+                image[at..at + len.len()].fill(0);
+                None
+            }
+            DiskOp::Flush => None,
+        }
+    }
+
+    /// What hangs ends, with an error.
+    pub(crate) fn release(&mut self) {
+        for (io, buf) in std::mem::take(&mut self.hung) {
+            self.machine.handle(self.now, Event::Done { io, result: Err(Errno::EIO), buf });
+        }
+    }
+
+    pub(crate) fn site(&self) -> SiteStatus {
+        self.machine.status(self.now).sites[1].clone()
+    }
+
+    pub(crate) fn ask(&mut self, op: Op, payload: Option<Vec<u8>>) -> ReqId {
+        self.next_req += 1;
+        let req = ReqId(self.next_req);
+        if let Some(payload) = payload {
+            self.payloads.insert(req, payload);
+        }
+        if let Op::Read { len, .. } = op {
+            self.reads.insert(req, vec![0xee; len.len()]);
+        }
+        self.machine.handle(self.now, Event::Request { req, dev: DevNr(0), op });
+        req
+    }
+
+    pub(crate) fn write(&mut self, sector: u64, sectors: u64, fill: u8) -> ReqId {
+        let payload = vec![fill; sectors as usize * 512];
+        let (sector, len) = (Sector(sector), Sectors(sectors));
+        self.ask(Op::Write { sector, len, fua: false }, Some(payload))
+    }
+
+    pub(crate) fn read(&mut self, sector: u64, sectors: u64) -> Vec<u8> {
+        let req = self.ask(Op::Read { sector: Sector(sector), len: Sectors(sectors) }, None);
+        self.run();
+        assert_eq!(self.ended[&req], Ok(()));
+        self.reads.remove(&req).unwrap()
+    }
+
+    pub(crate) fn device_bytes(&self, disk: u32) -> &[u8] {
+        &self.disks[&DiskId(disk)][..4096 * 512]
+    }
+}
+
+fn seen(disk: DiskId, fault: Option<Fault>) -> Result<DiskSeen, NotOpened> {
+    if fault == Some(Fault::Absent) {
+        return Err(NotOpened { errno: Errno::ENODEV, why: format!("disk {} is gone", disk.0) });
+    }
+    let other = if fault == Some(Fault::Other) { "other" } else { "" };
+    Ok(DiskSeen {
+        size: Sectors(DISK_SECTORS),
+        logical_block: 512,
+        identity: format!("mem:{}{other}", disk.0),
+    })
+}
+
+pub(crate) fn assert_same(found: &[u8], expected: &[u8]) {
+    let differs = found.iter().zip(expected).position(|(f, e)| f != e);
+    assert_eq!(differs.map(|at| at / 512), None, "the first sector that differs");
+}

@@ -1,0 +1,204 @@
+//! Sites that join, fail, hang, are absent, fill the log, and come back.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod host;
+
+use std::collections::BTreeMap;
+
+use blk::{DiskId, Errno, Op, ReqId, Span};
+use host::{Fault, Host, assert_same};
+use replicator::Phase;
+
+const RD: DiskId = DiskId(2);
+const DIRTY_LOGS: [&str; 3] =
+    ["1 1 /rd0 nolog 0", "1 1 /rd0 core 2 64 nosync", "1 1 /rd0 disk 3 /dl0 64 nosync"];
+
+fn host(site: &str, remote: &str) -> Host {
+    Host::of(site, "create 4096", remote, Host::blank(), BTreeMap::new())
+}
+
+fn two_sites(policy: &str) -> String {
+    format!("blockdev 2 0 async blockdev {policy}")
+}
+
+/// Writes all over the device, one at a time; none fails.
+fn write_all_over(host: &mut Host, rounds: u64) {
+    for i in 0..rounds {
+        let write = host.write(i * 517 % 4000, 1 + i % 96, i as u8);
+        host.run_for(Span::from_millis(20));
+        assert_eq!(host.ended.get(&write), Some(&Ok(())), "write {i}");
+    }
+}
+
+fn assert_in_sync(host: &mut Host) {
+    let site = host.site();
+    assert_eq!(
+        (format!("{:?}", site.state).to_lowercase().as_str(), site.consistent),
+        ("streaming", true),
+        "{site:?}"
+    );
+    assert_eq!(site.lag_writes, 0, "{site:?}");
+    let device = host.read(0, 4096);
+    assert_same(host.device_bytes(2), &device);
+}
+
+#[test]
+fn a_site_that_joins_is_copied_while_it_is_written_to() {
+    for dirty_log in ["core 2 64 sync", "disk 3 /dl0 64 sync", "core 1 64"] {
+        let mut disks = Host::blank();
+        disks.get_mut(&DiskId(1)).unwrap()[..2048 * 512].fill(7);
+        disks.get_mut(&RD).unwrap().fill(9);
+        let sites = two_sites("1 1");
+        let remote = format!("1 1 /rd0 {dirty_log}");
+        let mut host = Host::of(&sites, "create 4096", &remote, disks, BTreeMap::new());
+        write_all_over(&mut host, 50);
+        host.run();
+        assert_in_sync(&mut host);
+    }
+}
+
+#[test]
+fn a_site_that_fails_loses_nothing_and_stops_nobody() {
+    for remote in DIRTY_LOGS {
+        for fault in [Fault::Fails, Fault::Hangs, Fault::Absent] {
+            let mut host = host(&two_sites("1 1"), remote);
+            write_all_over(&mut host, 20);
+            host.faults.insert(RD, fault);
+            // Several times the log: it overflows.
+            write_all_over(&mut host, 400);
+            host.run_for(Span::from_secs(5));
+            assert_eq!(format!("{:?}", host.site().state).to_lowercase(), "down", "{fault:?}");
+            host.faults.clear();
+            host.release();
+            write_all_over(&mut host, 20);
+            host.run();
+            assert_in_sync(&mut host);
+        }
+    }
+}
+
+#[test]
+fn a_site_that_is_absent_at_the_start_joins_when_it_comes() {
+    let faults = BTreeMap::from([(RD, Fault::Absent)]);
+    let sites = two_sites("1 1");
+    let remote = "1 1 /rd0 core 2 64 sync";
+    let mut host = Host::of(&sites, "create 4096", remote, Host::blank(), faults);
+    assert!(matches!(host.machine.phase(), Phase::Running));
+    write_all_over(&mut host, 200);
+    assert_eq!(format!("{:?}", host.site().state).to_lowercase(), "down");
+    host.faults.clear();
+    host.run();
+    assert_in_sync(&mut host);
+}
+
+#[test]
+fn another_disk_in_the_place_of_a_sites_is_left_alone_until_somebody_says_so() {
+    let mut host = host(&two_sites("1 1"), DIRTY_LOGS[1]);
+    write_all_over(&mut host, 20);
+    host.faults.insert(RD, Fault::Fails);
+    write_all_over(&mut host, 20);
+    host.faults.insert(RD, Fault::Other);
+    let before = vec![0xaa; host.disks[&RD].len()];
+    host.disks.insert(RD, before.clone());
+    host.run();
+    assert_eq!(format!("{:?}", host.site().state).to_lowercase(), "down");
+    assert_same(&host.disks[&RD], &before);
+    let now = host.now;
+    host.machine.resync(now, blk::SlinkNr(1), None).unwrap();
+    host.faults.clear();
+    host.run();
+    assert_in_sync(&mut host);
+}
+
+#[test]
+fn what_was_dirty_when_the_daemon_died_is_copied_by_the_next() {
+    for remote in DIRTY_LOGS {
+        let mut first = host(&two_sites("1 1"), remote);
+        write_all_over(&mut first, 20);
+        first.faults.insert(RD, Fault::Fails);
+        write_all_over(&mut first, 400);
+        let sites = two_sites("1 1");
+        let faults = BTreeMap::from([(RD, Fault::Absent)]);
+        let mut host = Host::of(&sites, "open 4096", remote, first.disks, faults);
+        assert!(matches!(host.machine.phase(), Phase::Running), "{:?}", host.machine.phase());
+        write_all_over(&mut host, 5);
+        host.faults.clear();
+        host.run();
+        assert_in_sync(&mut host);
+    }
+}
+
+#[test]
+fn a_limit_holds_writers_to_the_pace_of_a_site_that_works_and_gives_up_one_that_is_down() {
+    let mut host = host(&two_sites("5 1 async ios 8 timeout_io:1s"), DIRTY_LOGS[1]);
+    write_all_over(&mut host, 20);
+    host.faults.insert(RD, Fault::Hangs);
+    let writes: Vec<ReqId> = (0..12).map(|i| host.write(i * 16, 8, 1)).collect();
+    host.run_for(Span::from_millis(500));
+    let acked = writes.iter().filter(|write| host.ended.contains_key(write)).count();
+    assert_eq!(acked, 8, "eight writes may lack, the others wait");
+    host.run_for(Span::from_secs(2));
+    assert!(writes.iter().all(|write| host.ended.get(write) == Some(&Ok(()))));
+    let site = host.site();
+    assert_eq!(site.lag_writes, 0, "what it lacks is in dirty regions: {site:?}");
+    host.faults.clear();
+    host.release();
+    host.run();
+    assert_in_sync(&mut host);
+}
+
+#[test]
+fn a_sync_site_that_hangs_is_demoted_after_its_deadline_and_promoted_when_it_is_back() {
+    let mut host = host(&two_sites("3 1 sync timeout_io:1s"), DIRTY_LOGS[1]);
+    write_all_over(&mut host, 20);
+    host.faults.insert(RD, Fault::Hangs);
+    let write = host.write(0, 8, 1);
+    host.run_for(Span::from_millis(900));
+    assert_eq!(host.ended.get(&write), None, "the site may have it yet");
+    host.run_for(Span::from_millis(200));
+    assert_eq!(host.ended.get(&write), Some(&Ok(())));
+    assert!(host.machine.log().unwrap().superblock().sites[1].demoted, "durable first (P1)");
+    host.faults.clear();
+    host.release();
+    host.run();
+    assert_in_sync(&mut host);
+    assert!(!host.machine.log().unwrap().superblock().sites[1].demoted);
+    host.faults.insert(RD, Fault::Hangs);
+    let write = host.write(0, 8, 2);
+    host.run_for(Span::from_millis(900));
+    assert_eq!(host.ended.get(&write), None, "acknowledgements wait for it again");
+}
+
+#[test]
+fn on_down_decides_what_becomes_of_writers_to_a_sync_site() {
+    for (words, expected) in [("hold", None), ("error", Some(Err(Errno::EIO)))] {
+        let site = format!("4 1 sync timeout_io:1s on_down:{words}");
+        let mut host = host(&two_sites(&site), DIRTY_LOGS[1]);
+        write_all_over(&mut host, 5);
+        host.faults.insert(RD, Fault::Fails);
+        let write = host.write(0, 8, 1);
+        host.run_for(Span::from_secs(3));
+        assert_eq!(host.ended.get(&write), expected.as_ref(), "{words}");
+        let read = host.read(0, 8);
+        assert_eq!(read.len(), 8 * 512, "reads go on");
+        host.faults.clear();
+        host.run();
+        let flush = host.ask(Op::Flush, None);
+        write_all_over(&mut host, 5);
+        assert_eq!(host.ended.get(&flush), Some(&Ok(())));
+        assert_in_sync(&mut host);
+    }
+}
+
+#[test]
+fn groups_without_a_flush_between_them_are_one_shipment() {
+    for order in ["group", "flush"] {
+        let mut host = host(&two_sites(&format!("2 1 order:{order}")), DIRTY_LOGS[1]);
+        host.faults.insert(RD, Fault::Fails);
+        write_all_over(&mut host, 50);
+        host.faults.clear();
+        host.run();
+        assert_in_sync(&mut host);
+    }
+}
