@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Table(QueryArgs),
     /// Print how replicators and devices are doing.
     Status(QueryArgs),
+    /// Say in a sentence per site why it is not in sync; the exit status is 1 if one is not.
+    Why(WhyArgs),
+    /// Wait until the sites have everything that is written by now, and are consistent.
+    Wait(WaitArgs),
     /// Hold new requests back, and wait until none is in flight.
     Suspend(SuspendArgs),
     /// Take the requests that were held back, and go on.
@@ -117,6 +121,27 @@ pub(crate) struct QueryArgs {
     /// Only devices of this target.
     #[arg(long, value_name = "TARGET")]
     pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Replicators; all if none is given.
+    pub(crate) names: Vec<Name>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// A replicator.
+    pub(crate) name: Name,
+    /// Only for this site.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) site: Option<u16>,
+    /// How long to wait; without end if not given.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -269,6 +294,17 @@ mod tests {
         assert_eq!((remove.timeout, remove.force), (Duration::from_secs(60), false));
         let Ok(Command::Remove(remove)) = parse("remove -f a b --timeout 5m") else { panic!() };
         assert_eq!((remove.timeout, remove.names.len()), (Duration::from_secs(300), 2));
+    }
+
+    #[test]
+    fn wait_is_for_one_replicator_or_one_site_of_it_with_or_without_an_end() {
+        let Ok(Command::Wait(wait)) = parse("wait repl") else { panic!() };
+        assert_eq!((wait.site, wait.timeout), (None, None));
+        let Ok(Command::Wait(wait)) = parse("wait repl --site 3 --timeout 5m") else { panic!() };
+        assert_eq!((wait.site, wait.timeout), (Some(3), Some(Duration::from_secs(300))));
+        for wrong in ["wait", "wait a b", "wait a --site far", "wait a --timeout soon"] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     match commands::run(args::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::Told>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("replicator: {error:#}");
             ExitCode::FAILURE

@@ -69,9 +69,13 @@ fn a_host_without_replicators_has_nothing_to_list() {
     let home = tempfile::tempdir().unwrap();
     let output = on_host(home.path(), &["ls"]);
     assert!(output.status.success() && output.stdout.is_empty(), "{}", stderr(&output));
-    let output = on_host(home.path(), &["status", "repl"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("repl: expected a replicator or a device, found none"));
+    let output = on_host(home.path(), &["why"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "nothing is out of sync");
+    for words in [["status", "repl"], ["why", "repl"], ["wait", "repl"]] {
+        let output = on_host(home.path(), &words);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("repl: expected a replicator or a device, found none"));
+    }
 }
 
 #[test]
@@ -84,7 +88,8 @@ fn a_runtime_directory_that_is_open_to_others_stops_every_verb() {
     std::fs::DirBuilder::new().mode(0o700).create(&runtime).unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(&runtime, open).unwrap();
-    for words in [&["ls"][..], &["status"], &["table"], &["remove", "repl"], &["recover", "repl"]] {
+    let verbs = [&["ls"][..], &["status"], &["table"], &["why"], &["wait", "repl"]];
+    for words in verbs.into_iter().chain([&["remove", "repl"][..], &["recover", "repl"]]) {
         let output = on_host(home.path(), words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         assert!(stderr(&output).contains("expected mode 0700, found 0777"), "{}", stderr(&output));

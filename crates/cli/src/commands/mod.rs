@@ -7,6 +7,10 @@ mod log;
 mod query;
 mod remove;
 mod report;
+mod wait;
+mod why;
+
+pub(crate) use why::Told;
 
 use anyhow::Result;
 
@@ -36,6 +40,8 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Ls(args) => query::ls(&args, runtime),
         Command::Table(args) => query::table(&args, runtime),
         Command::Status(args) => query::status(&args, runtime),
+        Command::Why(args) => why::why(&args, runtime),
+        Command::Wait(args) => wait::wait(&args, runtime),
         Command::Suspend(args) => control::suspend(&args, runtime),
         Command::Resume(args) => control::resume(&args, runtime),
         Command::Message(args) => control::message(&args, runtime),

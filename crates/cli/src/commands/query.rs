@@ -1,6 +1,7 @@
 //! `ls`, `table` and `status`: what there is and how it does.
 
 use anyhow::{Context, Result, anyhow};
+use replicator::Status;
 use serde_json::{Map, Value, json};
 use table::{Entry, TableFile, Target};
 
@@ -68,6 +69,12 @@ pub(super) fn status(args: &QueryArgs, runtime: &RuntimeDir) -> Result<()> {
             silent.iter().map(|it| format!("{it:#}")).collect::<Vec<_>>().join("\nreplicator: ")
         )),
     }
+}
+
+/// Asks a replicator how it is.
+pub(super) fn look(group: &GroupDir) -> Result<Status> {
+    let reply: StatusReply = ask(group, &Request::Status {}, |_| ())?;
+    serde_json::from_value(reply.detail).context("expected a status; is the daemon older?")
 }
 
 /// One line of `ls`.

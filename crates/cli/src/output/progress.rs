@@ -21,6 +21,11 @@ impl Progress {
 
     /// Shows how far a step is, unless it was shown a moment ago.
     pub(crate) fn show(&mut self, step: &str, done: u64, total: u64) {
+        self.show_with(step, done, total, "");
+    }
+
+    /// The same, with more behind it: how fast it goes.
+    pub(crate) fn show_with(&mut self, step: &str, done: u64, total: u64, more: &str) {
         let (quiet, pause) = if self.terminal { TERMINAL } else { FILE };
         let soon = self.shown.is_some_and(|shown| shown.elapsed() < pause);
         if soon || self.began.elapsed() < quiet {
@@ -28,9 +33,10 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let line = if self.terminal {
-            format!("\r\x1b[K{}", bar(&self.name, step, done, total))
+            // Cut off at the edge: what went on in a second line could not be taken away.
+            format!("\r\x1b[K\x1b[?7l{}{more}\x1b[?7h", bar(&self.name, step, done, total))
         } else {
-            format!("replicator: {}\n", plain(&self.name, step, done, total))
+            format!("replicator: {}{more}\n", plain(&self.name, step, done, total))
         };
         // Who cannot be told how far it is can still be told how it ended.
         let _ = io::stderr().write_all(line.as_bytes());
