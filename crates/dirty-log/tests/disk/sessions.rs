@@ -137,6 +137,22 @@ fn a_mark_that_the_disk_has_already_costs_no_write() {
 }
 
 #[test]
+fn a_mark_that_the_disk_has_in_part_is_written() {
+    let mut world = World::begun(2, 5);
+    world.mark(7);
+    world.mark(31_744);
+    world.settle();
+    world.log.mark(Sector(7), Sectors(2));
+    assert!(!world.log.is_settled());
+    world.settle();
+    world.log.mark(Sector(31_742), Sectors(3));
+    assert_eq!(world.run(), 2, "one block has it all, the other has not");
+    world.restart();
+    world.load(5);
+    assert_eq!(world.log.dirty_sectors(), Sectors(5));
+}
+
+#[test]
 fn what_is_marked_while_its_block_is_written_is_written_after_it() {
     let mut world = World::begun(2, 5);
     world.mark(7);
@@ -205,10 +221,12 @@ fn a_region_is_clean_on_the_disk_when_all_of_it_is() {
     world.settle();
     world.log.clear(Sector(0), Sectors(128));
     assert_eq!(world.log.dirty_sectors(), Sectors(128));
+    world.mark(1 << 12);
+    assert_eq!(world.run(), 2, "the block is written as it is");
     world.restart();
     world.load(5);
-    assert_eq!(world.log.dirty_sectors(), Sectors(1 << 12));
-    world.log.clear(Sector(0), Sectors(1 << 12));
+    assert_eq!(world.log.dirty_sectors(), Sectors(2 << 12));
+    world.log.clear(Sector(0), Sectors(2 << 12));
     world.settle();
     world.restart();
     world.load(5);
@@ -226,5 +244,17 @@ fn a_new_session_waits_for_the_writes_of_the_one_before() {
     world.settle();
     world.restart();
     world.load(6);
+    assert_eq!(world.log.dirty_sectors(), Sectors(1));
+}
+
+#[test]
+fn a_load_waits_for_the_writes_of_the_session_before() {
+    let mut world = World::begun(2, 5);
+    world.mark(7);
+    assert!(world.poll());
+    world.log.load(LOG, 5);
+    assert!(!world.poll() && world.log.is_loading());
+    world.end(0, Ok(()));
+    world.settle();
     assert_eq!(world.log.dirty_sectors(), Sectors(1));
 }
