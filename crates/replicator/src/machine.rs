@@ -18,7 +18,7 @@ use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, Event, IoId, Machine, 
 use blk::{Op, ReqId, Seq, SlinkNr};
 use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
 use slink::link::Ended;
-use slink::{Grant, Load, SiteEvent, SiteLink};
+use slink::{Grant, Load, Report, SiteEvent, SiteLink};
 
 use crate::acks::{Acks, Reached, Waiting};
 use crate::compose::{Leases, Parts, link_at};
@@ -117,6 +117,12 @@ impl Replicator {
     #[must_use]
     pub fn log(&self) -> Option<&Replog> {
         self.log.as_ref()
+    }
+
+    /// How its sites are, in the order of the table; nothing before the log is open.
+    pub fn reports(&self, now: Time) -> impl Iterator<Item = (SlinkNr, Report)> {
+        let links = self.log.iter().flat_map(|log| self.links.iter().map(move |link| (link, log)));
+        links.map(move |(link, log)| (link.nr(), link.report(now, log)))
     }
 
     /// What it is doing.
