@@ -14,6 +14,7 @@ mod compose;
 mod device;
 pub mod machine;
 pub mod message;
+mod orphans;
 pub mod plan;
 mod reads;
 pub mod status;

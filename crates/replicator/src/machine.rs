@@ -24,6 +24,7 @@ use crate::acks::{Acks, Reached, Waiting};
 use crate::compose::{Leases, Parts, link_at};
 use crate::device::Device;
 use crate::message::MessageError;
+use crate::orphans::Orphans;
 use crate::plan::Plan;
 use crate::reads::{EndedRead, READ_IO, ReadRequest, Reads};
 
@@ -41,6 +42,8 @@ pub struct Replicator {
     acks: Acks,
     reads: Reads,
     load: Load,
+    /// Sites of the log that are none of the table's.
+    orphans: Orphans,
     /// Changes get an error, because a site's table says so.
     refusing: bool,
     /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
@@ -100,6 +103,7 @@ impl Replicator {
             acks: Acks::default(),
             reads: Reads::default(),
             load: Load::default(),
+            orphans: Orphans::default(),
             refusing: false,
             events: VecDeque::new(),
             pending: Vec::new(),
@@ -364,6 +368,8 @@ impl Replicator {
         match opening.outcome() {
             None => {}
             Some(Ok(log)) => {
+                let linked: Vec<SlinkNr> = self.links.iter().map(|link| link.nr()).collect();
+                self.orphans = Orphans::of(&log, &linked);
                 self.log = Some(log);
                 self.stage = Stage::Running;
             }
@@ -382,13 +388,13 @@ impl Replicator {
 
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
+        let mut events = self.orphans.poll(now, log);
         for link in &mut self.links {
             link.poll(now, log, &self.load, effects);
-            for event in link.take_events() {
-                log::warn!("{event}");
-                self.events.push_back(event);
-            }
+            events.append(&mut link.take_events());
         }
+        events.iter().for_each(|event| log::warn!("{event}"));
+        self.events.extend(events);
         let excess = self.events.len().saturating_sub(EVENTS_KEPT);
         self.events.drain(..excess);
     }

@@ -130,6 +130,20 @@ fn what_was_dirty_when_the_daemon_died_is_copied_by_the_next() {
 }
 
 #[test]
+fn a_site_that_the_table_no_longer_names_does_not_fill_the_log_for_ever() {
+    let mut first = host(&two_sites("1 1"), DIRTY_LOGS[2]);
+    write_all_over(&mut first, 20);
+    let alone = "blockdev 2 0 async";
+    let mut without = Host::of(alone, "open 4096", "", first.disks, BTreeMap::new());
+    write_all_over(&mut without, 400);
+    let sites = two_sites("1 1");
+    let mut host = Host::of(&sites, "open 4096", DIRTY_LOGS[2], without.disks, BTreeMap::new());
+    write_all_over(&mut host, 5);
+    host.run();
+    assert_in_sync(&mut host);
+}
+
+#[test]
 fn a_limit_holds_writers_to_the_pace_of_a_site_that_works_and_gives_up_one_that_is_down() {
     let mut host = host(&two_sites("5 1 async ios 8 timeout_io:1s"), DIRTY_LOGS[1]);
     write_all_over(&mut host, 20);
