@@ -71,6 +71,10 @@ pub(crate) struct CreateArgs {
     /// A table in dmsetup's one-line form: `NAME,UUID,MINOR,FLAGS,TABLE[,TABLE];…`.
     #[arg(long, value_name = "SPEC")]
     pub(crate) concise: Option<String>,
+    /// Everything that the table names must be there, or nothing is started. Otherwise a
+    /// remote site whose devices are absent, busy or hang is down until they are back.
+    #[arg(long)]
+    pub(crate) require_all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +275,9 @@ mod tests {
         assert!(parse("create -").is_ok());
         assert!(parse("create --table a --table b").is_ok());
         assert!(parse("create --concise a,,,,b").is_ok());
+        assert!(!from_file.require_all);
+        let Ok(Command::Create(all)) = parse("create --require-all a") else { panic!() };
+        assert!(all.require_all);
         let wrong = ["create", "create a b", "create a --concise b", "create a --table b"];
         for wrong in wrong.into_iter().chain(["create --table a --concise b"]) {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");

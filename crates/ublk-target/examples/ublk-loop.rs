@@ -22,15 +22,19 @@ use blk::{
     BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, Event, Gather, IoId, IoOwner, Machine, Op,
     ReqId, Sectors, Time,
 };
-use ublk_target::{Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Ublk, process};
+use ublk_target::{Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Opener, Ublk, process};
 use uring::{Disk, OpenSpec, RingSpec};
 
 fn main() -> Result<(), Box<dyn Error>> {
     Ublk::probe()?;
     process::enter_own_mount_namespace()?;
     process::lock_memory()?;
-    let spec =
-        EngineSpec { name: "ublk-loop".into(), disks: Vec::new(), ring: RingSpec::default() };
+    let spec = EngineSpec {
+        name: "ublk-loop".into(),
+        disks: Vec::new(),
+        ring: RingSpec::default(),
+        opener: Opener::default(),
+    };
     let mut server =
         Server { engine: Engine::spawn(Loop::default(), spec)?, served: HashMap::new() };
     for line in io::stdin().lock().lines() {

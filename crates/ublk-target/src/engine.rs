@@ -18,13 +18,14 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blk::{DiskId, Effect, Event, Machine, ReqId, Span, Time};
+use blk::{DiskId, Effect, Event, Machine, NotOpened, ReqId, Span, Time};
 use uring::{CommandTag, Disk, Reaped, Ring, RingError, RingSpec};
 
 use crate::error::EngineError;
 use crate::front::FrontEnd;
 use crate::inbox::{Handle, Inbox, Message, QueueName, WAKE};
 use crate::process;
+use crate::reopen::{Opener, Openings};
 
 /// A machine at work on a thread of its own, until [`Engine::stop`]: dropping this
 /// ends nothing.
@@ -42,6 +43,8 @@ pub struct EngineSpec {
     pub disks: Vec<(DiskId, Disk)>,
     /// How large its ring is.
     pub ring: RingSpec,
+    /// How a disk is opened that the machine wants to be opened again.
+    pub opener: Opener,
 }
 
 impl<M: Machine + Send + 'static> Engine<M> {
@@ -56,7 +59,10 @@ impl<M: Machine + Send + 'static> Engine<M> {
         let name = spec.name.clone();
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || run(machine, inbox, spec, &ready))
+            .spawn({
+                let handle = handle.clone();
+                move || run(machine, inbox, handle, spec, &ready)
+            })
             .map_err(EngineError::Thread)?;
         match began.recv() {
             Ok(Ok(())) => Ok(Self { handle, thread }),
@@ -85,9 +91,10 @@ impl<M: Machine + Send + 'static> Engine<M> {
 /// What became of an attached queue: its name, or why it cannot be served.
 pub(crate) type Attached = Result<QueueName, blk::Errno>;
 
-fn run<M: Machine>(
+fn run<M: Machine + 'static>(
     machine: M,
     inbox: Inbox<M>,
+    handle: Handle<M>,
     spec: EngineSpec,
     ready: &SyncSender<Result<(), RingError>>,
 ) -> M {
@@ -103,7 +110,8 @@ fn run<M: Machine>(
             return machine;
         }
     };
-    let mut drive = Drive::new(machine, inbox, ring, spec.disks);
+    let openings = Openings::new(spec.opener, handle);
+    let mut drive = Drive::new(machine, inbox, ring, spec.disks, openings);
     let _ = ready.send(Ok(()));
     drive.run();
     drive.machine
@@ -114,6 +122,7 @@ struct Drive<M> {
     ring: Ring,
     front: FrontEnd,
     inbox: Inbox<M>,
+    openings: Openings<M>,
     began: Instant,
     now: Time,
     stopping: bool,
@@ -122,8 +131,14 @@ struct Drive<M> {
     effects: Vec<Effect>,
 }
 
-impl<M: Machine> Drive<M> {
-    fn new(machine: M, inbox: Inbox<M>, mut ring: Ring, disks: Vec<(DiskId, Disk)>) -> Self {
+impl<M: Machine + 'static> Drive<M> {
+    fn new(
+        machine: M,
+        inbox: Inbox<M>,
+        mut ring: Ring,
+        disks: Vec<(DiskId, Disk)>,
+        openings: Openings<M>,
+    ) -> Self {
         for (id, disk) in disks {
             ring.add_disk(id, Arc::new(disk));
         }
@@ -133,6 +148,7 @@ impl<M: Machine> Drive<M> {
             ring,
             front: FrontEnd::default(),
             inbox,
+            openings,
             began: Instant::now(),
             now: Time::default(),
             stopping: false,
@@ -212,6 +228,7 @@ impl<M: Machine> Drive<M> {
                 self.front.attach(&mut self.ring, channel, dev, reply);
             }
             Message::Detach { queue, reply } => self.front.detach(queue, reply),
+            Message::Opened { id, result } => self.opened(id, result),
             Message::Stop => self.stopping = true,
         }
     }
@@ -242,14 +259,28 @@ impl<M: Machine> Drive<M> {
                 self.fetch(req, buf);
                 return true;
             }
-            Effect::Open { disk } => {
-                let why = "opening it again is not possible yet".to_owned();
-                let result = Err(blk::NotOpened { errno: blk::Errno::ENXIO, why });
-                self.machine.handle(self.now, Event::Opened { disk, result });
-                return true;
-            }
+            Effect::Open { disk } => return self.open(disk),
         }
         false
+    }
+
+    /// Has a disk opened afresh; whether the machine was told at once that it can't be.
+    fn open(&mut self, disk: DiskId) -> bool {
+        // I/O in flight keeps what was open until it has ended, and so keeps it busy (I15).
+        drop(self.ring.remove_disk(disk));
+        let Err(refusal) = self.openings.begin(disk) else { return false };
+        self.machine.handle(self.now, Event::Opened { disk, result: Err(refusal) });
+        true
+    }
+
+    fn opened(&mut self, id: DiskId, result: Result<Disk, NotOpened>) {
+        self.openings.ended(id);
+        let result = result.map(|disk| {
+            let seen = disk.facts().seen();
+            self.ring.add_disk(id, Arc::new(disk));
+            seen
+        });
+        self.machine.handle(self.now, Event::Opened { disk: id, result });
     }
 
     fn fetch(&mut self, req: ReqId, mut buf: blk::BufMut) {

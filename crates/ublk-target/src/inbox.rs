@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use blk::{DevNr, DiskId, Machine, Time};
+use blk::{DevNr, DiskId, Machine, NotOpened, Time};
 use io_uring::opcode::PollAdd;
 use io_uring::types::Fd;
 use uring::{CommandTag, Disk, Ring};
@@ -29,6 +29,7 @@ pub struct Handle<M> {
 pub(crate) enum Message<M> {
     Call(Work<M>),
     AddDisk { id: DiskId, disk: Arc<Disk> },
+    Opened { id: DiskId, result: Result<Disk, NotOpened> },
     RemoveDisk { id: DiskId, reply: SyncSender<Option<Arc<Disk>>> },
     Attach { channel: Channel, dev: DevNr, reply: SyncSender<Attached> },
     Detach { queue: QueueName, reply: SyncSender<()> },
@@ -78,6 +79,11 @@ impl<M: Machine> Handle<M> {
     /// If the engine has stopped.
     pub fn remove_disk(&self, id: DiskId) -> Result<Option<Arc<Disk>>, EngineGone> {
         self.ask(|reply| Message::RemoveDisk { id, reply })
+    }
+
+    /// The end of an opening that the engine asked for. If it has stopped, the disk is closed.
+    pub(crate) fn opened(&self, id: DiskId, result: Result<Disk, NotOpened>) {
+        let _ = self.send(Message::Opened { id, result });
     }
 
     pub(crate) fn attach(&self, channel: Channel, dev: DevNr) -> Result<Attached, EngineGone> {

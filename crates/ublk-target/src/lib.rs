@@ -27,6 +27,7 @@ mod inbox;
 mod probe;
 pub mod process;
 mod queue;
+mod reopen;
 mod request;
 
 pub use control::{DeviceInfo, DeviceSpec, DeviceState};
@@ -35,3 +36,4 @@ pub use engine::{Engine, EngineSpec};
 pub use error::{ControlError, DeviceError, EngineError, EngineGone, ProbeError};
 pub use inbox::Handle;
 pub use probe::{Features, Ublk};
+pub use reopen::Opener;

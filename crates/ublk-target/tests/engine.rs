@@ -11,7 +11,7 @@ use blk::{
     Sectors, Time,
 };
 use tempfile::TempDir;
-use ublk_target::{Engine, EngineSpec};
+use ublk_target::{Engine, EngineSpec, Opener};
 use uring::{Disk, OpenSpec, RingSpec};
 
 /// Does what a test tells it, and tells the test what it gets.
@@ -37,7 +37,7 @@ impl Machine for Puppet {
                 }
                 Event::Fetched { result, .. } => Seen::Fetched(result),
                 Event::Request { .. } => panic!("there is no device"),
-                Event::Opened { .. } => panic!("no test asks for it yet"),
+                Event::Opened { .. } => panic!("no test here asks for it"),
             })
             .unwrap();
     }
@@ -57,7 +57,12 @@ impl Machine for Puppet {
 
 fn engine(disks: Vec<(DiskId, Disk)>) -> (Engine<Puppet>, Receiver<Seen>) {
     let (seen, seen_by_test) = channel();
-    let spec = EngineSpec { name: "test".into(), disks, ring: RingSpec::default() };
+    let spec = EngineSpec {
+        name: "test".into(),
+        disks,
+        ring: RingSpec::default(),
+        opener: Opener::default(),
+    };
     let puppet = Puppet { todo: Vec::new(), wakeup: None, seen };
     (Engine::spawn(puppet, spec).unwrap(), seen_by_test)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use blk::Sectors;
+use blk::{Errno, NotOpened, Sectors};
 use thiserror::Error;
 
 /// Why a disk could not be opened. Every sentence names the path.
@@ -36,6 +36,32 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+}
+
+impl OpenError {
+    /// The kernel's word for it.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        Errno(match self {
+            Self::Absent { .. } => libc::ENOENT,
+            Self::Permission { .. } => libc::EACCES,
+            Self::Kind { .. } => libc::ENOTBLK,
+            Self::TooSmall { .. } => libc::ENOSPC,
+            Self::Busy { .. } => libc::EBUSY,
+            Self::Alignment { .. } => libc::EINVAL,
+            Self::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        })
+    }
+}
+
+impl From<OpenError> for NotOpened {
+    fn from(error: OpenError) -> Self {
+        let why = match &error {
+            OpenError::Io { source, .. } => format!("{error}: {source}"),
+            _ => error.to_string(),
+        };
+        Self { errno: error.errno(), why }
+    }
 }
 
 /// Why there is no ring.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use blk::Sectors;
+use blk::{DiskSeen, Sectors};
 
 use crate::identity::{self, Identity};
 use crate::sys;
@@ -38,6 +38,16 @@ pub struct Medium {
 }
 
 impl Facts {
+    /// As much of it as a machine wants to know.
+    #[must_use]
+    pub fn seen(&self) -> DiskSeen {
+        DiskSeen {
+            size: self.size,
+            logical_block: self.logical_block,
+            identity: self.identity.to_string(),
+        }
+    }
+
     pub(crate) fn of_block_device(file: &File) -> io::Result<Self> {
         let device = file.metadata()?.rdev();
         Ok(Self {

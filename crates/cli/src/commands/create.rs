@@ -21,7 +21,8 @@ pub(super) fn create(args: &CreateArgs, verbose: u8, runtime: &RuntimeDir) -> Re
     }
     let mut started: Vec<&Replicator> = Vec::new();
     for replicator in &replicators {
-        let job = job(replicator, Takeover::Refuse, verbose);
+        let job =
+            Job { require_all: args.require_all, ..job(replicator, Takeover::Refuse, verbose) };
         match daemon::launch(&job) {
             Ok(devices) => tell(&devices, verbose)?,
             Err(error) => {
@@ -62,7 +63,8 @@ fn recover_one(name: &Name, verbose: u8, runtime: &RuntimeDir) -> Result<Vec<Rea
 }
 
 fn job(replicator: &Replicator, takeover: Takeover, verbose: u8) -> Job {
-    Job { name: replicator.name.to_string(), table: replicator.text.clone(), takeover, verbose }
+    let (name, table) = (replicator.name.to_string(), replicator.text.clone());
+    Job { name, table, takeover, require_all: false, verbose }
 }
 
 /// Refuses names that somebody has, before anything is started. The daemon looks again.

@@ -1,69 +1,246 @@
 //! Opening everything that a table names: first a look, which can find everything wrong
 //! without touching anything, then exclusively.
+//!
+//! Without its log and its local disks a replicator serves nothing, so these are waited for.
+//! The others may be absent, busy or hang (P5): each has a thread of its own, all of them
+//! together have [`OTHERS_LIMIT`], and what is not open then is opened when the machine asks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use blk::{DiskId, DiskSeen, Sectors};
-use replicator::{DiskFacts, Plan};
+use anyhow::{Context, Result, anyhow, ensure};
+use blk::{DiskId, Errno, NotOpened};
+use replicator::{DiskFacts, Plan, Role};
+use rustix::io::Errno as Word;
 use table::Group;
+use ublk_target::Opener;
 use uring::{Access, Disk, OpenSpec};
 
 /// The disks of one replicator, open for it alone.
 #[derive(Debug)]
 pub(super) struct Disks {
     pub(super) open: Vec<(DiskId, Disk)>,
-    facts: BTreeMap<String, DiskFacts>,
+    places: Arc<Places>,
+    missing: BTreeMap<DiskId, NotOpened>,
 }
 
+/// The paths of a table, in an order in which each one's place is the number of its disk.
+#[derive(Debug)]
+struct Places {
+    all: Vec<Place>,
+    /// What was found at them, as far as something is open there.
+    identities: Mutex<BTreeMap<DiskId, String>>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    id: DiskId,
+    text: String,
+    role: Role,
+}
+
+/// What became of places, by the numbers of their disks.
+type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
+
 impl Disks {
-    /// Opens all of them and joins them with the table, waiting up to `busy_limit` in all for
-    /// those that a predecessor's writes still hold (I14).
+    /// Opens them and joins them with the table, waiting up to `busy_limit` in all for those
+    /// that a predecessor's writes still hold and nothing can be served without (I14).
     pub(super) fn open(group: &Group, busy_limit: Duration) -> Result<(Self, Plan)> {
+        let places = Places::of(group);
+        let began = Instant::now();
+        let others_limit = began + OTHERS_LIMIT;
         // An exclusive open of one disk by two paths would only say "busy".
-        Plan::new(group, &Self::open_as(group, Access::Look, Duration::ZERO)?.facts)?;
-        let disks = Self::open_as(group, Access::Exclusive, busy_limit)?;
-        let plan = Plan::new(group, &disks.facts)?;
-        Ok((disks, plan))
+        let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
+        let looked = places.open_all(&places.all, others_limit, look)?;
+        places.plan(group, &looked)?;
+
+        let vital_limit = Instant::now() + busy_limit;
+        let there: Vec<Place> =
+            places.all.iter().filter(|place| looked[&place.id].is_ok()).cloned().collect();
+        let mut missing = failures(looked);
+        let mut found = places.open_all(&there, others_limit, |role| {
+            // Who is busy is to be told before the time is up.
+            let deadline = if role.is_vital() { vital_limit } else { began + OTHERS_LIMIT / 2 };
+            let busy_limit = deadline.saturating_duration_since(Instant::now());
+            OpenSpec { busy_limit, ..OpenSpec::default() }
+        })?;
+        found.extend(missing.clone().into_iter().map(|(id, why)| (id, Err(why))));
+        let plan = places.plan(group, &found)?;
+        let mut open = Vec::new();
+        for (id, result) in found {
+            match result {
+                Ok(disk) => open.push((id, places.keep(id, disk).map_err(|not| anyhow!(not.why))?)),
+                Err(why) => drop(missing.insert(id, why)),
+            }
+        }
+        Ok((Self { open, places: Arc::new(places), missing }, plan))
+    }
+
+    /// How a disk of them is opened again.
+    pub(super) fn opener(&self) -> Opener {
+        let places = Arc::clone(&self.places);
+        Opener::new(move |id| places.open_again(id))
+    }
+
+    /// A sentence for each that is not there.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let sentence = |(id, not): (&DiskId, &NotOpened)| {
+            let role = self.places.at(*id).role;
+            format!("{role}: {}; {}", not.why, until_it_is_back(role))
+        };
+        self.missing.iter().map(sentence).collect()
+    }
+
+    /// Fails if one is not there.
+    pub(super) fn require_all(&self) -> Result<()> {
+        let sentence =
+            |(id, not): (&DiskId, &NotOpened)| format!("{}: {}", self.places.at(*id).role, not.why);
+        let missing: Vec<String> = self.missing.iter().map(sentence).collect();
+        ensure!(
+            missing.is_empty(),
+            "{}; without --require-all it starts, and takes them in when they are there",
+            missing.join("; ")
+        );
+        Ok(())
     }
 
     /// Whether nearness of sectors matters on any of them.
     pub(super) fn any_rotational(&self) -> bool {
         self.open.iter().any(|(_, disk)| disk.facts().medium.rotational)
     }
+}
 
-    fn open_as(group: &Group, access: Access, busy_limit: Duration) -> Result<Self> {
-        let deadline = Instant::now() + busy_limit;
-        let mut disks = Self { open: Vec::new(), facts: BTreeMap::new() };
-        for (text, role) in Plan::paths(group) {
-            let busy_limit = deadline.saturating_duration_since(Instant::now());
-            let spec = OpenSpec { access, busy_limit, size_min: Sectors(0) };
-            let disk = Disk::open(&path_of(&text), &spec).with_context(|| role.to_string())?;
-            disks.add(text, disk);
-        }
-        Ok(disks)
-    }
-
-    fn add(&mut self, text: String, disk: Disk) {
-        let nr = u32::try_from(self.open.len()).expect("a table's paths are counted in hundreds");
-        let (id, facts) = (DiskId(nr), disk.facts());
-        let facts = DiskFacts {
-            id,
-            path: text.clone(),
-            seen: Ok(DiskSeen {
-                size: facts.size,
-                logical_block: facts.logical_block,
-                identity: facts.identity.to_string(),
-            }),
+impl Places {
+    fn of(group: &Group) -> Self {
+        let number = |(nr, (text, role))| {
+            let nr = u32::try_from(nr).expect("a table's paths are counted in thousands");
+            Place { id: DiskId(nr), text, role }
         };
-        self.facts.insert(text, facts);
-        self.open.push((id, disk));
+        let all = Plan::paths(group).into_iter().enumerate().map(number).collect();
+        Self { all, identities: Mutex::default() }
+    }
+
+    fn at(&self, id: DiskId) -> &Place {
+        &self.all[id.0 as usize]
+    }
+
+    /// Opens `places` as `spec` says: all that are vital, and of the others what can be
+    /// opened before `others_limit`.
+    fn open_all(
+        &self,
+        places: &[Place],
+        others_limit: Instant,
+        spec: impl Fn(Role) -> OpenSpec,
+    ) -> Result<Found<Disk>> {
+        let (vital, others): (Vec<_>, Vec<_>) =
+            places.iter().partition(|place| place.role.is_vital());
+        let answers = begin(&others, &spec)?;
+        let mut found = BTreeMap::new();
+        for place in vital {
+            let disk = Disk::open(&place.path(), &spec(place.role));
+            found.insert(place.id, Ok(disk.with_context(|| place.role.to_string())?));
+        }
+        for _ in &others {
+            let left = others_limit.saturating_duration_since(Instant::now());
+            let Ok((id, result)) = answers.recv_timeout(left) else { break };
+            found.insert(id, result);
+        }
+        // Whoever is late finds nobody who would take his disk, and closes it.
+        for place in others {
+            found.entry(place.id).or_insert_with(|| Err(place.too_slow()));
+        }
+        Ok(found)
+    }
+
+    fn plan(&self, group: &Group, found: &Found<Disk>) -> Result<Plan> {
+        let facts = self.all.iter().map(|place| {
+            let seen = match &found[&place.id] {
+                Ok(disk) => Ok(disk.facts().seen()),
+                Err(why) => Err(why.clone()),
+            };
+            let (id, path) = (place.id, place.text.clone());
+            (place.text.clone(), DiskFacts { id, path, seen })
+        });
+        Ok(Plan::new(group, &facts.collect())?)
+    }
+
+    /// What an engine asks for: waits as long as it takes.
+    fn open_again(&self, id: DiskId) -> Result<Disk, NotOpened> {
+        self.identities().remove(&id);
+        let spec = OpenSpec { busy_limit: BUSY_LIMIT, ..OpenSpec::default() };
+        self.keep(id, Disk::open(&self.at(id).path(), &spec)?)
+    }
+
+    /// Takes a disk that was opened, unless another path has led to it already (P15).
+    fn keep(&self, id: DiskId, disk: Disk) -> Result<Disk, NotOpened> {
+        let identity = disk.facts().identity.to_string();
+        let mut identities = self.identities();
+        if let Some((other, _)) = identities.iter().find(|(_, known)| **known == identity) {
+            let (here, there) = (self.at(id), self.at(*other));
+            let why = format!(
+                "{}: is the same as {} ({}): {identity}; each needs a disk of its own",
+                here.text, there.text, there.role
+            );
+            return Err(NotOpened { errno: Errno(Word::BUSY.raw_os_error()), why });
+        }
+        identities.insert(id, identity);
+        Ok(disk)
+    }
+
+    fn identities(&self) -> MutexGuard<'_, BTreeMap<DiskId, String>> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A path, or where the kernel keeps the block device `MAJOR:MINOR`.
-fn path_of(text: &str) -> PathBuf {
-    if text.starts_with('/') { text.into() } else { Path::new("/dev/block").join(text) }
+impl Place {
+    /// The path, or where the kernel keeps the block device `MAJOR:MINOR`.
+    fn path(&self) -> PathBuf {
+        let text = &self.text;
+        if text.starts_with('/') { text.into() } else { Path::new("/dev/block").join(text) }
+    }
+
+    fn too_slow(&self) -> NotOpened {
+        let why =
+            format!("{}: it could not be opened within {} s", self.text, OTHERS_LIMIT.as_secs());
+        NotOpened { errno: Errno::ETIMEDOUT, why }
+    }
 }
+
+/// Begins to open each on a thread of its own.
+fn begin(
+    places: &[&Place],
+    spec: &impl Fn(Role) -> OpenSpec,
+) -> Result<Receiver<(DiskId, Result<Disk, NotOpened>)>> {
+    let (sender, answers) = channel();
+    for place in places {
+        let (id, path, spec, sender) = (place.id, place.path(), spec(place.role), sender.clone());
+        let open = move || drop(sender.send((id, Disk::open(&path, &spec).map_err(Into::into))));
+        let thread = thread::Builder::new().name(format!("open-{}", id.0));
+        thread.spawn(open).with_context(|| format!("starting a thread to open {}", place.text))?;
+    }
+    Ok(answers)
+}
+
+fn failures(found: Found<Disk>) -> BTreeMap<DiskId, NotOpened> {
+    found.into_iter().filter_map(|(id, result)| Some((id, result.err()?))).collect()
+}
+
+fn until_it_is_back(role: Role) -> &'static str {
+    match role {
+        Role::Log | Role::Leg { .. } => "the site is down until it is back",
+        Role::DirtyLog { .. } => "all of the device counts as dirty there until it is back",
+        Role::Mark { .. } => "the site's state is not kept there until it is back",
+    }
+}
+
+/// How long all disks may take together that a start can do without.
+const OTHERS_LIMIT: Duration = Duration::from_secs(2);
+/// udev and its like look at a device for moments.
+pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,8 @@ impl Drive {
     pub(super) fn start(plan: Plan, disks: Disks) -> Result<Self> {
         let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
         let machine = Replicator::open(plan, seed()?)?;
-        let spec = EngineSpec { name, disks: disks.open, ring: RING };
+        let opener = disks.opener();
+        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener };
         Ok(Self { engine: Engine::spawn(machine, spec).context("starting the engine")? })
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct Job {
     pub(crate) table: String,
     /// Whether its devices are new, or wait for a successor of the daemon that died.
     pub(crate) takeover: Takeover,
+    /// Whether everything that the table names must be there.
+    pub(crate) require_all: bool,
     /// How often `-v` was given.
     pub(crate) verbose: u8,
 }

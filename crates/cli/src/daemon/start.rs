@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use table::{Group, Mode};
 use ublk_target::Ublk;
 
-use super::disks::Disks;
+use super::disks::{BUSY_LIMIT, Disks};
 use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
@@ -76,8 +76,11 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
     }
     reporter.progress("opening its devices", 0, 0)?;
     let (disks, plan) = Disks::open(&group, if fresh { BUSY_LIMIT } else { DRAIN_LIMIT })?;
+    if job.require_all {
+        disks.require_all()?;
+    }
     Ublk::probe()?;
-    for sentence in plan.not_yet() {
+    for sentence in disks.missing().into_iter().chain(plan.not_yet()) {
         reporter.notice(&sentence)?;
     }
     let rotational = disks.any_rotational();
@@ -126,9 +129,6 @@ fn log_failure(undone: Result<()>) {
         log::error!("undoing a start that failed: {error:#}");
     }
 }
-
-/// udev and its like look at a device for moments.
-const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the last writes of a daemon that died may take to end or to fail.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
