@@ -161,8 +161,9 @@ impl Copier {
         }
         self.write(now, legs, log, flights, effects);
         if let Some(idle) = idle {
-            let depth = self.pace.depth(now, idle);
-            while self.copies.len() < depth && self.begin(now, legs, log, flights, effects) {}
+            while self.copies.len() < self.pace.depth(now, idle)
+                && self.begin(now, legs, log, flights, effects)
+            {}
         }
         self.flush(now, legs, flights, effects);
         None
@@ -242,7 +243,7 @@ impl Copier {
         let around = legs.all.range(..=first).map(|(dev, leg)| (*dev, leg));
         for (at, (dev, leg)) in here.chain(around).enumerate() {
             let mut from = if at == 0 && dev == first { from } else { Sector(0) };
-            while let Some((sector, len)) = leg.dirty_log.next_dirty(from, RUN) {
+            while let Some((sector, len)) = leg.dirty_log.next_dirty(from, self.pace.run()) {
                 let free = self.free(dev, sector, len);
                 if !free.is_empty() {
                     self.cursor = (dev, sector + free);
@@ -452,7 +453,5 @@ fn joined(parts: &[Buf], len: Sectors) -> Buf {
     whole.freeze()
 }
 
-/// The longest copy: 1 MiB, what disks like.
-const RUN: Sectors = Sectors(2048);
 /// So many copies are worth a flush of the site's disks.
 const COPIED_MAX: usize = 64;

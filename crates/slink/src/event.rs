@@ -28,13 +28,16 @@ pub enum Transition {
     Detached(Why),
     /// Dirty regions are being copied; its image is no state the devices ever had.
     ResyncBegan,
-    /// No region is dirty any more: it is fed from the log again.
+    /// Little is left to be copied: the log is kept for it from here on.
     Attached,
+    /// No region is dirty any more: it is fed from the log again.
+    Synced,
     /// Its image is one that the devices could have been found in.
     Consistent,
-    /// A `sync` site: acknowledgements go on without it.
+    /// Writers are not held to what the table says of it: a `sync` site's acknowledgements
+    /// go on without it.
     Demoted,
-    /// A `sync` site: acknowledgements wait for it again.
+    /// Writers are held to it again.
     Promoted,
     /// It crossed its fall-behind limit, and writers wait for it.
     OverLimit,
@@ -70,10 +73,13 @@ impl fmt::Display for Transition {
             Self::ResyncBegan => {
                 f.write_str("resync began; its image is inconsistent until its end")
             }
-            Self::Attached => f.write_str("no region is dirty any more; fed from the log again"),
+            Self::Attached => f.write_str("little is left to be copied; the log is kept for it"),
+            Self::Synced => f.write_str("no region is dirty any more; fed from the log again"),
             Self::Consistent => f.write_str("consistent"),
-            Self::Demoted => f.write_str("demoted: acknowledgements go on without it"),
-            Self::Promoted => f.write_str("promoted: acknowledgements wait for it again"),
+            Self::Demoted => f.write_str("demoted: writers go on without it"),
+            Self::Promoted => {
+                f.write_str("promoted: writers are held to it again, as the table says")
+            }
             Self::OverLimit => f.write_str("over its fall-behind limit; writers wait for it"),
             Self::WithinLimit => f.write_str("within its fall-behind limit again"),
         }

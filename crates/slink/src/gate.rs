@@ -45,6 +45,11 @@ impl Gate {
         self.over.map_or(log.written(), |held| held.max(log.covered(site)))
     }
 
+    /// Whether there is a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
     /// Whether writers wait for the site to come back below its low mark.
     pub(crate) fn is_over(&self) -> bool {
         self.over.is_some()

@@ -23,6 +23,7 @@ pub mod link;
 pub mod ordered;
 pub(crate) mod pace;
 pub mod policy;
+pub mod states;
 
 pub use event::{SiteEvent, Transition};
 pub use health::{Down, Failure};

@@ -36,6 +36,7 @@ use crate::health::Health;
 use crate::legs::Legs;
 use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, Resync, SiteLink, State};
 use crate::policy::Policy;
+use crate::states::{Fed, Standing};
 use marks::Marks;
 use outage::Probing;
 
@@ -55,8 +56,8 @@ pub struct Ordered {
     /// Disks that are being opened.
     opening: BTreeSet<DiskId>,
     probing: Probing,
-    /// Acknowledgements wait for it, or its limit holds for them.
-    in_force: bool,
+    /// Where it is; moves by [`Ordered::note`] only.
+    stands: Standing,
     /// A `sync` site is being given up for now; it counts once this stands (P1).
     demoting: Option<Version>,
     /// The site may be written to out of order once this stands (P3).
@@ -93,6 +94,16 @@ pub(crate) enum Step {
     Probe,
 }
 
+impl Mode {
+    fn fed(&self) -> Fed {
+        match self {
+            Self::New | Self::Streaming => Fed::Streaming,
+            Self::Detached(_) => Fed::Detached,
+            Self::Attached => Fed::Attached,
+        }
+    }
+}
+
 impl Ordered {
     pub(crate) fn new(spec: LinkSpec) -> Self {
         let LinkSpec { table, owner, legs, mark: _ } = spec;
@@ -109,7 +120,7 @@ impl Ordered {
             health: Health::default(),
             opening: BTreeSet::new(),
             probing: Probing::No,
-            in_force: true,
+            stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
             copying: None,
             consistent_at: None,
@@ -128,21 +139,34 @@ impl Ordered {
         if self.nr.is_local() {
             return;
         }
-        self.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
+        self.stands.consistent = !site.inconsistent;
+        self.stands.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
         if site.inconsistent {
             // A copy made before held nothing but what was durable, and so is in the log now.
             self.consistent_at = Some(log.written());
         }
         if let Some(session) = site.detached {
             self.mode = Mode::Detached(Marks::resumed(session, &mut self.legs, log));
+            self.stands.fed = Fed::Detached;
         }
         if let Err((dev, how)) = self.legs.check(log) {
             self.went_down(now, now, dev, "opening it", how);
         }
     }
 
+    /// A transition has happened: it is one that may, and the site is where it leads.
     fn note(&mut self, at: Time, what: Transition) {
-        self.events.push(SiteEvent { at, slink: self.nr, what });
+        let next = self.stands.after(&what);
+        self.stands = next.unwrap_or_else(|| {
+            panic!("site {}: {what:?} can't happen in {:?}", self.nr, self.stands)
+        });
+        assert_eq!(self.stands.fed, self.mode.fed(), "site {}: {what:?}", self.nr);
+        assert_eq!(self.stands.up, self.health.down().is_none(), "site {}: {what:?}", self.nr);
+        let held = self.policy.sync || self.gate.is_limited();
+        let matters = held || !matches!(what, Transition::Demoted | Transition::Promoted);
+        if matters {
+            self.events.push(SiteEvent { at, slink: self.nr, what });
+        }
     }
 
     fn feed(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
@@ -227,11 +251,12 @@ impl SiteLink for Ordered {
             Step::Feed(step) => self.feed.done(dev, what, step, result, buf, log),
             Step::Copy(step) => {
                 let was_flush = matches!(step, CopyStep::Flush);
-                let well = result.is_ok();
+                // What a site that hung brings at last does not make it a site that works.
+                let well = result.is_ok() && self.health.down().is_none();
                 let Self { copier, legs, .. } = self;
                 copier.done(now, (dev, what), step, result, buf, legs, log);
-                if was_flush && well && self.health.succeeded() {
-                    self.note(now, Transition::CameUp);
+                if was_flush && well {
+                    self.health.succeeded();
                 }
             }
             Step::DirtyLog(nr) => {
@@ -267,19 +292,19 @@ impl SiteLink for Ordered {
         let retry = down.map(|down| down.retry_at).filter(|_| self.may_retry());
         let given_up = down.map(|down| down.since + self.table.options.timeout_io());
         let attach = matches!(self.mode, Mode::Detached(_)).then_some(self.attach_after);
-        let limit = self.gate.wakeup(log, self.nr).filter(|_| self.in_force);
+        let limit = self.gate.wakeup(log, self.nr).filter(|_| self.stands.in_force);
         let times = [self.flights.next_deadline(self.polled), retry, given_up, attach, limit];
         let all = times.into_iter().chain(copies.into_iter().flatten()).flatten();
         all.filter(|at| *at > self.polled).min()
     }
 
-    fn report(&self, _now: Time, log: &Replog) -> Report {
+    fn report(&self, _now: Time, _log: &Replog) -> Report {
         let since = self.copier.progress.since.filter(|_| self.copying.is_some());
         let dirty = self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum();
         Report {
             state: self.state(),
-            consistent: !log.site(self.nr).inconsistent,
-            in_force: self.in_force,
+            consistent: self.stands.consistent,
+            in_force: self.stands.in_force,
             over_limit: self.gate.is_over(),
             down: self.health.down().cloned(),
             shipped: self.feed.groups,

@@ -9,7 +9,7 @@
 //! One part in ten: whatever a copy costs the disks it shares with the applications, it
 //! costs them at most a tenth of their time; and a busy log never starves it (P9).
 
-use blk::{Span, Time};
+use blk::{Sectors, Span, Time};
 
 /// What a resync may do by now.
 #[derive(Debug)]
@@ -39,6 +39,12 @@ impl Pace {
             (false, true) => 1,
             (false, false) => 0,
         }
+    }
+
+    /// The longest copy: an eighth of a second's, if there is a rate.
+    pub(crate) fn run(&self) -> Sectors {
+        let eighth = Sectors::from_bytes(self.rate / 8);
+        if self.rate == 0 { RUN } else { eighth.clamp(Sectors(1), RUN) }
     }
 
     /// A copy begins.
@@ -78,6 +84,8 @@ impl Pace {
 
 /// Copies in flight that keep a disk busy; more brings little and holds more memory.
 pub(crate) const COPIES_MAX: usize = 8;
+/// 1 MiB: what disks like.
+const RUN: Sectors = Sectors(2048);
 const PAUSE_FACTOR: u32 = 9;
 /// A slow site must not bring its resync to a stand.
 const PAUSE_MAX: Span = Span::from_secs(2);

@@ -74,6 +74,7 @@ impl Ordered {
             return false;
         }
         self.mode = Mode::Attached;
+        self.note(now, Transition::Attached);
         true
     }
 
@@ -123,38 +124,35 @@ impl Ordered {
             let at = self.consistent_at.take().unwrap_or_default();
             self.consistent_at = Some(at.max(self.copier.newest()));
         }
-        self.note(now, Transition::Attached);
+        self.note(now, Transition::Synced);
     }
 
     /// The site has all but the newest: from now on it is held to what the table says.
     fn catch_up(&mut self, now: Time, log: &mut Replog) {
         let close = log.written().lag(log.covered(self.nr)) <= CLOSE_WRITES;
-        let well = self.health.down().is_none() && self.consistent_at.is_none();
-        if self.in_force || !close || !well || self.nr.is_local() {
+        let well = self.stands.up && self.stands.consistent;
+        if self.stands.in_force || !close || !well || self.nr.is_local() {
             return;
         }
-        self.in_force = true;
         self.attach_failures = 0;
-        if log.site(self.nr).demoted {
-            log.change_site(self.nr, |site| site.demoted = false);
-            self.note(now, Transition::Promoted);
-        }
+        log.change_site(self.nr, |site| site.demoted = false);
+        self.note(now, Transition::Promoted);
     }
 
     /// The site leaves the log: what it lacks becomes dirty regions.
     pub(super) fn detach(&mut self, now: Time, log: &mut Replog, why: Why) {
-        if matches!(self.mode, Mode::Attached) || !self.in_force {
+        if matches!(self.mode, Mode::Attached) || !self.stands.in_force {
             self.attach_failures += 1;
         }
         let pause = ATTACH_PAUSE.saturating_mul(1 << self.attach_failures.min(7));
         self.attach_after = now + pause.min(ATTACH_PAUSE_MAX);
-        self.give_up(log);
-        self.note(now, Transition::Detached(why));
+        self.give_up(now, log);
         self.mode = Mode::Detached(match self.mode {
             // Its session goes on: what is clean stays clean.
             Mode::Attached => Marks::resumed_at(log.covered(self.nr), log),
             _ => Marks::begun(&mut self.legs, log),
         });
+        self.note(now, Transition::Detached(why));
     }
 
     /// Somebody says that nothing of a device, or of all, can be believed.

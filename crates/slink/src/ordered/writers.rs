@@ -16,7 +16,7 @@ impl Ordered {
             return;
         }
         self.end_demotion(now, log);
-        let over_limit = self.in_force && self.is_over(now, log);
+        let over_limit = self.stands.in_force && self.is_over(now, log);
         if let Some(over) = self.gate.take_change() {
             self.note(now, if over { Transition::OverLimit } else { Transition::WithinLimit });
         }
@@ -25,7 +25,7 @@ impl Ordered {
             Mode::New | Mode::Detached(_) => {}
             // It was given up before, and nobody waits for it yet: nor is the log kept for it.
             Mode::Attached if log_full => self.detach(now, log, Why::LogFull),
-            Mode::Streaming if !self.in_force && self.demoting.is_none() && log_full => {
+            Mode::Streaming if !self.stands.in_force && self.demoting.is_none() && log_full => {
                 self.detach(now, log, Why::LogFull);
             }
             Mode::Attached => {}
@@ -34,7 +34,7 @@ impl Ordered {
                 match self.policy.verdict(Condition { up, over_limit, log_full }) {
                     Verdict::Detach if over_limit => self.detach(now, log, Why::Limit),
                     Verdict::Detach => self.detach(now, log, Why::LogFull),
-                    Verdict::Acknowledge if self.policy.sync => self.give_up(log),
+                    Verdict::Acknowledge if self.policy.sync => self.give_up(now, log),
                     Verdict::Acknowledge | Verdict::Hold | Verdict::Refuse => {}
                 }
             }
@@ -47,7 +47,7 @@ impl Ordered {
         if self.nr.is_local() {
             return Grant::UpTo(covered);
         }
-        if !self.in_force || (matches!(self.mode, Mode::Detached(_)) && !self.policy.sync) {
+        if !self.stands.in_force || (matches!(self.mode, Mode::Detached(_)) && !self.policy.sync) {
             return Grant::All;
         }
         let over_limit = self.is_over(now, log);
@@ -67,11 +67,14 @@ impl Ordered {
     }
 
     /// Nobody is to wait for the site. For a `sync` one that counts once it is durable (P1).
-    pub(super) fn give_up(&mut self, log: &mut Replog) {
+    pub(super) fn give_up(&mut self, now: Time, log: &mut Replog) {
         self.gate.open();
+        if !self.stands.in_force {
+            return;
+        }
         if !self.policy.sync {
-            self.in_force = false;
-        } else if self.in_force && self.demoting.is_none() {
+            self.note(now, Transition::Demoted);
+        } else if self.demoting.is_none() {
             log.change_site(self.nr, |site| site.demoted = true);
             self.demoting = Some(log.standing());
         }
@@ -80,7 +83,6 @@ impl Ordered {
     fn end_demotion(&mut self, now: Time, log: &Replog) {
         if self.demoting.is_some_and(|version| log.stands(version)) {
             self.demoting = None;
-            self.in_force = false;
             self.note(now, Transition::Demoted);
         }
     }
