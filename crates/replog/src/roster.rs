@@ -146,6 +146,10 @@ impl Roster {
             let lags = site.is_some_and(|site| site.covered < tip || site.detached.is_some());
             let believed = *in_sync && !(lags && history.contains(&leg.dev));
             members.legs.push(LegRecord { all_dirty: !believed, ..leg.clone() });
+            if let Some(site) = members.sites.iter_mut().find(|site| site.slink == leg.slink) {
+                // P3: no image that the devices could have been found in, until it is copied.
+                site.inconsistent |= !believed;
+            }
         }
         for site in &mut members.sites {
             let of_site = |leg: &&mut LegRecord| leg.slink == site.slink;
@@ -217,8 +221,9 @@ fn detach_if_dirty(site: &mut SiteRecord, legs: Vec<&mut LegRecord>, session: u6
         leg.all_dirty |= all;
         any |= leg.all_dirty;
     }
-    if any && site.detached.is_none() {
-        site.detached = Some(session);
+    site.inconsistent |= all;
+    if any {
+        site.detached.get_or_insert(session);
     }
 }
 
@@ -270,8 +275,8 @@ mod tests {
     fn a_leg_that_needs_an_initial_copy_is_all_dirty_and_its_site_detached() {
         let members = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]).found();
         assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
-        assert_eq!(members.sites[1].detached, Some(1));
-        assert_eq!(members.sites[0].detached, None);
+        assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(1), true));
+        assert_eq!((members.sites[0].detached, members.sites[0].inconsistent), (None, false));
     }
 
     #[test]

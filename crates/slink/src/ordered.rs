@@ -298,12 +298,12 @@ impl SiteLink for Ordered {
         all.filter(|at| *at > self.polled).min()
     }
 
-    fn report(&self, _now: Time, _log: &Replog) -> Report {
+    fn report(&self, _now: Time, log: &Replog) -> Report {
         let since = self.copier.progress.since.filter(|_| self.copying.is_some());
         let dirty = self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum();
         Report {
             state: self.state(),
-            consistent: self.stands.consistent,
+            consistent: self.stands.consistent && !log.site(self.nr).inconsistent,
             in_force: self.stands.in_force,
             over_limit: self.gate.is_over(),
             down: self.health.down().cloned(),

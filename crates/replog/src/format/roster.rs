@@ -219,11 +219,12 @@ pub(super) fn validate(
     devices: &[DeviceRecord],
     legs: &[LegRecord],
     durable: Seq,
+    number_max: u64,
 ) -> Result<(), RosterError> {
     Counts { sites: sites.len(), devices: devices.len(), legs: legs.len() }.check_maxima()?;
     let (mut slinks, mut devs, mut pairs) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for site in sites {
-        site.validate(durable)?;
+        site.validate(durable, number_max)?;
         once(&mut slinks, site.slink, Record::Site(site.slink))?;
     }
     for device in devices {
@@ -241,15 +242,18 @@ pub(super) fn validate(
 }
 
 impl SiteRecord {
-    fn validate(&self, durable: Seq) -> Result<(), RosterError> {
+    fn validate(&self, durable: Seq, number_max: u64) -> Result<(), RosterError> {
         let record = Record::Site(self.slink);
         check(record, "number", self.slink.0.into(), SlinkNr::MAX.0.into())?;
         // I3: a site has nothing that is not durable.
         check(record, "covered", self.covered.0, durable.0)?;
         check(record, "lost_since", self.lost_since.unwrap_or_default().0, WRITTEN_MAX)?;
-        // 0 is what "not detached" has in its place.
-        let session = self.detached.map_or(0, |session| session.wrapping_sub(1));
-        check(record, "session", session, WRITTEN_MAX)
+        match self.detached {
+            // 0 is what "not detached" has in its place.
+            Some(found @ 0) => Err(RosterError::OutOfRange { record, field: "session", found }),
+            Some(session) => check(record, "session", session, number_max),
+            None => Ok(()),
+        }
     }
 
     fn write(&self, to: &mut Writer<'_>) {

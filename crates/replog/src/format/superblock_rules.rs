@@ -87,7 +87,7 @@ impl Superblock {
         if let Some(Rule { field, found, .. }) = broken {
             return Err(SuperblockError::Invalid { field, found });
         }
-        roster::validate(&self.sites, &self.devices, &self.legs, self.durable)?;
+        roster::validate(&self.sites, &self.devices, &self.legs, self.durable, number_max)?;
         Ok(())
     }
 

@@ -125,6 +125,12 @@ pub struct SiteReport {
     pub all_dirty: bool,
     /// It may show what no application has ever seen.
     pub inconsistent: bool,
+    /// What it lacks is in its dirty logs, under this session.
+    pub detached: Option<u64>,
+    /// It is `sync`, and acknowledgements have gone on without it.
+    pub demoted: bool,
+    /// Devices of which its copy is not believed, whatever their dirty logs say.
+    pub dirty_devices: Vec<u32>,
 }
 
 /// Looks at what is at `start`.
@@ -189,7 +195,7 @@ impl LogSummary {
             end: String::new(),
             damage: None,
             unreadable: vec![],
-            sites: sb.sites.iter().map(SiteReport::new).collect(),
+            sites: sb.sites.iter().map(|site| SiteReport::at(site, sb, sb.durable)).collect(),
             devices: sb.devices.iter().map(|d| (d.nr.0, d.name.clone(), d.size.0)).collect(),
         }
     }
@@ -256,14 +262,19 @@ impl SlotReport {
 }
 
 impl SiteReport {
-    fn new(site: &SiteRecord) -> Self {
+    /// How a site stands in a log that ends at `tip`.
+    pub(super) fn at(site: &SiteRecord, sb: &Superblock, tip: Seq) -> Self {
+        let dirty = sb.legs.iter().filter(|leg| leg.slink == site.slink && leg.all_dirty);
         Self {
             slink: site.slink.0,
             covered: site.covered.0,
-            lag_writes: 0,
+            lag_writes: tip.lag(site.covered),
             lost_since: site.lost_since.map(|seq| seq.0),
             all_dirty: site.all_dirty,
             inconsistent: site.inconsistent,
+            detached: site.detached,
+            demoted: site.demoted,
+            dirty_devices: dirty.map(|leg| leg.dev.0).collect(),
         }
     }
 }
@@ -352,6 +363,13 @@ impl fmt::Display for SiteReport {
             write!(f, "; its own copy is lost since write {seq}")?;
         }
         f.write_str(if self.all_dirty { "; all of it has to be copied" } else { "" })?;
-        f.write_str(if self.inconsistent { "; inconsistent" } else { "" })
+        f.write_str(if self.inconsistent { "; inconsistent" } else { "" })?;
+        if let Some(session) = self.detached {
+            write!(f, "; detached, its dirty logs are of session {session}")?;
+        }
+        for dev in &self.dirty_devices {
+            write!(f, "; all of device {dev} is dirty")?;
+        }
+        f.write_str(if self.demoted { "; acknowledgements do not wait for it" } else { "" })
     }
 }

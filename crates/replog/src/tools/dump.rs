@@ -1,4 +1,4 @@
-//! `log dump`: every group and every write of a log, a line each.
+//! `log dump`: the checkpoint, and every group and every write of a log, a line each.
 
 use std::fmt;
 
@@ -8,15 +8,18 @@ use serde::Serialize;
 use super::find::{self, ToolError};
 use super::report::{DamageReport, Span};
 use super::walk::walk;
-use super::{Health, LogReader, Place};
+use super::{Health, LogReader, Place, SiteReport};
 use crate::format::group::{Entry, EntryOp, GroupHeader};
+use crate::format::superblock::{LegRecord, Superblock};
 use crate::geometry::{Geometry, RingPos};
 use crate::scan::ScannedGroup;
 
-/// One line of a dump: a group with its writes, or the end.
+/// One line of a dump: the checkpoint, a group with its writes, or the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
+    /// The superblock that counts.
+    Checkpoint(CheckpointLine),
     /// A group that counts.
     Group(GroupLine),
     /// The log ends here.
@@ -30,6 +33,38 @@ pub enum Line {
     Damage(DamageReport),
     /// Sectors that were taken for zeroes.
     Unreadable(Span),
+}
+
+/// What the superblock that counts says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckpointLine {
+    /// How many superblocks were written before it.
+    pub generation: u64,
+    /// The opening that wrote it.
+    pub epoch: u64,
+    /// What was durable when it was written.
+    pub durable: u64,
+    /// Where the first group behind it begins.
+    pub head: Place,
+    /// How the sites stand.
+    pub sites: Vec<SiteReport>,
+    /// The legs.
+    pub legs: Vec<LegLine>,
+}
+
+/// The backing device of a device on a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LegLine {
+    /// The device.
+    pub dev: u32,
+    /// The site.
+    pub slink: u16,
+    /// Sectors of the backing device.
+    pub sectors: u64,
+    /// What it is; nothing if it was never seen.
+    pub identity: String,
+    /// Nothing on it is believed, whatever its dirty log says.
+    pub all_dirty: bool,
 }
 
 /// A group.
@@ -97,6 +132,7 @@ pub fn dump(
     show: &mut dyn FnMut(Line),
 ) -> Result<Health, ToolError> {
     let (sb, geometry) = find::log(reader, start)?;
+    show(Line::Checkpoint(CheckpointLine::new(&sb, &geometry)));
     let walked = walk(reader, &sb, geometry, &mut |group, _| {
         show(Line::Group(GroupLine::new(group, &geometry)));
     });
@@ -109,6 +145,26 @@ pub fn dump(
         Err(damage) => Line::Damage(damage.as_ref().into()),
     });
     Ok(health)
+}
+
+impl CheckpointLine {
+    fn new(sb: &Superblock, geometry: &Geometry) -> Self {
+        let leg = |leg: &LegRecord| LegLine {
+            dev: leg.dev.0,
+            slink: leg.slink.0,
+            sectors: leg.size.0,
+            identity: leg.identity.clone(),
+            all_dirty: leg.all_dirty,
+        };
+        Self {
+            generation: sb.generation,
+            epoch: sb.epoch,
+            durable: sb.durable.0,
+            head: Place::new(&sb.head, geometry),
+            sites: sb.sites.iter().map(|site| SiteReport::at(site, sb, sb.durable)).collect(),
+            legs: sb.legs.iter().map(leg).collect(),
+        }
+    }
 }
 
 impl GroupLine {
@@ -163,11 +219,33 @@ pub(super) fn op_name(op: EntryOp) -> &'static str {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Checkpoint(checkpoint) => checkpoint.fmt(f),
             Self::Group(group) => group.fmt(f),
             Self::End { tip, reason } => write!(f, "end at {tip}: {reason}"),
             Self::Damage(damage) => damage.fmt(f),
             Self::Unreadable(span) => write!(f, "unreadable: {span}"),
         }
+    }
+}
+
+impl fmt::Display for CheckpointLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, epoch, durable, head, sites, legs } = self;
+        write!(
+            f,
+            "checkpoint, generation {generation}: opening {epoch}, durable {durable}, head {head}"
+        )?;
+        sites.iter().try_for_each(|site| write!(f, "\n  {site}"))?;
+        legs.iter().try_for_each(|leg| write!(f, "\n  {leg}"))
+    }
+}
+
+impl fmt::Display for LegLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dev, slink, sectors, identity, all_dirty } = self;
+        write!(f, "device {dev} on site {slink}: {sectors} sectors, ")?;
+        f.write_str(if identity.is_empty() { "never seen" } else { identity })?;
+        f.write_str(if *all_dirty { "; all of it is dirty" } else { "" })
     }
 }
 

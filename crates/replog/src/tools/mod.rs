@@ -16,7 +16,7 @@ mod walk;
 use blk::{Errno, Sector};
 
 pub use check::{Health, LogSummary, Place, Report, SiteReport, SlotReport, check};
-pub use dump::{Cursor, EntryLine, GroupLine, Line, dump};
+pub use dump::{CheckpointLine, Cursor, EntryLine, GroupLine, LegLine, Line, dump};
 pub use find::ToolError;
 pub use lost::{Lost, LostWrite};
 pub use repair::{Repair, SiteVerdict, SlotWrite, repair};

@@ -190,9 +190,10 @@ fn cut(sb: &Superblock, scan: &Scan, lost: Option<&Lost>, epoch_max: u64) -> Sup
 }
 
 /// The site that the others are copied from: the local one, or if its copy is lost
-/// the one that has the most.
+/// the one that has the most. What is detached lacks more than its cursor says.
 fn source(sites: &[SiteRecord]) -> Option<usize> {
-    let whole = |site: &SiteRecord| site.lost_since.is_none() && !site.all_dirty;
+    let whole =
+        |site: &SiteRecord| site.lost_since.is_none() && !site.all_dirty && site.detached.is_none();
     let candidates = sites.iter().enumerate().filter(|(_, site)| whole(site));
     candidates.max_by_key(|(_, site)| (site.slink.is_local(), site.covered)).map(|(index, _)| index)
 }

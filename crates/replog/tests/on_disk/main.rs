@@ -12,5 +12,6 @@ mod scan_cases;
 mod scan_reads;
 mod scan_tears;
 mod slots;
+mod standing;
 mod superblocks;
 mod tools;

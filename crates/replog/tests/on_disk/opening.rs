@@ -48,7 +48,7 @@ fn contents() -> Vec<(&'static str, Image)> {
 }
 
 /// Two durable groups and one that is not.
-fn log() -> Image {
+pub(crate) fn log() -> Image {
     let mut image = Image::new();
     image.sb.devices = vec![device(0, "data"), device(1, "logs")];
     image.sb.sites = vec![site(0, |site| site.covered = blk::Seq(0))];
@@ -62,7 +62,7 @@ fn log() -> Image {
     image
 }
 
-fn tear_slot(image: &mut Image, slot: u64) {
+pub(crate) fn tear_slot(image: &mut Image, slot: u64) {
     let at = image.geometry.slot(slot).bytes() as usize;
     image.device[at + 200..at + 512].fill(0xAA);
 }
@@ -90,6 +90,15 @@ fn roster() -> Roster {
     }
 }
 
+/// A table that names site 1, too.
+pub(crate) fn both(image: &Image) -> OpenSpec {
+    let mut spec = spec(image, OpenMode::Open);
+    spec.roster.sites.push(SlinkNr(1));
+    let legs = [leg(0, 1, "c"), leg(1, 1, "d")];
+    spec.roster.legs.extend(legs.map(|leg| Joining { leg, in_sync: true }));
+    spec
+}
+
 fn spec(image: &Image, mode: OpenMode) -> OpenSpec {
     OpenSpec {
         disk: DiskId(0),
@@ -107,7 +116,7 @@ fn spec(image: &Image, mode: OpenMode) -> OpenSpec {
 }
 
 /// Opens a log on a device that does at once what it is asked to.
-fn open(image: &mut Image, spec: OpenSpec) -> Result<Replog, OpenError> {
+pub(crate) fn open(image: &mut Image, spec: OpenSpec) -> Result<Replog, OpenError> {
     let mut opening = Opening::new(spec);
     loop {
         let mut effects = Vec::new();
@@ -124,7 +133,7 @@ fn open(image: &mut Image, spec: OpenSpec) -> Result<Replog, OpenError> {
     }
 }
 
-fn carry_out(image: &mut Image, op: DiskOp) -> Option<blk::BufMut> {
+pub(crate) fn carry_out(image: &mut Image, op: DiskOp) -> Option<blk::BufMut> {
     match op {
         DiskOp::Read { sector, mut buf } => {
             image.read_sectors(sector, &mut buf).unwrap();
@@ -220,6 +229,7 @@ fn each_opening_begins_a_new_epoch_behind_what_it_found() {
 fn a_repaired_log_opens_with_its_other_sites_to_be_copied_anew() {
     let mut image = log();
     image.sb.sites.push(site(1, |site| site.covered = blk::Seq(0)));
+    image.sb.legs.extend([leg(0, 1, "c"), leg(1, 1, "d")]);
     image.checkpoint();
     image.lose(&image.groups[1].clone(), 1..2);
     let plan = repair(&mut Device(&image), START).unwrap();
@@ -227,12 +237,13 @@ fn a_repaired_log_opens_with_its_other_sites_to_be_copied_anew() {
         let at = write.sector.bytes() as usize;
         image.device[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
     }
-    let mut both = spec(&image, OpenMode::Open);
-    both.roster.sites.push(SlinkNr(1));
     let mut opened = image.clone();
-    open(&mut opened, both).unwrap();
-    let site = &stored(&opened).sites[1];
+    open(&mut opened, both(&image)).unwrap();
+    let sb = stored(&opened);
+    let site = &sb.sites[1];
     assert!(site.detached.is_some() && !site.all_dirty, "the mark is its legs' now: {site:?}");
+    let dirty: Vec<_> = sb.legs.iter().filter(|l| l.all_dirty).map(|l| l.slink.0).collect();
+    assert_eq!((dirty, sb.legs.len()), (vec![1, 1], 4));
     open(&mut image.clone(), spec(&image, OpenMode::Open)).unwrap();
 }
 
@@ -264,7 +275,7 @@ fn a_size_that_the_log_has_not_is_refused() {
     assert_eq!(word(&open(&mut image.clone(), spec)), "open");
 }
 
-fn stored(image: &Image) -> Superblock {
+pub(crate) fn stored(image: &Image) -> Superblock {
     let slot = |nr| Superblock::decode(&image.device[image.geometry.slot(nr).bytes() as usize..]);
     let LogState::Valid(sb) = choose(slot(0), slot(1)) else { panic!("no superblock") };
     sb

@@ -107,16 +107,30 @@ pub(crate) fn busy() -> Superblock {
             crc: 0x1234_5678,
         },
         bypassed_since: Some(7),
-        sites: vec![site(0, |s| s.lost_since = Some(Seq(77))), site(5, |s| s.all_dirty = true), {
+        sites: vec![
+            site(0, |s| s.lost_since = Some(Seq(77))),
+            site(5, |s| (s.all_dirty, s.detached) = (true, Some(1_000_001))),
             site(2047, |s| {
-                s.inconsistent = true;
+                (s.inconsistent, s.demoted) = (true, true);
                 s.peer = Uuid::from_u128(0xA5);
-            })
-        }],
+            }),
+        ],
         devices: vec![device(0, "data"), device(7, "naïve name")],
-        legs: vec![leg(0, 0, "wwid:naa.5000c500a1b2c3d4"), leg(7, 0, ""), leg(0, 5, "partuuid:x")],
+        legs: vec![
+            leg(0, 0, "wwid:naa.5000c500a1b2c3d4"),
+            leg(7, 0, ""),
+            LegRecord { all_dirty: true, ..leg(0, 5, "partuuid:x") },
+        ],
         ..fresh()
     }
+}
+
+/// The same as version 0.1 wrote it, which knew no outages.
+pub(crate) fn before_outages() -> Superblock {
+    let mut superblock = busy();
+    superblock.sites.iter_mut().for_each(|site| (site.detached, site.demoted) = (None, false));
+    superblock.legs.iter_mut().for_each(|leg| leg.all_dirty = false);
+    superblock
 }
 
 pub(crate) fn site(slink: u16, change: impl FnOnce(&mut SiteRecord)) -> SiteRecord {
@@ -227,20 +241,27 @@ prop_compose! {
         (epoch, first_group, group) in (1..1_u64 << 62, 1..1_u64 << 62, 0..1_u64 << 62),
         (pos, seq, ahead, crc) in
             (0..1_u64 << 50, 0..1_u64 << 61, 0..1_u64 << 60, any::<u32>()),
-        (bypassed, flags) in (any::<Option<u64>>(), any::<u64>()),
+        (bypassed, flags, session) in (any::<Option<u64>>(), any::<u64>(), 1..1_u64 << 61),
+        dirty_legs in any::<u64>(),
     ) -> Superblock {
         let sites: Vec<_> = slinks.iter().enumerate().map(|(i, slink)| site(*slink, |site| {
-            let bits = flags >> (3 * i);
+            let bits = flags >> (5 * i);
             site.covered = Seq(seq);
             site.lost_since = (bits & 1 != 0).then_some(Seq(seq));
             site.all_dirty = bits & 2 != 0;
             site.inconsistent = bits & 4 != 0;
+            site.detached = (bits & 8 != 0).then_some(session + i as u64);
+            site.demoted = bits & 16 != 0;
             site.peer = Uuid::from_u128(uuid.rotate_left(i as u32));
         })).collect();
         let devices: Vec<_> = devs.iter().zip(&names).map(|(nr, name)| device(*nr, name)).collect();
         let pairs = devices.iter().flat_map(|d| sites.iter().map(|s| (d.nr, s.slink)));
         let legs = pairs.zip(&identities)
-            .map(|((dev, slink), identity)| leg(dev.0, slink.0, identity))
+            .enumerate()
+            .map(|(i, ((dev, slink), identity))| {
+                let all_dirty = dirty_legs >> i & 1 != 0;
+                LegRecord { all_dirty, ..leg(dev.0, slink.0, identity) }
+            })
             .collect();
         Superblock {
             generation,

@@ -179,13 +179,15 @@ fn each_rule_of_a_superblock_has_its_error() {
 #[test]
 fn each_rule_of_a_roster_has_its_error() {
     type Breach = (fn(&mut Superblock), &'static str);
-    let breaches: [Breach; 12] = [
+    let breaches: [Breach; 14] = [
         (|sb| sb.sites[1].slink = SlinkNr(0), "site 0 is named twice"),
         (|sb| sb.devices[1].nr = DevNr(0), "device 0 is named twice"),
         (|sb| sb.legs[2].slink = SlinkNr(0), "the leg of device 0 on site 0 is named twice"),
         (|sb| sb.sites[2].slink = SlinkNr(2048), "site 2048: number is 2048, out of range"),
         (|sb| sb.sites[0].covered = Seq(u64::MAX), "site 0: covered is 18446744073709551615"),
         (|sb| sb.sites[0].covered = Seq(411), "site 0: covered is 411, out of range"),
+        (|sb| sb.sites[2].detached = Some(0), "site 2047: session is 0, out of range"),
+        (|sb| sb.sites[2].detached = Some(u64::MAX), "site 2047: session is 18446744073709551615"),
         (|sb| sb.devices[0].size = Sectors(1 << 62), "device 0: size is 4611686018427387904"),
         (|sb| sb.devices[0].name = "n".repeat(128), "device 0: name is not a text of at most 127"),
         (|sb| sb.devices[0].name = "a\0b".to_owned(), "device 0: name is not a text"),
@@ -236,10 +238,17 @@ fn numbers_that_are_read_leave_room_to_count_on() {
         Superblock { generation: (1 << 62) + 1, ..fresh() },
         Superblock { epoch: (1 << 62) + 1, ..fresh() },
         Superblock { durable: Seq((1 << 62) + 1), ..fresh() },
+        Superblock {
+            durable: Seq(400),
+            sites: vec![site(0, |site| site.detached = Some((1 << 62) + 1))],
+            ..fresh()
+        },
     ];
     for superblock in near_the_end {
         assert_eq!(superblock.validate(), Ok(()), "there is nothing to fear in writing it");
         let decoded = Superblock::decode(&superblock.encode());
-        assert!(matches!(decoded, Err(SuperblockError::Invalid { .. })), "{decoded:?}");
+        use SuperblockError::{Invalid, Roster};
+        let is_refused = matches!(decoded, Err(Invalid { .. } | Roster(_)));
+        assert!(is_refused, "{decoded:?}");
     }
 }

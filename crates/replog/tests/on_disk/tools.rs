@@ -1,12 +1,12 @@
 //! The tools see what recovery sees, say what they find, and cut only when told to.
 
 use blk::{Errno, Sector, Seq, SlinkNr};
-use replog::format::superblock::{LogState, Superblock, choose};
+use replog::format::superblock::{LegRecord, LogState, Superblock, choose};
 use replog::scan::Proof;
 use replog::tools::{Health, Line, LogReader, Repair, ToolError, check, dump, repair};
 
 use crate::image::{Image, Put};
-use crate::samples::{cursor, device, site};
+use crate::samples::{cursor, device, leg, site};
 
 const START: Sector = Sector(64);
 
@@ -156,8 +156,8 @@ fn a_slot_that_cannot_be_read_is_a_damaged_one() {
 fn a_dump_has_a_line_for_every_group_and_write() {
     let image = log();
     let lines = lines(&image);
-    assert_eq!(lines.len(), 7);
-    for (line, group) in lines.iter().zip(&image.groups) {
+    assert_eq!(lines.len(), 8);
+    for (line, group) in lines[1..].iter().zip(&image.groups) {
         let Line::Group(line) = line else { panic!("{line}") };
         assert_eq!((line.nr, line.crc), (group.header.nr, group.crc));
         for (entry, (seq, expected)) in line.entries.iter().zip(group.header.numbered()) {
@@ -168,18 +168,18 @@ fn a_dump_has_a_line_for_every_group_and_write() {
             assert_eq!(crc, entry.crc, "the data lies where the dump says");
         }
     }
-    assert!(matches!(&lines[6], Line::End { tip, .. } if tip.seq == 10));
+    assert!(matches!(&lines[7], Line::End { tip, .. } if tip.seq == 10));
 }
 
 #[test]
 fn lines_of_a_dump_read_well_and_are_json() {
     let lines = lines(&log());
-    let crc = match &lines[0] {
+    let crc = match &lines[1] {
         Line::Group(group) => (group.crc, group.entries[0].crc.unwrap()),
         line => panic!("{line}"),
     };
     assert_eq!(
-        lines[0].to_string(),
+        lines[1].to_string(),
         format!(
             "group 1 at sector 576: opening 1, 8192 bytes, written 1700000000.000000000, \
              durable 0, crc {:08x}\n  1: device 1 write 8 sectors at 0, data at sector 584, \
@@ -187,9 +187,36 @@ fn lines_of_a_dump_read_well_and_are_json() {
             crc.0, crc.1
         )
     );
-    let json = serde_json::to_value(&lines[0]).unwrap();
+    let json = serde_json::to_value(&lines[1]).unwrap();
     assert_eq!(json["group"]["entries"][1]["op"], "discard");
     assert_eq!(json["group"]["sector"], 576);
+}
+
+#[test]
+fn check_and_dump_say_how_sites_and_legs_stand() {
+    let mut image = log();
+    image.sb.sites[1].detached = Some(7);
+    image.sb.sites[1].demoted = true;
+    image.sb.sites[1].inconsistent = true;
+    image.sb.legs = vec![leg(0, 0, "wwid:a"), LegRecord { all_dirty: true, ..leg(0, 3, "") }];
+    image.checkpoint();
+    let stands = "inconsistent; detached, its dirty logs are of session 7; \
+                  all of device 0 is dirty; acknowledgements do not wait for it";
+    let text = check(&mut on(&image), START).to_string();
+    assert!(text.contains(&format!("site 3: up to write 4, 6 to come; {stands}\n")), "{text}");
+    let checkpoint = &lines(&image)[0];
+    let expected = format!(
+        "checkpoint, generation 6: opening 1, durable 0, \
+         head sector 576, behind group 0 and write 0\n  \
+         site 0: up to write 0, has all\n  \
+         site 3: up to write 0, has all; {stands}\n  \
+         device 0 on site 0: 2097152 sectors, wwid:a\n  \
+         device 0 on site 3: 2097152 sectors, never seen; all of it is dirty"
+    );
+    assert_eq!(checkpoint.to_string(), expected);
+    let json = serde_json::to_value(checkpoint).unwrap();
+    assert_eq!(json["checkpoint"]["sites"][1]["detached"], 7);
+    assert_eq!(json["checkpoint"]["legs"][1]["all_dirty"], true);
 }
 
 #[test]
@@ -317,6 +344,19 @@ fn with_the_local_copy_lost_the_fullest_remote_one_is_the_source() {
     let (_, sb) = repaired(image.clone(), &repair(&mut on(&image), START).unwrap());
     let dirty: Vec<_> = sb.sites.iter().map(|site| site.all_dirty).collect();
     assert_eq!(dirty, [true, false]);
+}
+
+#[test]
+fn a_site_that_is_detached_is_no_source() {
+    let mut image = log();
+    image.sb.sites[0].lost_since = Some(Seq(1));
+    image.sb.sites[1].detached = Some(7);
+    image.checkpoint();
+    let pos = image.groups[2].pos;
+    image.at(pos)[4096 + 100] ^= 4;
+    let (_, sb) = repaired(image.clone(), &repair(&mut on(&image), START).unwrap());
+    assert!(sb.sites.iter().all(|site| site.all_dirty));
+    assert_eq!(sb.sites[1].detached, Some(7), "it is still known to lack something");
 }
 
 /// Openings 2 and 3 wrote two groups, of which no superblock knows any more.

@@ -70,8 +70,12 @@ impl Ordered {
             return;
         }
         for leg in self.legs.iter() {
-            self.opening.insert(leg.disk);
-            effects.push(Effect::Open { disk: leg.disk });
+            // A dirty log that failed comes back with the next detachment.
+            let failed = leg.dirty_log.disk().filter(|_| leg.dirty_log.failure().is_some());
+            for disk in std::iter::once(leg.disk).chain(failed) {
+                self.opening.insert(disk);
+                effects.push(Effect::Open { disk });
+            }
         }
         self.probing = Probing::Opening;
     }

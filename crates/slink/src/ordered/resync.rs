@@ -173,6 +173,7 @@ impl Ordered {
                 known.identity.clear();
             });
         }
+        log.change_site(self.nr, |site| site.inconsistent = true);
         self.health.hurry(now);
         // A site that is up keeps the disks it has.
         if self.health.down().is_none() {
