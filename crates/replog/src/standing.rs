@@ -135,5 +135,5 @@ impl Replog {
 }
 
 fn slot(generation: u64) -> usize {
-    usize::from(generation % SLOTS != 0)
+    usize::from(!generation.is_multiple_of(SLOTS))
 }
