@@ -384,6 +384,12 @@ impl Replicator {
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
         self.acknowledge(now, effects);
+        if self.links.iter().any(|link| link.has_news()) {
+            // A limit was crossed: the site may have to be given up, and nothing else may
+            // happen that it could wait for.
+            self.poll_links(now, effects);
+            self.poll_log(now, effects);
+        }
     }
 
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {

@@ -163,6 +163,19 @@ fn a_limit_holds_writers_to_the_pace_of_a_site_that_works_and_gives_up_one_that_
 }
 
 #[test]
+fn a_limit_may_give_up_a_site_that_works() {
+    let mut host = host(&two_sites("5 1 async ios 8 on_limit:bitmap"), DIRTY_LOGS[1]);
+    host.faults.insert(RD, Fault::Hangs);
+    let writes: Vec<ReqId> = (0..12).map(|i| host.write(i * 16, 8, 1)).collect();
+    host.run_for(Span::from_millis(300));
+    assert!(writes.iter().all(|write| host.ended.get(write) == Some(&Ok(()))));
+    host.faults.clear();
+    host.release();
+    host.run();
+    assert_in_sync(&mut host);
+}
+
+#[test]
 fn a_sync_site_that_hangs_is_demoted_after_its_deadline_and_promoted_when_it_is_back() {
     let mut host = host(&two_sites("3 1 sync timeout_io:1s"), DIRTY_LOGS[1]);
     write_all_over(&mut host, 20);
@@ -207,12 +220,20 @@ fn on_down_decides_what_becomes_of_writers_to_a_sync_site() {
 
 #[test]
 fn groups_without_a_flush_between_them_are_one_shipment() {
+    let mut round_trips = Vec::new();
     for order in ["group", "flush"] {
         let mut host = host(&two_sites(&format!("2 1 order:{order}")), DIRTY_LOGS[1]);
         host.faults.insert(RD, Fault::Fails);
-        write_all_over(&mut host, 50);
+        // They overlap: a group each.
+        let writes: Vec<ReqId> = (0..50).map(|i| host.write(i / 2, 8, i as u8)).collect();
+        host.run_for(Span::from_millis(20));
+        assert!(writes.iter().all(|write| host.ended.get(write) == Some(&Ok(()))));
         host.faults.clear();
         host.run();
         assert_in_sync(&mut host);
+        assert_eq!(host.site().shipped, 50, "{order}");
+        round_trips.push(host.site().round_trips);
     }
+    assert_eq!(round_trips[0], 50, "one group for each round trip");
+    assert!(round_trips[1] < 10, "{} round trips", round_trips[1]);
 }

@@ -60,6 +60,11 @@ impl Gate {
         self.changed.take()
     }
 
+    /// Whether [`Gate::take_change`] would tell of one.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed.is_some()
+    }
+
     /// The site is not held to its limit for a while.
     pub(crate) fn open(&mut self) {
         if self.over.take().is_some() {

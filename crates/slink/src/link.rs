@@ -34,6 +34,11 @@ pub trait SiteLink: Send {
     /// How far acknowledgements may go, as far as this site is concerned.
     fn grant(&mut self, now: Time, log: &Replog) -> Grant;
 
+    /// Whether asking for the grant has shown something that `poll` has to act on.
+    fn has_news(&self) -> bool {
+        false
+    }
+
     /// When `poll` is to be called even if nothing happens.
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time>;
 

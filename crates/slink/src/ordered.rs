@@ -285,6 +285,10 @@ impl SiteLink for Ordered {
         self.grant_writers(now, log)
     }
 
+    fn has_news(&self) -> bool {
+        self.gate.has_changed()
+    }
+
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
         let copying = self.wants_copies() && self.may_ask(self.polled);
         let copies = copying.then(|| [self.copier.pace.wakeup(self.polled), idle_at(load)]);

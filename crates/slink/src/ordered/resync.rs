@@ -160,6 +160,9 @@ impl Ordered {
         if self.nr.is_local() {
             return;
         }
+        if matches!(self.mode, Mode::New) {
+            self.join(now, log);
+        }
         if !matches!(self.mode, Mode::Detached(_)) {
             self.detach(now, log, Why::Asked);
         }
