@@ -69,12 +69,12 @@ fn a_stopped_replicator_opens_again_with_nothing_to_replay() {
 fn a_suspended_device_keeps_its_requests_until_it_is_resumed() {
     let mut host = Host::new("create", "async", Host::blank());
     // As in 2009 a word may be cut short.
-    assert_eq!(host.machine.message(None, &["susp", "all"]), Ok(String::new()));
+    assert_eq!(host.machine.message(host.now, None, &["susp", "all"]), Ok(String::new()));
     let write = host.write(0, 8, 1);
     host.run();
     assert!(host.machine.is_suspended(None));
     assert_eq!(host.ended.get(&write), None);
-    assert_eq!(host.machine.message(Some(DevNr(0)), &["start"]), Ok(String::new()));
+    assert_eq!(host.machine.message(host.now, Some(DevNr(0)), &["start"]), Ok(String::new()));
     host.run();
     assert_eq!(host.ended.get(&write), Some(&Ok(())));
 }
@@ -83,9 +83,9 @@ fn a_suspended_device_keeps_its_requests_until_it_is_resumed() {
 fn words_that_are_no_message_change_nothing() {
     let mut host = Host::new("create", "async", Host::blank());
     for words in [&["jump"][..], &[], &[""], &["suspend", "now"], &["suspend", "all", "now"]] {
-        assert!(host.machine.message(None, words).is_err(), "{words:?}");
+        assert!(host.machine.message(host.now, None, words).is_err(), "{words:?}");
     }
-    assert!(host.machine.message(Some(DevNr(9)), &["suspend"]).is_err());
+    assert!(host.machine.message(host.now, Some(DevNr(9)), &["suspend"]).is_err());
     assert!(!host.machine.is_suspended(None));
 }
 

@@ -97,9 +97,9 @@ impl Drive {
     }
 
     pub(super) fn message(&self, dev: Option<DevNr>, words: Vec<String>) -> Result<String> {
-        let answer = self.handle().call(move |machine, _| {
+        let answer = self.handle().call(move |machine, now| {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            machine.message(dev, &words)
+            machine.message(now, dev, &words)
         })?;
         Ok(answer?)
     }
