@@ -11,7 +11,7 @@ pub mod why;
 use blk::{DevNr, Seq, Time};
 use dirty_log::DirtyLog;
 use replog::Replog;
-use slink::{Condition, Failure, Policy, Report, State, Transition, Verdict};
+use slink::{Condition, Down, Failure, Policy, Report, State, Transition, Verdict};
 use table::SlinkTable;
 
 use crate::device::Device;
@@ -93,8 +93,36 @@ impl Replicator {
         });
         status.limits.over = report.over_limit;
         status.limits.on_full = on_full(slink, &report);
-        status.failure = report.down.as_ref().map(|down| failure(down, now));
+        status.failure = report.down.as_ref().map(|down| self.failure(down, at, now));
         status
+    }
+
+    /// What stopped a site, with what has failed since then.
+    fn failure(&self, down: &Down, at: usize, now: Time) -> SiteFailure {
+        let nr = self.links[at].nr();
+        let events = self.events.iter().filter(|event| event.slink == nr && event.at >= down.since);
+        let earlier = events.filter_map(|event| match &event.what {
+            Transition::WentDown(down) => Some(down),
+            _ => None,
+        });
+        let failures: Vec<&Down> = earlier.chain([down]).collect();
+        let untried = |down: &Down| matches!(down.how, Failure::NotOpened(_) | Failure::Unfit(_));
+        let is_read = |down: &Down| down.what.contains("read");
+        SiteFailure {
+            dev: down.dev.0,
+            what: down.what.to_owned(),
+            how: match down.how {
+                Failure::Error(_) => FailureKind::Error,
+                Failure::Hung => FailureKind::Hung,
+                Failure::NotOpened(_) => FailureKind::NotOpened,
+                Failure::Unfit(_) => FailureKind::Unfit,
+            },
+            error: down.to_string(),
+            reads_fail: failures.iter().any(|down| untried(down) || is_read(down)),
+            writes_fail: failures.iter().any(|down| untried(down) || !is_read(down)),
+            seconds: now.since(down.since).as_secs_f64(),
+            retry_seconds: down.retry_at.since(now).as_secs_f64(),
+        }
     }
 
     /// Why a site was detached, if that was not too long ago.
@@ -250,22 +278,6 @@ fn limits(slink: &SlinkTable) -> Limits {
         on_full: Fate::default(),
         timeout_io_seconds: options.timeout_io().as_secs_f64(),
         resync_rate_bytes: options.resync_rate(),
-    }
-}
-
-fn failure(down: &slink::Down, now: Time) -> SiteFailure {
-    SiteFailure {
-        dev: down.dev.0,
-        what: down.what.to_owned(),
-        how: match down.how {
-            Failure::Error(_) => FailureKind::Error,
-            Failure::Hung => FailureKind::Hung,
-            Failure::NotOpened(_) => FailureKind::NotOpened,
-            Failure::Unfit(_) => FailureKind::Unfit,
-        },
-        error: down.to_string(),
-        seconds: now.since(down.since).as_secs_f64(),
-        retry_seconds: down.retry_at.since(now).as_secs_f64(),
     }
 }
 

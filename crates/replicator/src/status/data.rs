@@ -224,6 +224,10 @@ pub struct SiteFailure {
     pub how: FailureKind,
     /// What, where and how, in a sentence.
     pub error: String,
+    /// Reads have failed since it is down, or can't be tried.
+    pub reads_fail: bool,
+    /// The same of writes and flushes.
+    pub writes_fail: bool,
     /// How long it has been down.
     pub seconds: f64,
     /// When it is tried again, from now.

@@ -9,7 +9,7 @@
 //! `W`, `RW`: the site is down since a read, a write, or either failed. `+`: a resync copies.
 //! All sizes are in 512-byte sectors unless they have a unit.
 
-use super::data::{DeviceStatus, FailureKind, LegStatus, SiteState, SiteStatus, Status};
+use super::data::{DeviceStatus, LegStatus, SiteState, SiteStatus, Status};
 
 impl Status {
     /// The line of the target `replicator`.
@@ -116,10 +116,10 @@ impl SiteStatus {
     fn error_word(&self) -> &'static str {
         match &self.failure {
             None => "A",
-            Some(failure) => match failure.how {
-                FailureKind::NotOpened | FailureKind::Unfit => "RW",
-                FailureKind::Error | FailureKind::Hung if failure.what.contains("read") => "R",
-                FailureKind::Error | FailureKind::Hung => "W",
+            Some(failure) => match (failure.reads_fail, failure.writes_fail) {
+                (true, true) => "RW",
+                (true, false) => "R",
+                (false, _) => "W",
             },
         }
     }
@@ -190,17 +190,17 @@ mod tests {
 
     #[test]
     fn a_device_s_line_says_of_each_leg_how_its_site_failed_and_what_is_in_sync() {
-        let failed = |slink, how, what: &str| {
-            let failure = SiteFailure { how, what: what.into(), ..SiteFailure::default() };
+        let failed = |slink, reads_fail, writes_fail| {
+            let failure = SiteFailure { reads_fail, writes_fail, ..SiteFailure::default() };
             SiteStatus { failure: Some(failure), state: SiteState::Down, ..site(slink) }
         };
         let resyncing = SiteStatus { state: SiteState::Resyncing, ..site(1) };
         let sites = vec![
             site(0),
             resyncing,
-            failed(2, FailureKind::Error, "a read"),
-            failed(3, FailureKind::Hung, "a flush"),
-            failed(4, FailureKind::NotOpened, "an open"),
+            failed(2, true, false),
+            failed(3, false, true),
+            failed(4, true, true),
         ];
         let leg = |slink, regions: Option<(u64, u64)>| LegStatus {
             slink,
