@@ -394,6 +394,7 @@ impl Replicator {
 
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
+        self.load.is_waited_for = self.devices.values().any(|device| device.in_flight > 0);
         let mut events = self.orphans.poll(now, log);
         for link in &mut self.links {
             link.poll(now, log, &self.load, effects);

@@ -88,6 +88,8 @@ pub struct Load {
     pub last_change: Time,
     /// When an application last asked for anything.
     pub last_request: Time,
+    /// An application waits for an answer.
+    pub is_waited_for: bool,
     /// The replicator is being stopped: everything is to reach its site now.
     pub draining: bool,
 }
@@ -246,6 +248,12 @@ impl State {
 }
 
 impl Load {
+    /// Whether no application wants anything of the disks, nor has for a moment.
+    #[must_use]
+    pub fn is_at_rest(&self, now: Time) -> bool {
+        !self.is_waited_for && now.since(self.last_request) >= IDLE_AFTER
+    }
+
     /// Whether no application has changed anything for a moment, or waits for the log: a
     /// slow log device is not an idle application.
     #[must_use]

@@ -41,7 +41,7 @@ impl Ordered {
             // A resync may take hours; the little that is left of an attached site does not.
             && (!load.draining || matches!(self.mode, Mode::Attached))
             && self.may_be_inconsistent(now, log);
-        let idle = may_begin.then(|| now.since(load.last_request) >= crate::link::IDLE_AFTER);
+        let idle = may_begin.then(|| load.is_at_rest(now));
         let Self { copier, legs, flights, .. } = self;
         if let Some(failed) = copier.poll(now, idle, legs, log, flights, effects) {
             self.failed(now, failed);
