@@ -5,7 +5,7 @@
 use replog::format::group::GroupHeader;
 use replog::format::superblock::Superblock;
 
-use crate::samples::{before_outages, busy, fresh, full, marks, mixed, pad};
+use crate::samples::{busy, fresh, full, marks, mixed, pad, streaming};
 
 #[test]
 fn groups_lie_on_the_device_as_agreed() {
@@ -29,7 +29,7 @@ fn superblocks_lie_on_the_device_as_agreed() {
     let fixtures = [
         ("fresh", fresh(), include_str!("../golden/superblock-fresh.hex")),
         ("busy", busy(), include_str!("../golden/superblock-busy.hex")),
-        ("0.1", before_outages(), include_str!("../golden/superblock-0.1.hex")),
+        ("streaming", streaming(), include_str!("../golden/superblock-streaming.hex")),
     ];
     for (name, superblock, fixture) in fixtures {
         let agreed = bytes(fixture);

@@ -125,8 +125,8 @@ pub(crate) fn busy() -> Superblock {
     }
 }
 
-/// The same as version 0.1 wrote it, which knew no outages.
-pub(crate) fn before_outages() -> Superblock {
+/// The same with all sites fed from the log.
+pub(crate) fn streaming() -> Superblock {
     let mut superblock = busy();
     superblock.sites.iter_mut().for_each(|site| (site.detached, site.demoted) = (None, false));
     superblock.legs.iter_mut().for_each(|leg| leg.all_dirty = false);
