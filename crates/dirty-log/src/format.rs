@@ -195,15 +195,29 @@ impl Block {
     /// # Panics
     /// If `bytes` are not one block.
     pub fn decode_as(identity: &Identity, nr: u64, bytes: &[u8]) -> Result<Self, BlockError> {
-        let block = Self::decode(bytes)?;
-        if block.identity != *identity {
-            let (expected, found) = (Box::new(*identity), Box::new(block.identity));
+        Self::decode(bytes)?.check(identity, nr)
+    }
+
+    /// It is block `nr` of the dirty log `identity`, or an error.
+    pub(crate) fn check(self, identity: &Identity, nr: u64) -> Result<Self, BlockError> {
+        if self.identity != *identity {
+            let (expected, found) = (Box::new(*identity), Box::new(self.identity));
             return Err(BlockError::Foreign { expected, found });
         }
-        match block.nr == nr {
-            true => Ok(block),
-            false => Err(BlockError::Misplaced { expected: nr, found: block.nr }),
+        if self.nr != nr {
+            return Err(BlockError::Misplaced { expected: nr, found: self.nr });
         }
+        Ok(self)
+    }
+
+    /// Block `nr`, with nothing clean in it.
+    pub(crate) fn all_dirty(identity: &Identity, nr: u64) -> Self {
+        let regions = identity.regions_of(nr);
+        let words = (0..regions.div_ceil(64)).map(|i| match regions - i * 64 {
+            last @ 0..64 => (1 << last) - 1,
+            _ => u64::MAX,
+        });
+        Self { identity: *identity, nr, words: words.collect() }
     }
 
     /// Where it lies.

@@ -21,6 +21,7 @@ mod bits;
 pub mod format;
 mod image;
 mod media;
+pub mod tools;
 
 use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Sector, Sectors, SlinkNr};
 use uuid::Uuid;

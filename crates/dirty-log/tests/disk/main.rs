@@ -6,4 +6,5 @@ mod blocks;
 mod failures;
 mod histories;
 mod sessions;
+mod tools;
 mod world;
