@@ -7,6 +7,8 @@
 //!   for remote sites, and for a local site that is `sync`.
 //! - [`lazy`]: any order, merged and sorted, overwritten blocks skipped; for the
 //!   local site, whose image the log makes whole again at every opening.
+//!
+//! [`mark`] is what a site keeps of its own state, for whoever has it and nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +22,7 @@ pub mod health;
 pub mod lazy;
 pub(crate) mod legs;
 pub mod link;
+pub mod mark;
 pub mod ordered;
 pub(crate) mod pace;
 pub mod policy;
