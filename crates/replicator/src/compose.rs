@@ -112,7 +112,8 @@ fn link_spec(
         dirty_logs.push(lease);
     }
     let mark = plan.marks.get(&slink.nr).map(|disk| disk.id);
-    Ok(LinkSpec { table: slink.clone(), owner: link_owner(at), legs, mark })
+    let replicator = plan.name.clone();
+    Ok(LinkSpec { replicator, table: slink.clone(), owner: link_owner(at), legs, mark })
 }
 
 fn dirty_log_spec(device: &DevicePlan, leg: &LegPlan) -> dirty_log::Spec {

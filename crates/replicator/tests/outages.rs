@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use blk::{DiskId, Errno, Op, ReqId, Span};
 use host::{Fault, Host, assert_same};
 use replicator::Phase;
+use slink::mark::MarkState;
 
 const RD: DiskId = DiskId(2);
 const DIRTY_LOGS: [&str; 3] =
@@ -216,6 +217,44 @@ fn on_down_decides_what_becomes_of_writers_to_a_sync_site() {
         assert_eq!(host.ended.get(&flush), Some(&Ok(())));
         assert_in_sync(&mut host);
     }
+}
+
+#[test]
+fn a_site_knows_itself_when_its_image_is_inconsistent() {
+    let said = |host: &Host| slink::mark::Mark::decode(&host.disks[&DiskId(3)][..4096]).map(|mark| mark.state);
+    let remote = "1 1 /rd0 core 2 64 sync";
+    let mut disks = Host::blank();
+    disks.get_mut(&RD).unwrap().fill(9);
+    let sites = two_sites("3 1 mark:/dl0 resync_rate:16k");
+    let mut host = Host::of(&sites, "create 4096", remote, disks, BTreeMap::new());
+    assert_eq!(said(&host), Ok(MarkState::Inconsistent));
+    assert_eq!(host.disks[&RD][0], 0, "told first, then copied");
+    host.run_for(Span::from_secs(200));
+    assert_eq!(said(&host), Ok(MarkState::Consistent));
+    assert_in_sync(&mut host);
+    // A mark that can't be written keeps the site from being written out of order.
+    host.faults.insert(DiskId(3), Fault::Fails);
+    let now = host.now;
+    host.machine.resync(now, blk::SlinkNr(1), None).unwrap();
+    let before = host.disks[&RD].clone();
+    write_all_over(&mut host, 5);
+    host.run_for(Span::from_secs(2));
+    assert_same(&host.disks[&RD], &before);
+    host.faults.clear();
+    host.run_for(Span::from_secs(200));
+    assert_in_sync(&mut host);
+}
+
+#[test]
+fn a_mark_of_somebody_else_is_not_written_over() {
+    let mut disks = Host::blank();
+    disks.get_mut(&DiskId(3)).unwrap().fill(0x55);
+    let sites = two_sites("2 1 mark:/dl0");
+    let mut host = Host::of(&sites, "create 4096", DIRTY_LOGS[1], disks, BTreeMap::new());
+    write_all_over(&mut host, 5);
+    let site = host.site();
+    assert!(site.failure.is_some_and(|failure| failure.error.contains("something else")));
+    assert!(host.disks[&DiskId(3)].iter().all(|byte| *byte == 0x55));
 }
 
 #[test]

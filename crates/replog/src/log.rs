@@ -572,7 +572,9 @@ impl Replog {
         self.superblock.log()
     }
 
-    pub(crate) fn wall(&self, now: Time) -> Wall {
+    /// The wall clock, for people.
+    #[must_use]
+    pub fn wall(&self, now: Time) -> Wall {
         Wall(self.config.wall.0.saturating_add(now.0))
     }
 }

@@ -25,6 +25,11 @@ impl Legs {
         self.all.get(&dev).map(|leg| leg.disk)
     }
 
+    /// The first device, for what concerns none of them more than the others.
+    pub(crate) fn first(&self) -> DevNr {
+        self.all.keys().next().copied().unwrap_or(DevNr(0))
+    }
+
     /// Which device a disk backs.
     pub(crate) fn dev_of(&self, disk: DiskId) -> Option<DevNr> {
         self.all.values().find(|leg| leg.disk == disk).map(|leg| leg.dev)

@@ -97,6 +97,8 @@ pub struct Load {
 /// What a link is made of.
 #[derive(Clone, Debug)]
 pub struct LinkSpec {
+    /// Name of the replicator.
+    pub replicator: String,
     /// What the table says of it: number, policy, limits.
     pub table: SlinkTable,
     /// Whose I/O it asks for.

@@ -13,9 +13,11 @@
 //! - `marks`: what a detached site lacks becomes dirty regions, durably.
 //! - `outage`: failures, deadlines, coming back.
 //! - `resync`: when it is copied, when attached, when consistent.
+//! - `notice`: what the site is told of itself.
 //! - `writers`: what it means for them; demotion and detachment.
 
 mod marks;
+mod notice;
 mod outage;
 mod resync;
 mod writers;
@@ -38,6 +40,7 @@ use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, Resync, Site
 use crate::policy::Policy;
 use crate::states::{Fed, Standing};
 use marks::Marks;
+use notice::Notice;
 use outage::Probing;
 
 /// A link that ships in order: a remote site's, or that of a local one that is `sync`.
@@ -56,6 +59,7 @@ pub struct Ordered {
     /// Disks that are being opened.
     opening: BTreeSet<DiskId>,
     probing: Probing,
+    notice: Option<Notice>,
     /// Where it is; moves by [`Ordered::note`] only.
     stands: Standing,
     /// A `sync` site is being given up for now; it counts once this stands (P1).
@@ -92,6 +96,7 @@ pub(crate) enum Step {
     /// The dirty log of the flight's device, and its number for it.
     DirtyLog(u64),
     Probe,
+    Mark,
 }
 
 impl Mode {
@@ -106,7 +111,7 @@ impl Mode {
 
 impl Ordered {
     pub(crate) fn new(spec: LinkSpec) -> Self {
-        let LinkSpec { table, owner, legs, mark: _ } = spec;
+        let LinkSpec { replicator, table, owner, legs, mark } = spec;
         let options = &table.options;
         Self {
             nr: table.nr,
@@ -120,6 +125,7 @@ impl Ordered {
             health: Health::default(),
             opening: BTreeSet::new(),
             probing: Probing::No,
+            notice: mark.map(|disk| Notice::new(disk, replicator)),
             stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
             copying: None,
@@ -237,6 +243,7 @@ impl SiteLink for Ordered {
         self.decide(now, log);
         self.mark(now, log, effects);
         self.read_probes(now, effects);
+        self.tell(now, log, effects);
         self.feed(now, log, effects);
         self.copy(now, log, load, effects);
         self.probe(now, effects);
@@ -264,6 +271,7 @@ impl SiteLink for Ordered {
                 leg.dirty_log.done(nr, result, buf);
             }
             Step::Probe => self.probed(now, dev, result),
+            Step::Mark => self.told(now, dev, result, buf, log),
         }
     }
 

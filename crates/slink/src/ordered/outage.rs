@@ -77,6 +77,11 @@ impl Ordered {
                 effects.push(Effect::Open { disk });
             }
         }
+        if let Some(notice) = &mut self.notice {
+            notice.forget();
+            self.opening.insert(notice.disk);
+            effects.push(Effect::Open { disk: notice.disk });
+        }
         self.probing = Probing::Opening;
     }
 

@@ -8,7 +8,7 @@
 use blk::{DevNr, Effect, Span, Time};
 use replog::Replog;
 
-use super::{Marks, Mode, Ordered};
+use super::{Marks, Mode, Notice, Ordered};
 use crate::event::{Transition, Why};
 use crate::link::Load;
 
@@ -54,7 +54,8 @@ impl Ordered {
             log.change_site(self.nr, |site| site.inconsistent = true);
             log.standing()
         });
-        if !log.stands(version) {
+        let knows = self.notice.as_ref().is_none_or(Notice::warns);
+        if !log.stands(version) || !knows {
             return false;
         }
         if self.copier.progress.since.is_none() {
