@@ -54,7 +54,7 @@ impl fmt::Display for Identity {
 
 pub(crate) fn of_block_device(file: &File, device: u64) -> Identity {
     let own = sysfs_of(device);
-    let text = behind_loop(file, &own)
+    let text = behind_loop(file, &own, device)
         .or_else(|| attribute(&own, "dm/uuid").map(|uuid| format!("dm-uuid:{uuid}")))
         .or_else(|| partition_uuid(&own).map(|uuid| format!("partuuid:{uuid}")))
         .unwrap_or_else(|| of_hardware(&own, device));
@@ -86,17 +86,23 @@ fn of_hardware(own: &Path, device: u64) -> String {
 }
 
 /// A loop device is the file behind it, or a named part of that file.
-fn behind_loop(file: &File, own: &Path) -> Option<String> {
+///
+/// The ioctl alone proves nothing: device-mapper passes it on to what lies below, so two
+/// volumes on one loop device would be the same.
+fn behind_loop(file: &File, own: &Path, device: u64) -> Option<String> {
+    let path = attribute(&sysfs_disk_of(device), "loop/backing_file")?;
     let status = sys::loop_status(file)?;
-    let name = attribute(own, "loop/backing_file")
-        .and_then(|path| File::open(path).ok())
+    let name = File::open(path)
+        .ok()
         .filter(|backing| is_file(backing, &status))
         .and_then(|backing| file_name_of(&backing).ok())
         .unwrap_or_else(|| format!("file:fsid=dev{:x},inode={}", status.device, status.inode));
-    match (status.offset, status.size_limit) {
-        (0, 0) => Some(name),
-        (offset, limit) => Some(format!("{name}/at{offset}+{limit}")),
-    }
+    let name = match (status.offset, status.size_limit) {
+        (0, 0) => name,
+        (offset, limit) => format!("{name}/at{offset}+{limit}"),
+    };
+    let part = attribute(own, "partition").map_or_else(String::new, |nr| format!("/part{nr}"));
+    Some(name + &part)
 }
 
 /// Whether the path still leads to the file that the loop device uses.
