@@ -217,6 +217,13 @@ impl DirtyLog {
         }
     }
 
+    /// Its disk was opened afresh, and has `size`; the next [`DirtyLog::begin`] can use it.
+    pub fn found(&mut self, size: Sectors) {
+        if let Some(media) = &mut self.media {
+            media.found(size);
+        }
+    }
+
     /// Its disk does not answer: nothing more is asked of it, and what still ends is of no
     /// meaning. What was not read yet of a load is all dirty.
     pub fn give_up(&mut self, errno: Errno) {

@@ -99,6 +99,15 @@ impl Media {
         }
     }
 
+    /// The disk was opened afresh, and has this size. What failed stays so until a session
+    /// begins.
+    pub(crate) fn found(&mut self, size: Sectors) {
+        self.is_fit = self.disk.is_some() && size >= self.identity.disk_sectors();
+        if !self.is_fit {
+            self.phase = Phase::Failed(Errno::ENOSPC);
+        }
+    }
+
     pub(crate) fn disk(&self) -> Option<DiskId> {
         self.disk
     }

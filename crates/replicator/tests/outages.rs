@@ -131,6 +131,29 @@ fn what_was_dirty_when_the_daemon_died_is_copied_by_the_next() {
 }
 
 #[test]
+fn a_dirty_log_that_fails_never_says_clean_and_is_used_again_when_it_is_back() {
+    let sites = two_sites("1 1");
+    let mut first = host(&sites, DIRTY_LOGS[2]);
+    write_all_over(&mut first, 20);
+    first.faults.insert(RD, Fault::Fails);
+    first.faults.insert(DiskId(3), Fault::Fails);
+    write_all_over(&mut first, 400);
+    let standing = |host: &Host| host.machine.log().unwrap().superblock().legs[1].all_dirty;
+    assert!(standing(&first), "the roster says what the dirty log can't (I7)");
+    first.faults.remove(&DiskId(3));
+    first.run();
+    assert!(!standing(&first), "the dirty log can");
+    // Absent at the next start: its blocks are not believed blindly, nor missed.
+    let faults = BTreeMap::from([(DiskId(3), Fault::Absent), (RD, Fault::Absent)]);
+    let mut host = Host::of(&sites, "open 4096", DIRTY_LOGS[2], first.disks, faults);
+    write_all_over(&mut host, 5);
+    assert_eq!(host.site().dirty_bytes, 4096 * 512, "nobody knows: all of it");
+    host.faults.clear();
+    host.run();
+    assert_in_sync(&mut host);
+}
+
+#[test]
 fn a_site_that_the_table_no_longer_names_does_not_fill_the_log_for_ever() {
     let mut first = host(&two_sites("1 1"), DIRTY_LOGS[2]);
     write_all_over(&mut first, 20);

@@ -282,6 +282,7 @@ impl SiteLink for Ordered {
         disk: DiskId,
         result: Result<DiskSeen, NotOpened>,
     ) {
+        self.dirty_log_opened(log, disk, &result);
         self.legs.opened(disk, result);
         self.opening.remove(&disk);
         if self.opening.is_empty() {

@@ -8,7 +8,7 @@
 //! From then on a `disk` dirty log of this session is believed, if nothing failed, and
 //! everything else is all dirty.
 
-use blk::{Effect, Errno, Seq, Time};
+use blk::{DiskId, DiskSeen, Effect, Errno, NotOpened, Seq, Time};
 use replog::{Replog, Version};
 
 use super::{Mode, Ordered, Step};
@@ -111,6 +111,24 @@ impl Ordered {
             }
         }
         self.serve_dirty_logs(now, log, effects);
+    }
+
+    /// A dirty log that failed has its disk back: what memory says is written there anew.
+    pub(super) fn dirty_log_opened(
+        &mut self,
+        log: &Replog,
+        disk: DiskId,
+        result: &Result<DiskSeen, NotOpened>,
+    ) {
+        let session = log.site(self.nr).detached;
+        for leg in self.legs.iter_mut().filter(|leg| leg.dirty_log.disk() == Some(disk)) {
+            if let Ok(seen) = result {
+                leg.dirty_log.found(seen.size);
+            }
+            if let Some(session) = session {
+                leg.dirty_log.begin(log.superblock().uuid, session);
+            }
+        }
     }
 
     fn serve_dirty_logs(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
