@@ -121,8 +121,6 @@ a_bad_table_is_one_error_with_its_place_and_nothing_is_made() {
     refused 'bad' replicator create bad
     sed "s,/rd1,/rd0," table >bad
     refused "$work/rd0" replicator create bad
-    sed 's/core 2 1024 nosync/core 2 1024 sync/' table >bad
-    refused 'nosync' replicator create bad
     nothing_is_left
     cmp <(head -c 1M log) <(head -c 1M /dev/zero) # not even a log
 }
@@ -229,6 +227,70 @@ the_log_can_be_checked_dumped_and_repaired() {
     refused 'multiple of 8' replicator log check log 3
 }
 
+# Two devices; the remote one of d0 is behind a device that can be made to hang.
+two_devices_and_one_that_can_hang() {
+    two_devices
+    modprobe dm-mod
+    dmsetup create "hung-$$" --table "0 65536 linear $(losetup --show -f rd0) 0"
+    sed -i "s,$work/rd0,/dev/mapper/hung-$$,; s/blockdev 2 1 async/blockdev 3 1 async timeout_io:1s/" table
+}
+
+says() { grep -F -- "$1" <<<"$(replicator why repl)"; }
+
+why_says_in_a_sentence_for_each_site_what_is_wrong() {
+    two_devices_and_one_that_can_hang
+    replicator create table
+    replicator wait repl
+    replicator why repl | grep '^site 1: in sync'
+    replicator why | grep '^repl: site 0: in sync'
+    dmsetup suspend --nolockfs --noflush "hung-$$"
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct # a remote site stalls nobody
+    eventually says 'site 1: down for '
+    local status=0
+    replicator why repl >said 2>errors || status=$?
+    [[ $status == 1 && $(wc -l <said) == 2 ]]
+    if grep '^replicator: ' errors; then fail 'expected no error: what was asked for was said'; fi
+    grep -E '^site 1: down for .*: a (write|flush) for device 0 hangs; .*; the log keeps what it lacks' said
+    replicator why --json repl >said || true
+    python3 -c 'import json,sys; assert not json.load(sys.stdin)["repl"][1]["in_sync"]' <said
+    replicator status repl | grep -E ' A,0,0 A,16,2048 .* site1:down,consistent,'
+    dmsetup resume "hung-$$"
+    replicator wait --timeout 60s repl
+    replicator why repl
+}
+
+wait_ends_when_the_sites_have_what_was_written_or_says_what_keeps_them() {
+    two_devices_and_one_that_can_hang
+    replicator create table
+    dmsetup suspend --nolockfs --noflush "hung-$$"
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct
+    replicator wait --site 0 repl
+    refused 'repl: expected one of the sites 0, 1, found 2' replicator wait --site 2 repl
+    refused 'repl: not in sync within 3 s: site 1: down for ' replicator wait --timeout 3s repl
+    dmsetup resume "hung-$$"
+    replicator wait --timeout 60s repl
+    cmp ld0 rd0
+    replicator status --json | python3 -c 'import json,sys
+events = [event["what"] for event in json.load(sys.stdin)["repl"]["events"] if event["slink"] == 1]
+assert events[0].startswith("down: ") and "up again" in events, events'
+}
+
+a_site_is_copied_anew_on_a_message() {
+    two_devices
+    replicator create table
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=1M count=8 oflag=direct
+    replicator wait repl
+    dd if=/dev/urandom of=rd0 bs=1M count=2 conv=notrunc oflag=direct # somebody wrote to it
+    refused 'or one of the remote sites 1, found "7"' replicator message repl 0 resync 7
+    refused 'expected one of the devices 0 (d0), 1 (d1), found "d7"' replicator message repl 0 resync 1 d7
+    [[ $(replicator message repl 0 resync 1 d0) == 'site 1: device 0 (d0) is copied anew' ]]
+    replicator wait --timeout 60s repl
+    cmp ld0 rd0
+    [[ $(replicator message d1 0 resync) == 'site 1: device 1 (d1) is copied anew' ]]
+    replicator wait --timeout 60s repl
+    cmp ld1 rd1
+}
+
 run_serves_in_the_foreground_until_sigterm() {
     two_devices
     "$REPLICATOR" run table 2>log.txt &
@@ -260,4 +322,7 @@ run_cases \
     a_runtime_directory_that_others_can_write_is_refused \
     remove_waits_for_a_site_that_lacks_something_or_leaves_it_to_the_log \
     the_log_can_be_checked_dumped_and_repaired \
+    why_says_in_a_sentence_for_each_site_what_is_wrong \
+    wait_ends_when_the_sites_have_what_was_written_or_says_what_keeps_them \
+    a_site_is_copied_anew_on_a_message \
     run_serves_in_the_foreground_until_sigterm
