@@ -4,7 +4,9 @@
 
 use std::fmt;
 
-use super::data::{Fate, LogStatus, RunState, SiteOrder, SiteState, SiteStatus, Status};
+use super::data::{
+    FailureKind, Fate, LogStatus, RunState, SiteOrder, SiteState, SiteStatus, Status,
+};
 use super::human::{bytes, seconds};
 
 /// One sentence.
@@ -135,8 +137,10 @@ fn down(status: &Status, site: &SiteStatus) -> String {
     let fate = kept(status, site);
     let Some(failure) = &site.failure else { return format!("down; {fate}") };
     let next = match failure.retry_seconds {
-        now if now <= 0.0 => "tried again now".to_owned(),
-        later => format!("next try in {}", seconds(later)),
+        later if later > 0.0 => format!("next try in {}", seconds(later)),
+        // What hangs may still write; nothing is sent behind it (I15).
+        _ if failure.how == FailureKind::Hung => "tried again when that has ended".to_owned(),
+        _ => "being tried again".to_owned(),
     };
     format!("down for {}: {}; {next}; {fate}", seconds(failure.seconds), failure.error)
 }

@@ -119,7 +119,16 @@ fn every_cause_of_a_site_s_not_being_in_sync_has_its_sentence() {
                 site.limits.on_full = Fate::Hold;
                 site.failure.as_mut().unwrap().retry_seconds = 0.0;
             },
-            "site 1: down for 42 s: a write for device 0 hangs; tried again now; the log keeps what it lacks (12 % full), then writers wait",
+            "site 1: down for 42 s: a write for device 0 hangs; tried again when that has ended; the log keeps what it lacks (12 % full), then writers wait",
+        ),
+        (
+            |site| {
+                down(site);
+                let failure = site.failure.as_mut().unwrap();
+                (failure.how, failure.retry_seconds) = (FailureKind::Error, 0.0);
+                failure.error = "a read for device 0 failed: EIO".into();
+            },
+            "site 1: down for 42 s: a read for device 0 failed: EIO; being tried again; the log keeps what it lacks (12 % full), then dirty regions",
         ),
         (
             |site| {
