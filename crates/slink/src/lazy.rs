@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::event::SiteEvent;
 use crate::governor::copies_wanted;
-use crate::health::{Failure, Health};
+use crate::health::{Down, Failure, Health};
 use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, SiteLink};
 
 /// The local site's link, when it is `async`.
@@ -40,6 +40,7 @@ pub struct Lazy {
     unflushed: BTreeSet<DiskId>,
     flush: Option<FlushRound>,
     health: Health,
+    timeout: blk::Span,
     polled: Time,
     next_io: u64,
     shipped: u64,
@@ -68,6 +69,8 @@ struct Copy {
     len: Sectors,
     parts: SmallVec<[Piece; 1]>,
     stage: Stage,
+    /// When its I/O in flight began.
+    began: Time,
 }
 
 /// How far a copy is.
@@ -102,6 +105,7 @@ struct FlushRound {
     needs_durable: Seq,
     /// Flushes in flight, by I/O number.
     flying: BTreeMap<u64, DiskId>,
+    began: Time,
 }
 
 impl Lazy {
@@ -118,6 +122,7 @@ impl Lazy {
             unflushed: BTreeSet::new(),
             flush: None,
             health: Health::default(),
+            timeout: spec.table.options.timeout_io(),
             polled: Time::default(),
             next_io: 0,
             shipped: 0,
@@ -189,6 +194,7 @@ impl Lazy {
     fn write_what_was_read(&mut self, effects: &mut Vec<Effect>) {
         for nr in std::mem::take(&mut self.read) {
             let copy = self.flying.get_mut(&nr).expect("a copy that was read is in flight");
+            copy.began = self.polled;
             let Stage::Read(buf) = std::mem::replace(&mut copy.stage, Stage::Writing) else {
                 unreachable!("only what was read is listed")
             };
@@ -224,8 +230,9 @@ impl Lazy {
         self.submit(disk, op, copy, effects);
     }
 
-    fn submit(&mut self, disk: DiskId, op: DiskOp, copy: Copy, effects: &mut Vec<Effect>) {
+    fn submit(&mut self, disk: DiskId, op: DiskOp, mut copy: Copy, effects: &mut Vec<Effect>) {
         let nr = self.number();
+        copy.began = self.polled;
         self.flying.insert(nr, copy);
         effects.push(Effect::Submit { io: IoId { owner: self.owner, nr }, disk, op });
     }
@@ -268,6 +275,24 @@ impl Lazy {
         }
     }
 
+    /// An LD that does not answer within its deadline: nothing can be done without it, but
+    /// people can be told.
+    fn hangs(&self, now: Time) -> Option<Down> {
+        let (what, copies) = ("a copy", self.flying.values());
+        let copies = copies.map(|copy| (copy.dev, what, copy.began));
+        let flush = self.flush.iter().filter_map(|round| {
+            let (_, disk) = round.flying.first_key_value()?;
+            Some((self.dev_of(*disk), "a flush", round.began))
+        });
+        let (dev, what, since) = copies.chain(flush).min_by_key(|(.., began)| *began)?;
+        let hangs = now.since(since) >= self.timeout;
+        hangs.then_some(Down { dev, what, how: Failure::Hung, since, retry_at: now })
+    }
+
+    fn dev_of(&self, disk: DiskId) -> DevNr {
+        self.legs.iter().find(|(_, d)| **d == disk).map_or(DevNr(0), |(dev, _)| *dev)
+    }
+
     fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, errno: Errno) {
         log::warn!("local site: {what} for device {dev} failed: {errno}; the log keeps its writes");
         self.health.failed(now, dev, what, Failure::Error(errno));
@@ -287,7 +312,7 @@ impl Lazy {
         }
         let needs_durable = log.superseded_by();
         log.want_durable(log.written());
-        let mut round = FlushRound { upto, needs_durable, flying: BTreeMap::new() };
+        let mut round = FlushRound { upto, needs_durable, flying: BTreeMap::new(), began: now };
         for disk in std::mem::take(&mut self.unflushed) {
             let nr = self.number();
             round.flying.insert(nr, disk);
@@ -335,7 +360,7 @@ impl Lazy {
         // show again, so that reads find it in the log and it is copied again.
         log.show_again(log.covered(self.nr));
         self.flush = None;
-        let dev = self.legs.iter().find(|(_, d)| **d == disk).map_or(DevNr(0), |(dev, _)| *dev);
+        let dev = self.dev_of(disk);
         self.failed(now, dev, "a flush", errno);
     }
 }
@@ -395,6 +420,7 @@ impl Run {
             len: piece.len,
             parts: SmallVec::from_elem(piece, 1),
             stage: Stage::Writing,
+            began: Time::default(),
         };
         Self { copy, what }
     }
@@ -489,8 +515,9 @@ impl SiteLink for Lazy {
         (pending && idle_at > self.polled).then_some(idle_at)
     }
 
-    fn report(&self, _now: Time, _log: &Replog) -> Report {
-        Report::new(self.health.down().cloned(), self.shipped, self.flying.len())
+    fn report(&self, now: Time, _log: &Replog) -> Report {
+        let down = self.health.down().cloned().or_else(|| self.hangs(now));
+        Report::new(down, self.shipped, self.flying.len())
     }
 
     fn opened(

@@ -64,6 +64,8 @@ pub struct Ordered {
     stands: Standing,
     /// A `sync` site is being given up for now; it counts once this stands (P1).
     demoting: Option<Version>,
+    /// A `sync` site is taken back: acknowledgements beyond this write wait for it already.
+    promoting: Option<Seq>,
     /// The site may be written to out of order once this stands (P3).
     copying: Option<Version>,
     /// From here on the image is consistent; `None`: it is, or nobody knows yet when.
@@ -128,6 +130,7 @@ impl Ordered {
             notice: mark.map(|disk| Notice::new(disk, replicator)),
             stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
+            promoting: None,
             copying: None,
             consistent_at: None,
             attach_failures: 0,

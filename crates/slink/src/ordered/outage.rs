@@ -34,6 +34,7 @@ impl Ordered {
         how: Failure,
     ) {
         let was_up = self.health.down().is_none();
+        self.promoting = None;
         self.health.failed_since(now, since, dev, what, how.clone());
         let failed = Failed { dev, what, how };
         self.feed.fail(failed.clone());

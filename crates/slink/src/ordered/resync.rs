@@ -135,6 +135,15 @@ impl Ordered {
         if self.stands.in_force || !close || !well || self.nr.is_local() {
             return;
         }
+        if self.policy.sync {
+            // P1: what was acknowledged without it comes first, and from now on that grows
+            // no more.
+            let owed = *self.promoting.get_or_insert(log.written());
+            if log.covered(self.nr) < owed {
+                return;
+            }
+        }
+        self.promoting = None;
         self.attach_failures = 0;
         log.change_site(self.nr, |site| site.demoted = false);
         self.note(now, Transition::Promoted);

@@ -47,6 +47,9 @@ impl Ordered {
         if self.nr.is_local() {
             return Grant::UpTo(covered);
         }
+        if let Some(owed) = self.promoting {
+            return Grant::UpTo(covered.max(owed));
+        }
         if !self.stands.in_force || (matches!(self.mode, Mode::Detached(_)) && !self.policy.sync) {
             return Grant::All;
         }
@@ -69,6 +72,7 @@ impl Ordered {
     /// Nobody is to wait for the site. For a `sync` one that counts once it is durable (P1).
     pub(super) fn give_up(&mut self, now: Time, log: &mut Replog) {
         self.gate.open();
+        self.promoting = None;
         if !self.stands.in_force {
             return;
         }
