@@ -220,35 +220,28 @@ fn lag(status: &mut SiteStatus, covered: Seq, log: &Replog, now: Time) {
 
 /// Whether writers wait for a site now. `is_last`: none has less of the log.
 fn waited_for(slink: &SlinkTable, report: &Report, log: &Replog, is_last: bool) -> bool {
-    let is_local = slink.nr.is_local();
-    let keeps_full =
-        is_last && log.is_starved() && (is_local || on_full(slink, report) == Fate::Hold);
-    let keeps_tail_full = is_local && log.is_tail_full();
-    // A site that is down and held for is not in force: it can't be waited for otherwise.
-    let held = is_sync(slink)
-        && report.state == State::Down
-        && verdict(slink, report, false) == Verdict::Hold;
-    report.over_limit
-        || (is_sync(slink) && report.in_force)
-        || held
-        || keeps_full
-        || keeps_tail_full
+    let holds = on_full(slink, report) == Fate::Hold;
+    let keeps_log_full = is_last && log.is_starved() && holds;
+    let keeps_tail_full = slink.nr.is_local() && log.is_tail_full();
+    report.over_limit || (is_sync(slink) && report.in_force) || keeps_log_full || keeps_tail_full
 }
 
 /// What becomes of writers when the log is full of what a site lacks.
 fn on_full(slink: &SlinkTable, report: &Report) -> Fate {
-    match verdict(slink, report, true) {
+    let is = Condition {
+        up: report.state != State::Down,
+        over_limit: report.over_limit,
+        log_full: true,
+    };
+    match Policy::of(slink).verdict(is) {
         // The local site is never given up: it is where a resync copies from.
         _ if slink.nr.is_local() => Fate::Hold,
+        // One that was given up before is not waited for before it has caught up.
+        _ if !report.in_force => Fate::Detach,
         Verdict::Hold => Fate::Hold,
         Verdict::Refuse => Fate::Error,
         Verdict::Detach | Verdict::Acknowledge => Fate::Detach,
     }
-}
-
-fn verdict(slink: &SlinkTable, report: &Report, log_full: bool) -> Verdict {
-    let up = report.state != State::Down;
-    Policy::of(slink).verdict(Condition { up, over_limit: report.over_limit, log_full })
 }
 
 fn order(slink: &SlinkTable) -> SiteOrder {

@@ -74,7 +74,8 @@ fn waiting(status: &Status, log: &LogStatus) -> Option<String> {
         });
     }
     let refuses = |site: &&SiteStatus| {
-        site.sync && site.state == SiteState::Down && site.limits.on_down == "error"
+        let asked = site.state == SiteState::Down && site.limits.on_down == "error";
+        asked && (site.limits.over || (site.sync && !site.demoted))
     };
     if let Some(site) = status.sites.iter().find(refuses) {
         let nr = site.slink;
