@@ -66,6 +66,7 @@ impl Replicator {
             policy: slink.policy().to_string(),
             sync: is_sync(slink),
             consistent: true,
+            marked: slink.options.mark.is_some(),
             order: order(slink),
             limits: limits(slink),
             ..SiteStatus::default()

@@ -96,6 +96,9 @@ pub struct SiteStatus {
     pub state: SiteState,
     /// Whether its image is one that the application could have found after a crash.
     pub consistent: bool,
+    /// It keeps its own state on a device there (`mark:`). If not, whether it is consistent is
+    /// known only here.
+    pub marked: bool,
     /// What it lacks is, at least in part, in dirty regions and not in the log.
     pub detached: bool,
     /// Why it was detached, if that was since the start.

@@ -7,6 +7,7 @@
 //!
 //! `S`: writers wait for the site now. Writes and sectors are those that the site lacks. `R`,
 //! `W`, `RW`: the site is down since a read, a write, or either failed. `+`: a resync copies.
+//! `unmarked`: whether the site is consistent is known only here, for it has no `mark:`.
 //! All sizes are in 512-byte sectors unless they have a unit.
 
 use super::data::{DeviceStatus, LegStatus, SiteState, SiteStatus, Status};
@@ -99,6 +100,9 @@ impl SiteStatus {
         if self.demoted {
             parts.push("demoted".to_owned());
         }
+        if !self.marked && !self.is_local() {
+            parts.push("unmarked".to_owned());
+        }
         if let Some(failure) = &self.failure {
             let (down, retry) = (failure.seconds, failure.retry_seconds);
             parts.push(format!("down={down:.0}s,retry={retry:.0}s"));
@@ -171,7 +175,7 @@ mod tests {
             "A,0,0 S,3,8 3/8/131072 state:running log:12% written:9 durable:8 head:7 \
              site0:streaming,consistent,cursor=0,lag=0w/0B/0.0s,order=none,round_trips=0,dirty=0B \
              site1:streaming,consistent,cursor=6,lag=3w/4096B/0.2s,order=group,round_trips=4,\
-             groups_per_round_trip=1.00,dirty=0B,limit=ios:2,over"
+             groups_per_round_trip=1.00,dirty=0B,limit=ios:2,over,unmarked"
         );
     }
 
@@ -182,10 +186,10 @@ mod tests {
         far.resync = Some(ResyncStatus::new(4.0, 100, 300, 20));
         let line = status(vec![far]).replicator_line();
         assert!(line.contains("site1:resyncing,inconsistent,"), "{line}");
-        assert!(line.ends_with("dirty=300B,resync=25%,rate=20B/s,eta=15s"), "{line}");
+        assert!(line.contains(",dirty=300B,resync=25%,rate=20B/s,eta=15s"), "{line}");
         let mut stalled = site(1);
         stalled.resync = Some(ResyncStatus::new(4.0, 100, 300, 0));
-        assert!(status(vec![stalled]).replicator_line().ends_with("rate=0B/s,eta=-"));
+        assert!(status(vec![stalled]).replicator_line().contains(",rate=0B/s,eta=-"));
     }
 
     #[test]
