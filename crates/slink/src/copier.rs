@@ -401,7 +401,7 @@ impl Copy {
     fn op(&mut self) -> DiskOp {
         let Range { sector, len, .. } = self.range;
         let parts: Vec<Buf> = std::mem::take(&mut self.parts).into_iter().flatten().collect();
-        if parts.iter().all(|part| is_zero(part)) {
+        if parts.iter().all(is_zero) {
             return DiskOp::WriteZeroes { sector, len, unmap: true, fua: false };
         }
         let data = match <[Buf; 1]>::try_from(parts) {
