@@ -50,6 +50,12 @@ pub(crate) enum Command {
     /// Look at a log that nobody has open, or cut it where it is damaged.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Look at a dirty log on a disk that nobody has open, or write its bad blocks anew.
+    #[command(subcommand)]
+    Dirty(DirtyCommand),
+    /// At a remote site: say whether its devices can be used, as the device of its `mark:` knows.
+    #[command(subcommand)]
+    Mark(MarkCommand),
     /// List the targets that tables can name; with -v, all types.
     Targets,
     /// Print the version of this program and of the kernel's driver.
@@ -234,6 +240,70 @@ pub(crate) struct LogPlace {
     pub(crate) start: u64,
 }
 
+/// Tools for a dirty log of type `disk`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DirtyCommand {
+    /// Say whose dirty log it is, how much is dirty, and whether all of it is believed.
+    Check {
+        /// The dirty log's disk.
+        device: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Look also while it is in use.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Print every dirty range.
+    Dump {
+        /// The dirty log's disk.
+        device: PathBuf,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+        /// Look also while it is in use.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Show which blocks are not believed; with --yes, write them anew as all dirty.
+    ///
+    /// They count as that anyway, and the replicator does the same when it starts.
+    Repair {
+        /// The dirty log's disk.
+        device: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Write.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Tools for a site's mark.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MarkCommand {
+    /// Say whether the site's devices can be used; the exit status is 1 if not.
+    Check {
+        /// The device of `mark:`.
+        device: PathBuf,
+        /// Look also while it is in use.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Print what the mark says.
+    Dump {
+        /// The device of `mark:`.
+        device: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Look also while it is in use.
+        #[arg(long)]
+        live: bool,
+    },
+}
+
 /// `90s`, `1500ms`, `5m`, `2h` or plain seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -334,6 +404,19 @@ mod tests {
         for wrong in ["log", "log repair", "log check a --yes", "log dump a b"] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_dirty_log_is_repaired_only_on_a_clear_word() {
+        let Ok(Command::Dirty(DirtyCommand::Repair { yes, .. })) = parse("dirty repair /dev/sdx")
+        else {
+            panic!()
+        };
+        assert!(!yes && parse("dirty repair /dev/sdx --yes").is_ok());
+        for wrong in ["dirty", "dirty check", "dirty dump a --yes", "mark", "mark repair a"] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+        assert!(parse("mark check /dev/sdx").is_ok() && parse("mark dump --json a").is_ok());
     }
 
     #[test]

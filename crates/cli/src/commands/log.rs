@@ -1,13 +1,11 @@
 //! `log check`, `log dump` and `log repair`: tools for a log that nobody has open.
 
-use std::path::Path;
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail, ensure};
-use blk::{BLOCK_BYTES, Errno, SECTOR_BYTES, Sector, Sectors};
-use replog::tools::{self, Health, Line, LogReader, Repair};
-use uring::{Access, Disk, OpenSpec, holder_of};
+use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector};
+use replog::tools::{self, Health, Line, Repair};
+use uring::Disk;
 
+use super::disks::{look, take};
 use crate::args::{LogCommand, LogPlace};
 use crate::output::{json_line, json_text, print};
 
@@ -49,8 +47,7 @@ fn dump(place: &LogPlace, json: bool, live: bool) -> Result<()> {
 
 /// Shows what a repair costs; with `yes`, does it.
 fn repair(place: &LogPlace, json: bool, yes: bool) -> Result<()> {
-    let take = OpenSpec { access: Access::Exclusive, busy_limit: BUSY_LIMIT, size_min: Sectors(0) };
-    let mut reader = DiskReader(Disk::open(&place.device, &take)?);
+    let mut reader = take(&place.device)?;
     let repair = tools::repair(&mut reader, start(place)?)
         .with_context(|| place.device.display().to_string())?;
     print(&if json { json_text(&repair)? } else { repair.to_string() })?;
@@ -70,18 +67,6 @@ fn carry_out(repair: &Repair, disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-fn look(path: &Path, live: bool) -> Result<DiskReader> {
-    if let Some(holder) = holder_of(path).filter(|_| !live) {
-        bail!(
-            "{}: in use by {holder}: what is read may be changing, and look damaged; \
-             stop that first, or use --live",
-            path.display()
-        );
-    }
-    let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
-    Ok(DiskReader(Disk::open(path, &look)?))
-}
-
 fn start(place: &LogPlace) -> Result<Sector> {
     ensure!(
         place.start.is_multiple_of(SECTORS_PER_BLOCK),
@@ -91,20 +76,4 @@ fn start(place: &LogPlace) -> Result<Sector> {
     Ok(Sector(place.start))
 }
 
-/// Reads a log while the caller waits.
-struct DiskReader(Disk);
-
-impl LogReader for DiskReader {
-    fn read(&mut self, sector: Sector, buf: &mut [u8]) -> Result<(), Errno> {
-        let len = Sectors::from_bytes(buf.len() as u64);
-        let read = self.0.pread(sector, len);
-        let bytes = read.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno))?;
-        buf.copy_from_slice(&bytes);
-        Ok(())
-    }
-}
-
 const SECTORS_PER_BLOCK: u64 = (BLOCK_BYTES / SECTOR_BYTES) as u64;
-
-/// udev and its like look at a device for moments.
-const BUSY_LIMIT: Duration = Duration::from_secs(2);

@@ -2,8 +2,11 @@
 
 mod control;
 mod create;
+mod dirty;
+mod disks;
 mod find;
 mod log;
+mod mark;
 mod query;
 mod remove;
 mod report;
@@ -25,6 +28,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::Targets => report::targets(verbose),
         Command::Version => report::version(),
         Command::Log(command) => log::log(&command),
+        Command::Dirty(command) => dirty::dirty(&command),
+        Command::Mark(command) => mark::mark(&command),
         Command::Daemon => daemon::serve_job(),
         command => on_host(command, verbose, &RuntimeDir::open()?),
     }
@@ -45,8 +50,11 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Suspend(args) => control::suspend(&args, runtime),
         Command::Resume(args) => control::resume(&args, runtime),
         Command::Message(args) => control::message(&args, runtime),
-        Command::Log(_) | Command::Targets | Command::Version | Command::Daemon => {
-            unreachable!("`run` has done it")
-        }
+        Command::Log(_)
+        | Command::Dirty(_)
+        | Command::Mark(_)
+        | Command::Targets
+        | Command::Version
+        | Command::Daemon => unreachable!("`run` has done it"),
     }
 }
