@@ -50,7 +50,29 @@ three_devices_are_replicated_to_three_sites() {
     done
 }
 
+a_long_outage_is_remembered_on_a_disk_and_ends_with_equal_devices() {
+    example long-outage
+    dd if=/dev/urandom of=data-ld.img bs=1M count=16 conv=notrunc
+    modprobe dm-mod
+    dmsetup create "hung-$$" --table "0 655360 linear $(losetup --show -f data-rd.img) 0"
+    sed -i "s,$work/data-rd.img,/dev/mapper/hung-$$," table
+    replicator create table
+    replicator wait --timeout 300s repl # what was on the local device is there, without dd
+    cmp -n 64M data-ld.img data-rd.img
+    dmsetup suspend --nolockfs --noflush "hung-$$"
+    dd if=/dev/urandom of=/dev/replicator/data bs=1M count=48 oflag=direct # more than the limit
+    eventually detached
+    dmsetup resume "hung-$$"
+    replicator wait --timeout 300s repl
+    replicator remove repl
+    dmsetup remove "hung-$$"
+    cmp -n 64M data-ld.img data-rd.img
+}
+
+detached() { grep -F 'what it lacks is in dirty regions (' <<<"$(replicator why repl)"; }
+
 run_cases \
+    a_long_outage_is_remembered_on_a_disk_and_ends_with_equal_devices \
     one_device_is_replicated_to_one_site \
     two_devices_share_the_quickstart_s_log \
     three_devices_are_replicated_to_three_sites
