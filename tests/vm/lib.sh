@@ -35,6 +35,7 @@ run_cases() {
         set -e
         if [[ $status == 0 ]]; then
             echo "ok $number - ${case//_/ } # $((SECONDS - began)) s"
+            grep '^# ' "$work.log" || true # figures
         else
             echo "not ok $number - ${case//_/ } # $((SECONDS - began)) s"
             sed 's/^/# /' "$work.log"
@@ -59,6 +60,7 @@ run_case() (
 end_case() {
     set +ex
     local name mount left
+    ! declare -F free_disks >/dev/null || free_disks
     for mount in "$work"/mnt*; do
         mountpoint -q "$mount" && umount "$mount"
     done
@@ -69,6 +71,7 @@ end_case() {
         dmsetup resume "hung-$$"
         dmsetup remove "hung-$$"
     fi
+    ! declare -F remove_disks >/dev/null || remove_disks
     losetup --list --noheadings --output NAME,BACK-FILE | while read -r name mount; do
         [[ $mount != "$work"/* ]] || losetup -d "$name"
     done
@@ -133,7 +136,8 @@ refused() {
 
 # eventually COMMAND…: the command succeeds within 20 s.
 eventually() {
-    local began=$SECONDS
+    local - began=$SECONDS
+    set +x
     until "$@"; do
         ((SECONDS - began < 20)) || fail "expected $* within 20 s"
         sleep 0.1
