@@ -237,6 +237,34 @@ two_devices_and_one_that_can_hang() {
 
 says() { grep -F -- "$1" <<<"$(replicator why repl)"; }
 
+a_dirty_log_on_a_disk_and_the_mark_of_a_site_can_be_looked_at() {
+    truncate -s 64M log
+    truncate -s 32M ld rd
+    truncate -s 1M dirty mark
+    cat >table <<TABLE
+repl: 0 1 replicator ringbuffer 4 $work/log 0 auto 131072 blockdev 1 0 blockdev 2 1 mark:$work/mark
+d0: 0 65536 replicator-dev repl 0 0 1 $work/ld nolog 0 1 1 $work/rd disk 3 $work/dirty 1024 sync
+TABLE
+    dd if=/dev/urandom of=ld bs=1M count=32 conv=notrunc
+    if replicator dirty check dirty >report; then fail "an absent dirty log was sound"; fi
+    grep 'there is no dirty log here' report
+    refused 'there is no dirty log here' replicator dirty dump dirty
+    refused 'no mark says that the site is consistent' replicator mark check mark
+    replicator create table
+    refused 'in use by' replicator dirty check dirty
+    refused 'in use by' replicator mark check mark
+    replicator wait --timeout 60s repl
+    replicator remove repl
+    cmp ld rd
+    replicator dirty check dirty >report
+    grep 'dirty log of device 0 on site 1, session ' report
+    grep 'dirty: 0 regions, 0 sectors' report
+    replicator dirty dump --json dirty |
+        python3 -c 'import json,sys; assert json.loads(next(sys.stdin))["header"]["regions"] == 64'
+    replicator dirty repair dirty | grep 'nothing to repair'
+    replicator mark check mark | grep '^site 1 of replicator repl, .*: consistent, '
+}
+
 why_says_in_a_sentence_for_each_site_what_is_wrong() {
     two_devices_and_one_that_can_hang
     replicator create table
@@ -322,6 +350,7 @@ run_cases \
     a_runtime_directory_that_others_can_write_is_refused \
     remove_waits_for_a_site_that_lacks_something_or_leaves_it_to_the_log \
     the_log_can_be_checked_dumped_and_repaired \
+    a_dirty_log_on_a_disk_and_the_mark_of_a_site_can_be_looked_at \
     why_says_in_a_sentence_for_each_site_what_is_wrong \
     wait_ends_when_the_sites_have_what_was_written_or_says_what_keeps_them \
     a_site_is_copied_anew_on_a_message \
