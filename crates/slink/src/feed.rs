@@ -55,6 +55,8 @@ struct Shipment {
     to_flush: BTreeSet<DiskId>,
     /// The first failure: nothing more is sent, and all of it will be sent again.
     failed: Option<Failed>,
+    /// The site left the log: nothing more is sent, and nothing of it counts.
+    abandoned: bool,
 }
 
 /// A part of a write, as it goes to one disk.
@@ -108,6 +110,14 @@ impl Feed {
         self.before_last = None;
     }
 
+    /// The site leaves the log, which will not hold what is still to be sent: what is in
+    /// flight is waited for, and counts for nothing.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(shipment) = &mut self.shipment {
+            shipment.abandoned = true;
+        }
+    }
+
     /// Something failed or hangs: what is in flight is waited for, nothing more is sent.
     pub(crate) fn fail(&mut self, failed: Failed) {
         if let Some(shipment) = &mut self.shipment {
@@ -136,6 +146,10 @@ impl Feed {
         if let Some(failed) = shipment.failed.take() {
             self.shipment = None;
             return Some(Outcome::Failed(failed));
+        }
+        if shipment.abandoned {
+            self.shipment = None;
+            return None;
         }
         if !shipment.todo.is_empty() || !shipment.read.is_empty() {
             return None;
@@ -232,6 +246,7 @@ impl Shipment {
             flying: 0,
             to_flush: BTreeSet::new(),
             failed: None,
+            abandoned: false,
         };
         // Of what was written twice in one shipment only the newest goes (I4).
         let newest = (groups.start() != groups.end()).then(|| newest(groups.clone(), log));
@@ -258,7 +273,7 @@ impl Shipment {
         flights: &mut Flights<Step>,
         effects: &mut Vec<Effect>,
     ) {
-        while self.failed.is_none() && self.flying < IN_FLIGHT_MAX {
+        while self.failed.is_none() && !self.abandoned && self.flying < IN_FLIGHT_MAX {
             let next = self.read.pop_front();
             let (part, source) = match next {
                 Some((part, payload)) => (part, Source::Memory(payload)),

@@ -209,10 +209,7 @@ impl Ordered {
         if self.health.succeeded() {
             self.note(now, Transition::CameUp);
         }
-        // What arrives after the site was detached counts for nothing: it is marked dirty.
-        if matches!(self.mode, Mode::Streaming) {
-            log.cover(self.nr, last);
-        }
+        log.cover(self.nr, last);
     }
 
     /// Whether new I/O may be asked of the site.

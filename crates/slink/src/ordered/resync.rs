@@ -157,6 +157,7 @@ impl Ordered {
         let pause = ATTACH_PAUSE.saturating_mul(1 << self.attach_failures.min(7));
         self.attach_after = now + pause.min(ATTACH_PAUSE_MAX);
         self.give_up(now, log);
+        self.feed.abandon();
         self.mode = Mode::Detached(match self.mode {
             // Its session goes on: what is clean stays clean.
             Mode::Attached => Marks::resumed_at(log.covered(self.nr), log),
