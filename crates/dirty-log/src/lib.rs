@@ -176,8 +176,12 @@ impl DirtyLog {
     /// The site leaves `streaming` under this number, which no other leaving of it has: from
     /// now on media are to say what memory says, for `session` of `log`.
     ///
-    /// What failed is tried anew, unless I/O that was given up has not ended yet (I15).
+    /// What failed is tried anew, unless I/O that was given up has not ended yet (I15). What
+    /// was not read yet of a load is all dirty.
     pub fn begin(&mut self, log: Uuid, session: u64) {
+        if self.is_loading() {
+            self.mark_all();
+        }
         if let Some(media) = &mut self.media {
             media.begin(log, session);
         }

@@ -79,7 +79,7 @@ impl Media {
     /// Of a disk that is too small, or not there, nothing is ever asked.
     pub(crate) fn new(identity: Identity, disk: Option<(DiskId, Sectors)>) -> Self {
         let phase = match disk {
-            None => Phase::Failed(Errno::ENODEV),
+            None | Some((_, Sectors(0))) => Phase::Failed(Errno::ENODEV),
             Some((_, size)) if size < identity.disk_sectors() => Phase::Failed(Errno::ENOSPC),
             Some(_) => Phase::Off,
         };
@@ -104,6 +104,8 @@ impl Media {
     pub(crate) fn found(&mut self, size: Sectors) {
         self.is_fit = self.disk.is_some() && size >= self.identity.disk_sectors();
         if !self.is_fit {
+            // What is in flight does not make it good.
+            self.era += 1;
             self.phase = Phase::Failed(Errno::ENOSPC);
         }
     }

@@ -28,6 +28,42 @@ fn a_disk_that_is_too_small_or_absent_fails_and_asks_for_nothing() {
 }
 
 #[test]
+fn a_disk_that_was_absent_is_used_when_it_is_there_and_large_enough() {
+    let mut world = World::new(2);
+    world.spec.disk = Some((DiskId(9), Sectors(0)));
+    world.restart();
+    world.log.load(LOG, 5);
+    assert_eq!(world.log.failure(), Some(Errno::ENODEV));
+    world.log.found(Sectors(15));
+    world.log.begin(LOG, 5);
+    assert_eq!(world.log.failure(), Some(Errno::ENOSPC));
+    world.log.found(Sectors(16));
+    assert_eq!(world.log.failure(), Some(Errno::ENOSPC), "nobody has begun anew");
+    world.log.begin(LOG, 5);
+    world.settle();
+    world.restart();
+    world.log.found(Sectors(16));
+    world.load(5);
+    assert_eq!(world.log.dirty_sectors(), world.spec.len, "nothing was known, so all is dirty");
+}
+
+#[test]
+fn a_flush_of_a_disk_that_has_shrunk_makes_nothing_good() {
+    let mut world = World::begun(2, 5);
+    world.mark(7);
+    for _ in 0..2 {
+        assert!(world.poll());
+        if world.flights.len() == 1 && matches!(world.flights[0].op, DiskOp::Write { .. }) {
+            world.end(0, Ok(()));
+        }
+    }
+    assert!(matches!(world.flights[0].op, DiskOp::Flush));
+    world.log.found(Sectors(15));
+    world.end(0, Ok(()));
+    assert_eq!((world.log.failure(), world.log.is_settled()), (Some(Errno::ENOSPC), false));
+}
+
+#[test]
 fn a_write_or_a_flush_that_fails_fails_the_log_until_the_next_session() {
     for fails in 0..2 {
         let mut world = World::begun(2, 5);
@@ -115,6 +151,20 @@ fn a_load_that_is_given_up_leaves_everything_dirty() {
         world.end(0, Ok(()));
     }
     assert_eq!(world.log.failure(), Some(Errno::ETIMEDOUT));
+}
+
+#[test]
+fn a_session_that_begins_before_a_load_has_ended_begins_with_everything_dirty() {
+    let mut world = World::begun(100, 5);
+    world.mark(99 * 31_744);
+    world.settle();
+    world.restart();
+    world.log.load(LOG, 5);
+    assert!(world.poll());
+    world.log.begin(LOG, 6);
+    assert_eq!(world.log.dirty_sectors(), world.spec.len);
+    world.end(0, Ok(()));
+    world.settle();
 }
 
 #[test]
