@@ -67,11 +67,16 @@ impl<S> Flights<S> {
         self.all.remove(&nr).expect("an I/O ends once")
     }
 
-    /// The oldest I/O of one kind that is past its deadline, and when it began.
-    pub(crate) fn overdue(&self, now: Time, to: To) -> Option<(DevNr, &'static str, Time)> {
-        let mut late = self.all.values().filter(|f| f.to == to && self.deadline(f) <= Some(now));
-        let found = late.find(|f| f.to != To::Source)?;
-        Some((found.dev, found.what, found.began))
+    /// The I/O of one kind that is past its deadline, oldest first, and when it began.
+    pub(crate) fn overdue(
+        &self,
+        now: Time,
+        to: To,
+    ) -> impl Iterator<Item = (DevNr, &'static str, Time)> {
+        let late = move |f: &&Flight<S>| {
+            f.to == to && self.deadline(f).is_some_and(|deadline| deadline <= now)
+        };
+        self.all.values().filter(late).map(|f| (f.dev, f.what, f.began))
     }
 
     /// When the next I/O will be past its deadline that is not yet so at `now`.
@@ -113,9 +118,10 @@ mod tests {
         }
         let deadline = Time(5) + Span::from_secs(1);
         assert_eq!(flights.next_deadline(Time(5)), Some(deadline));
-        assert_eq!(flights.overdue(Time(6), To::Site), None);
-        assert_eq!(flights.overdue(deadline, To::Site), Some((DevNr(0), "a write", Time(5))));
-        assert_eq!(flights.overdue(deadline, To::Source), None);
+        assert_eq!(flights.overdue(Time(6), To::Site).count(), 0);
+        let late: Vec<_> = flights.overdue(deadline, To::Site).collect();
+        assert_eq!(late, [(DevNr(0), "a write", Time(5))]);
+        assert_eq!(flights.overdue(deadline, To::Source).count(), 0);
         flights.end(2);
         assert!(flights.any_lively(deadline), "a read of the log is waited for");
     }

@@ -64,6 +64,9 @@ pub struct Ordered {
     stands: Standing,
     /// A `sync` site is being given up for now; it counts once this stands (P1).
     demoting: Option<Version>,
+    /// What was in the log when it was opened: until the site has that, nobody claims that it
+    /// has all that was acknowledged.
+    owed: Option<Seq>,
     /// A `sync` site is taken back: acknowledgements beyond this write wait for it already.
     promoting: Option<Seq>,
     /// The site may be written to out of order once this stands (P3).
@@ -130,6 +133,7 @@ impl Ordered {
             notice: mark.map(|disk| Notice::new(disk, replicator)),
             stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
+            owed: None,
             promoting: None,
             copying: None,
             consistent_at: None,
@@ -150,6 +154,7 @@ impl Ordered {
         }
         self.stands.consistent = !site.inconsistent;
         self.stands.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
+        self.owed = Some(log.written());
         if site.inconsistent {
             // A copy made before held nothing but what was durable, and so is in the log now.
             self.consistent_at = Some(log.written());
@@ -317,7 +322,7 @@ impl SiteLink for Ordered {
         Report {
             state: self.state(),
             consistent: self.stands.consistent && !log.site(self.nr).inconsistent,
-            in_force: self.stands.in_force,
+            in_force: self.stands.in_force && self.owed.is_none(),
             over_limit: self.gate.is_over(),
             down: self.health.down().cloned(),
             shipped: self.feed.groups,

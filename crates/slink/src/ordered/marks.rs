@@ -132,7 +132,7 @@ impl Ordered {
     }
 
     fn serve_dirty_logs(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
-        if let Some((dev, ..)) = self.flights.overdue(now, To::DirtyLog) {
+        for (dev, ..) in self.flights.overdue(now, To::DirtyLog) {
             let leg = self.legs.all.get_mut(&dev).expect("a dirty log is one of the legs'");
             leg.dirty_log.give_up(Errno::ETIMEDOUT);
         }

@@ -50,7 +50,8 @@ impl Ordered {
         if self.health.down().is_some() {
             return;
         }
-        if let Some((dev, what, began)) = self.flights.overdue(now, To::Site) {
+        let hangs = self.flights.overdue(now, To::Site).next();
+        if let Some((dev, what, began)) = hangs {
             self.went_down(now, began, dev, what, Failure::Hung);
         }
     }

@@ -100,6 +100,8 @@ impl Ordered {
         if !matches!(self.mode, Mode::Streaming) {
             return;
         }
+        // One that was not seen yet may have lost what it had.
+        self.owed = self.owed.filter(|owed| !self.stands.up || *owed > log.covered(self.nr));
         if self.consistent_at.is_some_and(|at| at <= log.covered(self.nr)) {
             self.consistent_at = None;
             log.change_site(self.nr, |site| site.inconsistent = false);
