@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod control;
 mod daemon;
+mod helper;
 mod links;
 mod logging;
 mod output;
@@ -21,6 +22,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if helper::is_asked_for() {
+        return helper::serve();
+    }
     match commands::run(args::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<commands::Told>() => ExitCode::FAILURE,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,18 @@ use blk::{BufMut, Sector, Sectors};
 
 use crate::error::OpenError;
 use crate::facts::Facts;
+use crate::helper::Lane;
 use crate::open::{self, OpenSpec};
 
 /// An open disk. While it lives, nobody else can open the same one exclusively (I14).
 #[derive(Debug)]
 pub struct Disk {
-    file: File,
+    /// There until the disk is dropped.
+    file: Option<File>,
     path: PathBuf,
     facts: Facts,
+    /// Whose helper does what hangs if the disk does; `None`: it is not expected to.
+    lane: Option<Lane>,
     refusals: Refusals,
 }
 
@@ -32,8 +36,8 @@ impl Disk {
         open::open(path, spec)
     }
 
-    pub(crate) fn new(file: File, path: PathBuf, facts: Facts) -> Self {
-        Self { file, path, facts, refusals: Refusals::default() }
+    pub(crate) fn new(file: File, path: PathBuf, facts: Facts, lane: Option<Lane>) -> Self {
+        Self { file: Some(file), path, facts, lane, refusals: Refusals::default() }
     }
 
     /// The path it was opened by.
@@ -62,7 +66,7 @@ impl Disk {
     /// both must fall on logical blocks if the disk is opened for direct I/O.
     pub fn pread(&self, sector: Sector, len: Sectors) -> io::Result<BufMut> {
         let mut buf = BufMut::zeroed(len.len());
-        self.file.read_exact_at(&mut buf, sector.bytes())?;
+        self.file().read_exact_at(&mut buf, sector.bytes())?;
         Ok(buf)
     }
 
@@ -73,11 +77,11 @@ impl Disk {
     /// Those of `pwrite`. Whole logical blocks are needed for direct I/O.
     pub fn pwrite(&self, sector: Sector, bytes: &[u8]) -> io::Result<()> {
         if !self.wants_bounce(bytes.as_ptr() as usize, bytes.len()) {
-            return self.file.write_all_at(bytes, sector.bytes());
+            return self.file().write_all_at(bytes, sector.bytes());
         }
         let mut bounce = BufMut::zeroed(bytes.len());
         bounce.copy_from_slice(bytes);
-        self.file.write_all_at(&bounce, sector.bytes())
+        self.file().write_all_at(&bounce, sector.bytes())
     }
 
     /// Everything written so far is on stable media when this returns.
@@ -86,11 +90,23 @@ impl Disk {
     /// Those of `fdatasync`. After one, nothing written since the last success may
     /// be counted on, also if a later call succeeds (I11).
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file().sync_data()
     }
 
     pub(crate) fn fd(&self) -> RawFd {
-        self.file.as_raw_fd()
+        self.file().as_raw_fd()
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file().as_fd()
+    }
+
+    pub(crate) fn lane(&self) -> Option<&Lane> {
+        self.lane.as_ref()
+    }
+
+    fn file(&self) -> &File {
+        self.file.as_ref().expect("only dropping it takes the file")
     }
 
     pub(crate) fn refusals(&self) -> &Refusals {
@@ -102,6 +118,17 @@ impl Disk {
         self.facts.direct
             && !(address.is_multiple_of(self.facts.memory_align as usize)
                 && len.is_multiple_of(self.facts.logical_block as usize))
+    }
+}
+
+impl Drop for Disk {
+    /// The last close of a disk that hangs may hang, and nobody here must wait for that.
+    fn drop(&mut self) {
+        let file = self.file.take();
+        if self.lane.is_some() {
+            // Without a thread it is closed here.
+            let _ = std::thread::Builder::new().name("close".into()).spawn(move || drop(file));
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod disk;
 pub mod error;
 mod facts;
+pub mod helper;
 mod holder;
 mod identity;
 mod open;

@@ -55,7 +55,7 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Disk, OpenError> {
     }
     .map_err(|source| at.io("its properties could not be read", source))?;
     check(&facts, spec, path)?;
-    Ok(Disk::new(file, path.to_owned(), facts))
+    Ok(Disk::new(file, path.to_owned(), facts, None))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,25 +7,26 @@
 //!
 //! Reads and writes wait in the kernel without a thread. A flush or a zeroing takes
 //! a worker thread of this process, which cannot be killed while its disk hangs,
-//! and the process cannot end before it. A disk that may hang is therefore better
-//! made stable by writes with FUA than by flushes.
+//! and the process cannot end before it. For a disk that was opened on a
+//! [`crate::helper::Lane`] the lane's helper does these.
 //!
 //! Two rings may serve one thread: [`Ring::fd`] is readable when there is
 //! something to reap, and can be polled from the other one.
 #![allow(unsafe_code, reason = "whoever puts an entry into a ring vouches for its memory")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use blk::{Buf, BufMut, DiskId, DiskOp, Errno, Event, IoId, Span};
-use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{Builder, IoUring, cqueue, squeue};
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 use slab::Slab;
 
 use crate::disk::Disk;
 use crate::error::RingError;
+use crate::helper::{Answers, Call, Lane, Post};
 use crate::token::{CommandTag, Token};
 use crate::transfer::{Progress, Transfer, ZERO_PAGE};
 
@@ -62,6 +63,8 @@ pub struct Ring {
     ended: Vec<Event>,
     completions: Vec<(u64, i32)>,
     disks: Vec<Option<Arc<Disk>>>,
+    /// The lines to the helpers of disks that may hang, by their lanes.
+    posts: BTreeMap<u16, Post>,
     zeroes: Buf,
     enters: u64,
     ring: IoUring,
@@ -88,6 +91,7 @@ impl Ring {
             ended: Vec::new(),
             completions: Vec::new(),
             disks: Vec::new(),
+            posts: BTreeMap::new(),
             zeroes: BufMut::zeroed(ZERO_PAGE.len()).freeze(),
             enters: 0,
             ring,
@@ -104,6 +108,13 @@ impl Ring {
             self.disks.resize(at + 1, None);
         }
         assert!(self.disks[at].is_none(), "disk number {} is taken", id.0);
+        if let Some(lane) = disk.lane() {
+            self.posts.entry(lane.nr()).or_insert_with(|| Post::new(lane));
+            // Now, while all is well, rather than with the first call.
+            if let Err(error) = self.connect(lane.nr()) {
+                log::error!("{}: its helper cannot be reached: {error}", disk.path().display());
+            }
+        }
         self.disks[at] = Some(disk);
     }
 
@@ -159,12 +170,14 @@ impl Ring {
         for (user_data, result) in completions.drain(..) {
             match Token::decode(user_data) {
                 Token::Command(tag) => reaped.push(Reaped::Command { tag, result }),
+                Token::Post { lane } => self.take_post(lane),
                 Token::Transfer { slot } => {
                     reaped.extend(self.transfer_completed(slot, result).map(Reaped::Done));
                 }
             }
         }
         self.completions = completions;
+        reaped.extend(self.ended.drain(..).map(Reaped::Done));
     }
 
     /// Backing I/O that has begun and not ended.
@@ -196,14 +209,65 @@ impl Ring {
     }
 
     fn submit_next(&mut self, slot: usize) {
+        if let Some(lane) = self.transfers[slot].disk().lane().map(Lane::nr)
+            && let Some(work) = self.transfers[slot].work()
+        {
+            return self.ask(lane, Call { nr: slot as u64, work });
+        }
         let entry = self.transfers[slot].entry();
         self.push(entry.user_data(Token::Transfer { slot }.encode()));
+    }
+
+    /// Has the helper of a lane make a call.
+    fn ask(&mut self, lane: u16, call: Call) {
+        let slot = usize::try_from(call.nr).expect("it was made from a slot");
+        let asked = self.connect(lane).and_then(|()| {
+            let post = self.posts.get_mut(&lane).expect("a disk comes with its post");
+            post.ask(call, self.transfers[slot].disk().as_fd())
+        });
+        if let Err(error) = asked {
+            let path = self.transfers[slot].disk().path().display();
+            log::error!("{path}: its helper cannot be asked: {error}");
+            let event = self.transfer_completed(slot, -libc::EIO);
+            self.ended.extend(event);
+        }
+    }
+
+    /// Sees to it that there is a line to the helper of a lane, and that it is watched.
+    fn connect(&mut self, lane: u16) -> io::Result<()> {
+        let post = self.posts.get_mut(&lane).expect("a disk comes with its post");
+        if post.connect()? {
+            self.watch(lane);
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, lane: u16) {
+        if let Some(fd) = self.posts[&lane].fd() {
+            let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build();
+            self.push(entry.user_data(Token::Post { lane }.encode()));
+        }
+    }
+
+    fn take_post(&mut self, lane: u16) {
+        let post = self.posts.get_mut(&lane).expect("only what is there is watched");
+        let Answers { ended, ready } = post.collect();
+        self.watch(lane);
+        for (nr, result) in ended {
+            let slot = usize::try_from(nr).expect("it was made from a slot");
+            let event = self.transfer_completed(slot, result);
+            self.ended.extend(event);
+        }
+        for nr in ready {
+            self.submit_next(usize::try_from(nr).expect("it was made from a slot"));
+        }
     }
 
     fn push(&mut self, entry: squeue::Entry) {
         // An entry that overtook the backlog could starve what waits in it.
         // SAFETY: a transfer lives in `transfers` until its completion, and so does all that its
-        // entry points to; for a command the caller of `command` has vouched.
+        // entry points to; a poll points to nothing; for a command the caller of `command` has
+        // vouched.
         if !self.backlog.is_empty() || unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.backlog.push_back(entry);
         }

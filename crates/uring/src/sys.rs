@@ -104,6 +104,15 @@ pub(crate) fn loop_status(file: &File) -> Option<LoopStatus> {
     Some(LoopStatus { device, inode, offset, size_limit })
 }
 
+/// Keeps a program that this process starts from getting any descriptor but those that it is
+/// started with: also what this process got itself from whoever started it.
+pub(crate) fn keep_descriptors() -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: takes no pointer, and closes nothing here.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

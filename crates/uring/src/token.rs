@@ -6,6 +6,8 @@
 //! │ COMMAND  │  epoch  │  source  │  index   │  a command of the front end
 //! ├──────────┼─────────┴──────────┴──────────┤
 //! │ TRANSFER │  slot                         │  a backing I/O of this ring
+//! ├──────────┼───────────────────────────────┤
+//! │ POST     │  lane                         │  the line to the helper of a lane
 //! └──────────┴───────────────────────────────┘
 //! ```
 
@@ -26,6 +28,7 @@ pub struct CommandTag {
 pub(crate) enum Token {
     Transfer { slot: usize },
     Command(CommandTag),
+    Post { lane: u16 },
 }
 
 impl Token {
@@ -36,6 +39,7 @@ impl Token {
                 assert!(slot >> CLASS_SHIFT == 0, "slot {slot} does not fit user data");
                 (TRANSFER << CLASS_SHIFT) | slot
             }
+            Self::Post { lane } => (POST << CLASS_SHIFT) | u64::from(lane),
             Self::Command(tag) => {
                 (COMMAND << CLASS_SHIFT)
                     | (u64::from(tag.epoch) << 32)
@@ -51,6 +55,7 @@ impl Token {
         let body = user_data & ((1 << CLASS_SHIFT) - 1);
         match user_data >> CLASS_SHIFT {
             TRANSFER => Self::Transfer { slot: usize::try_from(body).expect("a slot is an index") },
+            POST => Self::Post { lane: body as u16 },
             COMMAND => Self::Command(CommandTag {
                 epoch: (body >> 32) as u16,
                 source: (body >> 16) as u16,
@@ -64,6 +69,7 @@ impl Token {
 const CLASS_SHIFT: u32 = 48;
 const TRANSFER: u64 = 1;
 const COMMAND: u64 = 2;
+const POST: u64 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +85,9 @@ mod tests {
         {
             let token = Token::Command(CommandTag { epoch, source, index });
             assert_eq!(Token::decode(token.encode()), token);
+        }
+        for lane in corners {
+            assert_eq!(Token::decode(Token::Post { lane }.encode()), Token::Post { lane });
         }
         for slot in [0, 1, u32::MAX as usize] {
             let token = Token::Transfer { slot };

@@ -17,6 +17,7 @@ use blk::{Buf, BufMut, DiskOp, Errno, Event, Gather, IoId, Sector, Sectors};
 use io_uring::{opcode, squeue, types};
 
 use crate::disk::Disk;
+use crate::helper::Work;
 use crate::sys;
 
 /// One [`DiskOp`] between its submission and its end; owns its buffers.
@@ -109,25 +110,42 @@ impl Transfer {
         }
     }
 
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The next call, if it takes a thread that waits for the disk.
+    pub(crate) fn work(&mut self) -> Option<Work> {
+        let mode = match self.step {
+            Step::Sync => return Some(Work::Sync),
+            Step::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+            Step::ZeroRange => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
+            Step::Read | Step::Write | Step::WriteFua | Step::ZeroWrite => return None,
+        };
+        let (offset, left) = (self.start.bytes() + self.done, self.total - self.done);
+        self.asked = left.min(ZERO_BYTES_MAX);
+        Some(Work::Fallocate { mode, offset, len: self.asked })
+    }
+
     /// The next call. What it points to lives as long as this transfer does.
     pub(crate) fn entry(&mut self) -> squeue::Entry {
         let fd = types::Fd(self.disk.fd());
+        match self.work() {
+            Some(Work::Sync) => {
+                return opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
+            }
+            Some(Work::Fallocate { mode, offset, len }) => {
+                return opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build();
+            }
+            None => {}
+        }
         let offset = self.start.bytes() + self.done;
-        let left = self.total - self.done;
         match self.step {
             Step::Read => self.read_entry(fd, offset),
             Step::Write => self.write_entry(fd, offset, 0),
             Step::WriteFua => self.write_entry(fd, offset, sys::RWF_DSYNC),
             Step::ZeroWrite => self.zero_entry(fd, offset),
-            Step::Punch | Step::ZeroRange => {
-                self.asked = left.min(ZERO_BYTES_MAX);
-                let mode = match self.step {
-                    Step::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
-                    _ => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
-                };
-                opcode::Fallocate::new(fd, self.asked).offset(offset).mode(mode).build()
-            }
-            Step::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
+            Step::Sync | Step::Punch | Step::ZeroRange => unreachable!("`work` has these"),
         }
     }
 

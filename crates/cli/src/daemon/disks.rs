@@ -2,8 +2,9 @@
 //! without touching anything, then exclusively.
 //!
 //! Without its log and its local disks a replicator serves nothing, so these are waited for.
-//! The others may be absent, busy or hang (P5): each has a thread of its own, all of them
-//! together have [`OTHERS_LIMIT`], and what is not open then is opened when the machine asks.
+//! The others may be absent, busy or hang (P5): each has a thread and a process of its own,
+//! all of them together have [`OTHERS_LIMIT`], and what is not open then is opened when the
+//! machine asks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use replicator::{DiskFacts, Plan, Role};
 use rustix::io::Errno as Word;
 use table::Group;
 use ublk_target::Opener;
+use uring::helper::{Lane, Program};
 use uring::{Access, Disk, OpenSpec};
 
 /// The disks of one replicator, open for it alone.
@@ -41,6 +43,8 @@ struct Place {
     id: DiskId,
     text: String,
     role: Role,
+    /// Who does what may hang with it; `None`: this process.
+    lane: Option<Lane>,
 }
 
 /// What became of places, by the numbers of their disks.
@@ -49,8 +53,13 @@ type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
 impl Disks {
     /// Opens them and joins them with the table, waiting up to `busy_limit` in all for those
     /// that a predecessor's writes still hold and nothing can be served without (I14).
-    pub(super) fn open(group: &Group, busy_limit: Duration) -> Result<(Self, Plan)> {
-        let places = Places::of(group);
+    /// `helper` is the program that does what may hang at a remote site.
+    pub(super) fn open(
+        group: &Group,
+        busy_limit: Duration,
+        helper: Option<Program>,
+    ) -> Result<(Self, Plan)> {
+        let places = Places::of(group, helper);
         let began = Instant::now();
         let others_limit = began + OTHERS_LIMIT;
         // An exclusive open of one disk by two paths would only say "busy".
@@ -115,10 +124,13 @@ impl Disks {
 }
 
 impl Places {
-    fn of(group: &Group) -> Self {
+    fn of(group: &Group, helper: Option<Program>) -> Self {
+        let helper = helper.map(Arc::new);
         let number = |(nr, (text, role))| {
             let nr = u32::try_from(nr).expect("a table's paths are counted in thousands");
-            Place { id: DiskId(nr), text, role }
+            let lane = lane(role).zip(helper.clone());
+            let lane = lane.map(|(nr, program)| Lane::new(nr, program));
+            Place { id: DiskId(nr), text, role, lane }
         };
         let all = Plan::paths(group).into_iter().enumerate().map(number).collect();
         Self { all, identities: Mutex::default() }
@@ -172,7 +184,7 @@ impl Places {
     fn open_again(&self, id: DiskId) -> Result<Disk, NotOpened> {
         self.identities().remove(&id);
         let spec = OpenSpec { busy_limit: BUSY_LIMIT, ..OpenSpec::default() };
-        self.keep(id, Disk::open(&self.at(id).path(), &spec)?)
+        self.keep(id, self.at(id).open(&spec)?)
     }
 
     /// Takes a disk that was opened, unless another path has led to it already (P15).
@@ -203,6 +215,17 @@ impl Place {
         if text.starts_with('/') { text.into() } else { Path::new("/dev/block").join(text) }
     }
 
+    /// Opens it, however long that takes.
+    fn open(&self, spec: &OpenSpec) -> Result<Disk, NotOpened> {
+        let path = self.path();
+        let Some(lane) = &self.lane else { return Ok(Disk::open(&path, spec)?) };
+        let mut opening = lane.opening().map_err(|error| NotOpened {
+            errno: Errno(error.raw_os_error().unwrap_or(Errno::EIO.0)),
+            why: format!("{}: the process that opens it could not be started: {error}", self.text),
+        })?;
+        opening.open(&path, spec)
+    }
+
     fn too_slow(&self) -> NotOpened {
         let why =
             format!("{}: it could not be opened within {} s", self.text, OTHERS_LIMIT.as_secs());
@@ -217,12 +240,23 @@ fn begin(
 ) -> Result<Receiver<(DiskId, Result<Disk, NotOpened>)>> {
     let (sender, answers) = channel();
     for place in places {
-        let (id, path, spec, sender) = (place.id, place.path(), spec(place.role), sender.clone());
-        let open = move || drop(sender.send((id, Disk::open(&path, &spec).map_err(Into::into))));
-        let thread = thread::Builder::new().name(format!("open-{}", id.0));
+        let (its, spec, sender) = ((*place).clone(), spec(place.role), sender.clone());
+        let thread = thread::Builder::new().name(format!("open-{}", place.id.0));
+        let open = move || drop(sender.send((its.id, its.open(&spec))));
         thread.spawn(open).with_context(|| format!("starting a thread to open {}", place.text))?;
     }
     Ok(answers)
+}
+
+/// With which others a disk is lost, unless nothing can be served without it. A site that
+/// hangs must not keep its dirty logs from being written: these are elsewhere.
+fn lane(role: Role) -> Option<u16> {
+    let nr = match role {
+        Role::Log => return None,
+        Role::Leg { slink, .. } | Role::Mark { slink } => slink.0,
+        Role::DirtyLog { slink, .. } => DIRTY_LOGS + slink.0,
+    };
+    (!role.is_vital()).then_some(nr)
 }
 
 fn failures(found: Found<Disk>) -> BTreeMap<DiskId, NotOpened> {
@@ -239,6 +273,8 @@ fn until_it_is_back(role: Role) -> &'static str {
 
 /// How long all disks may take together that a start can do without.
 const OTHERS_LIMIT: Duration = Duration::from_secs(2);
+/// Sites have smaller numbers.
+const DIRTY_LOGS: u16 = 1000;
 /// udev and its like look at a device for moments.
 pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(2);
 

@@ -21,6 +21,7 @@ use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
 use super::takeover::inheritance;
+use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, Lock};
 use crate::tables;
@@ -75,7 +76,8 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
         (group.table.log.mode, group.table.log.size) = (Mode::Open, None);
     }
     reporter.progress("opening its devices", 0, 0)?;
-    let (disks, plan) = Disks::open(&group, if fresh { BUSY_LIMIT } else { DRAIN_LIMIT })?;
+    let busy_limit = if fresh { BUSY_LIMIT } else { DRAIN_LIMIT };
+    let (disks, plan) = Disks::open(&group, busy_limit, Some(helper::program()))?;
     if job.require_all {
         disks.require_all()?;
     }

@@ -20,7 +20,7 @@ fn disk(logical_block: u32, memory_align: u32) -> Arc<Disk> {
     let identity = Identity::new("name:test");
     let size = Sectors(1 << 30);
     let facts = Facts { size, logical_block, memory_align, direct: true, medium, identity };
-    Arc::new(Disk::new(file, "test".into(), facts))
+    Arc::new(Disk::new(file, "test".into(), facts, None))
 }
 
 fn transfer(disk: &Arc<Disk>, op: DiskOp) -> Transfer {

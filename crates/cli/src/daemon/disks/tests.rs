@@ -37,7 +37,7 @@ impl Home {
     }
 
     fn open(&self) -> Result<(Disks, Plan)> {
-        Disks::open(&self.group(), Duration::ZERO)
+        Disks::open(&self.group(), Duration::ZERO, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -129,4 +129,19 @@ fn one_disk_by_two_paths_is_refused_also_when_it_comes_later() {
     let refusal = disks.places.open_again(rd(&plan, 1).id).unwrap_err();
     assert!(refusal.why.contains("is the same as"), "{}", refusal.why);
     disks.places.open_again(id).unwrap();
+}
+
+#[test]
+fn a_remote_disk_whose_opening_hangs_is_given_up_and_the_local_ones_are_open() {
+    let home = Home::new();
+    // Takes every request, and never answers one.
+    let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
+    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, Some(silent)).unwrap();
+    assert_eq!(disks.open.len(), 3);
+    for device in [0, 1] {
+        let refusal = rd(&plan, device).seen.clone().unwrap_err();
+        assert_eq!(refusal.errno, Errno::ETIMEDOUT);
+        let expected = home.path(&format!("rd{device}")).display().to_string();
+        assert!(refusal.why.starts_with(&expected), "{}", refusal.why);
+    }
 }
