@@ -121,9 +121,12 @@ mod tests {
     #[test]
     fn a_site_is_waited_for_until_it_is_consistent_and_has_what_was_written_by_then() {
         let mut sites = vec![site(0, 7), site(1, 8), site(2, 9), site(3, 9), copied(4, 1, 1, 1)];
+        sites.push(site(5, 9));
         sites[3].consistent = false;
+        sites[5].detached = true;
         let status = status(sites);
-        assert_eq!(numbers(&status, None, 8), [0, 3, 4], "4 has what it covers in dirty regions");
+        let expected = [0, 3, 4, 5];
+        assert_eq!(numbers(&status, None, 8), expected, "4, 5: what they cover is dirty there");
         assert_eq!(numbers(&status, Some(2), 8), [0; 0]);
         assert_eq!(numbers(&status, Some(4), 8), [4]);
     }

@@ -340,6 +340,7 @@ impl SiteStatus {
         let near = self.lag_groups <= NEAR_GROUPS || self.order == SiteOrder::None;
         self.state == SiteState::Streaming
             && self.consistent
+            && !self.detached
             && !self.demoted
             && !self.limits.over
             && near
@@ -349,7 +350,8 @@ impl SiteStatus {
     /// found after a crash. What it has in dirty regions does not count.
     #[must_use]
     pub fn has_everything_up_to(&self, seq: u64) -> bool {
-        self.state == SiteState::Streaming && self.consistent && self.cursor >= seq
+        let streams = self.state == SiteState::Streaming && !self.detached;
+        streams && self.consistent && self.cursor >= seq
     }
 }
 

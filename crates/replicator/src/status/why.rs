@@ -130,6 +130,8 @@ fn of_site(status: &Status, site: &SiteStatus) -> String {
         SiteState::Down => down(status, site),
         SiteState::Detached => detached(site),
         SiteState::Resyncing => resyncing(site),
+        // As at a start, before the link has looked around.
+        SiteState::Streaming if site.detached => detached(site),
         SiteState::Streaming => streaming(site),
     }
 }

@@ -160,6 +160,10 @@ fn every_cause_of_a_site_s_not_being_in_sync_has_its_sentence() {
             "site 1: detached, since the log was full of what it lacks: 1 GiB in dirty regions are about to be copied",
         ),
         (
+            |site| (site.detached, site.dirty_bytes) = (true, GIB),
+            "site 1: detached: 1 GiB in dirty regions are about to be copied",
+        ),
+        (
             |site| (site.state, site.dirty_bytes) = (SiteState::Detached, GIB),
             "site 1: detached: 1 GiB in dirty regions are about to be copied",
         ),
