@@ -13,11 +13,14 @@ use crate::link::Leg;
 pub(crate) struct Legs {
     pub(crate) site: SlinkNr,
     pub(crate) all: BTreeMap<DevNr, Leg>,
+    /// What the disks were when they were last found fit.
+    used: BTreeMap<DevNr, String>,
 }
 
 impl Legs {
     pub(crate) fn new(site: SlinkNr, legs: Vec<Leg>) -> Self {
-        Self { site, all: legs.into_iter().map(|leg| (leg.dev, leg)).collect() }
+        let all = legs.into_iter().map(|leg| (leg.dev, leg)).collect();
+        Self { site, all, used: BTreeMap::new() }
     }
 
     /// The backing device of a device, if the site has one.
@@ -51,13 +54,22 @@ impl Legs {
     }
 
     /// The first leg that may not be used, and why. One that is seen for the first time is
-    /// remembered (P15).
-    pub(crate) fn check(&self, log: &mut Replog) -> Result<(), (DevNr, Failure)> {
-        self.iter().try_for_each(|leg| check(self.site, leg, log).map_err(|why| (leg.dev, why)))
+    /// remembered (P15). Those that are other disks than before, and may be.
+    pub(crate) fn check(&mut self, log: &mut Replog) -> Result<Vec<DevNr>, (DevNr, Failure)> {
+        let mut others = Vec::new();
+        for leg in self.all.values() {
+            let identity = check(self.site, leg, log).map_err(|why| (leg.dev, why))?;
+            let before = self.used.insert(leg.dev, identity.clone());
+            if before.is_some_and(|before| before != identity) {
+                others.push(leg.dev);
+            }
+        }
+        Ok(others)
     }
 }
 
-fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<(), Failure> {
+/// The identity of a leg that may be used.
+fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<String, Failure> {
     let seen = leg.seen.as_ref().map_err(|not| Failure::NotOpened(not.why.clone()))?;
     let unfit = |why: String| Err(Failure::Unfit(why));
     if seen.size < leg.size {
@@ -86,5 +98,5 @@ fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<(), Failure> {
             seen.identity, leg.dev
         ));
     }
-    Ok(())
+    Ok(seen.identity.clone())
 }

@@ -122,9 +122,8 @@ impl Ordered {
     ) {
         let session = log.site(self.nr).detached;
         for leg in self.legs.iter_mut().filter(|leg| leg.dirty_log.disk() == Some(disk)) {
-            if let Ok(seen) = result {
-                leg.dirty_log.found(seen.size);
-            }
+            let Ok(seen) = result else { continue };
+            leg.dirty_log.found(seen.size);
             if let Some(session) = session {
                 leg.dirty_log.begin(log.superblock().uuid, session);
             }
@@ -148,7 +147,9 @@ impl Ordered {
             }
             // The roster stands in for a dirty log that failed, and no longer than it has to:
             // what a resync has done is to be known after a crash.
-            match (leg.dirty_log.survives(), leg.dirty_log.is_settled()) {
+            // But nobody knows yet for which disk it speaks (P15).
+            let is_known = log.leg(leg.dev, self.nr).is_some_and(|leg| !leg.identity.is_empty());
+            match (leg.dirty_log.survives(), leg.dirty_log.is_settled() && is_known) {
                 (false, _) => log.change_leg(leg.dev, self.nr, |known| known.all_dirty = true),
                 (true, true) => log.change_leg(leg.dev, self.nr, |known| known.all_dirty = false),
                 (true, false) => {}

@@ -90,7 +90,10 @@ impl Ordered {
     /// Every disk was opened, or was not. Those that were are read from.
     pub(super) fn all_opened(&mut self, now: Time, log: &mut Replog) {
         match self.legs.check(log) {
-            Ok(()) => self.probing = Probing::Opened,
+            Ok(others) => {
+                self.all_dirty(&others, log);
+                self.probing = Probing::Opened;
+            }
             Err((dev, how)) => {
                 self.probing = Probing::No;
                 self.went_down(now, now, dev, "opening it", how);

@@ -117,6 +117,8 @@ impl Ordered {
         self.copying = None;
         self.copier.progress.since = None;
         let nr = self.nr;
+        let known = self.legs.check(log);
+        assert_eq!(known, Ok(Vec::new()), "the disks that were copied to are fit");
         for leg in self.legs.iter() {
             log.change_leg(leg.dev, nr, |known| known.all_dirty = false);
         }
@@ -180,21 +182,25 @@ impl Ordered {
             self.detach(now, log, Why::Asked);
         }
         self.attach_after = now;
-        for leg in self.legs.iter_mut().filter(|leg| dev.is_none_or(|nr| nr == leg.dev)) {
-            leg.dirty_log.mark_all();
-            self.copier.touch(leg.dev, blk::Sector(0), leg.size);
-            log.change_leg(leg.dev, self.nr, |known| {
-                known.all_dirty = true;
-                // Whatever disk is there is taken for the site's from now on (P15).
-                known.identity.clear();
-            });
+        let devs = self.legs.iter().map(|leg| leg.dev);
+        let devs: Vec<DevNr> = devs.filter(|nr| dev.is_none_or(|dev| dev == *nr)).collect();
+        for dev in &devs {
+            // Whatever disk is there is taken for the site's (P15): the one that is in use if it
+            // stays, or the one that is found should that be gone.
+            log.change_leg(*dev, self.nr, |known| known.identity.clear());
         }
+        self.all_dirty(&devs, log);
         log.change_site(self.nr, |site| site.inconsistent = true);
         self.health.hurry(now);
-        // A site that is up keeps the disks it has.
-        if self.health.down().is_none() {
-            let checked = self.legs.check(log);
-            debug_assert!(checked.is_ok(), "disks in use were fit before");
+    }
+
+    /// Nothing that was copied to these devices' disks counts.
+    pub(super) fn all_dirty(&mut self, devs: &[DevNr], log: &mut Replog) {
+        for dev in devs {
+            let leg = self.legs.all.get_mut(dev).expect("one of the legs");
+            leg.dirty_log.mark_all();
+            self.copier.touch(*dev, blk::Sector(0), leg.size);
+            log.change_leg(*dev, self.nr, |known| known.all_dirty = true);
         }
     }
 }
