@@ -307,12 +307,6 @@ impl Plan {
         let longest = geometry.map_or(Sectors(0), |geometry| geometry.write_max());
         longest.min(WRITE_MAX)
     }
-
-    /// What the table asks for and this version does not do yet: a sentence each.
-    #[must_use]
-    pub fn not_yet(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 impl DevicePlan {

@@ -82,7 +82,7 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
         disks.require_all()?;
     }
     Ublk::probe()?;
-    for sentence in disks.missing().into_iter().chain(plan.not_yet()) {
+    for sentence in disks.missing() {
         reporter.notice(&sentence)?;
     }
     let rotational = disks.any_rotational();
