@@ -85,6 +85,18 @@ impl Acks {
         })
     }
 
+    /// All that `may_end` now, whatever they wait for.
+    pub(crate) fn give_up(&mut self, may_end: impl Fn(ReqId) -> bool) -> Vec<Waiting> {
+        let mut ended = Vec::new();
+        for queue in [&mut self.plain, &mut self.fua, &mut self.flushes] {
+            let (end, stay) = queue.drain(..).partition(|waiting| may_end(waiting.req));
+            *queue = stay;
+            let end: VecDeque<Waiting> = end;
+            ended.extend(end);
+        }
+        ended
+    }
+
     /// What must become durable for those that wait for nothing else.
     pub(crate) fn wants_durable(&self, written: Seq) -> Seq {
         let fua = self.fua.iter().rev().map(|waiting| waiting.seq).find(|seq| *seq <= written);

@@ -44,6 +44,8 @@ pub struct Replicator {
     load: Load,
     /// Sites of the log that are none of the table's.
     orphans: Orphans,
+    /// Nothing is taken any more.
+    closed: bool,
     /// Changes get an error, because a site's table says so.
     refusing: bool,
     /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
@@ -104,6 +106,7 @@ impl Replicator {
             reads: Reads::default(),
             load: Load::default(),
             orphans: Orphans::default(),
+            closed: false,
             refusing: false,
             events: VecDeque::new(),
             pending: Vec::new(),
@@ -199,6 +202,22 @@ impl Replicator {
         let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
         link.resync(now, log, dev);
         Ok(())
+    }
+
+    /// Ends with an error what waits, and whatever comes from now on: for devices that are
+    /// taken away by force. What only waits to be read from a disk still ends as it may.
+    pub fn refuse_all(&mut self) {
+        self.closed = true;
+        let mut effects = std::mem::take(&mut self.pending);
+        for parked in self.parked.drain(..) {
+            effects.push(Effect::Complete { req: parked.req, result: Err(Errno::EIO) });
+        }
+        let fetching = &self.fetching;
+        let waiting = self.acks.give_up(|req| !fetching.contains_key(&req));
+        for waiting in waiting {
+            self.complete(waiting.req, waiting.dev, Err(Errno::EIO), &mut effects);
+        }
+        self.pending = effects;
     }
 
     /// Closes the replicator, to be called when no front end feeds it any more. With
@@ -486,7 +505,9 @@ impl Machine for Replicator {
         match event {
             Event::Request { req, dev, op } => {
                 let holds = |d: &Device| op.range().is_none_or(|(at, len)| d.holds(at, len));
-                if self.devices.get(&dev).is_some_and(holds) {
+                if self.closed {
+                    self.pending.push(Effect::Complete { req, result: Err(Errno::EIO) });
+                } else if self.devices.get(&dev).is_some_and(holds) {
                     self.parked.push_back(Parked { req, dev, op });
                 } else {
                     let result = Err(Errno::EINVAL);

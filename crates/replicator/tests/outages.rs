@@ -243,8 +243,28 @@ fn on_down_decides_what_becomes_of_writers_to_a_sync_site() {
 }
 
 #[test]
+fn what_waits_ends_with_an_error_when_its_device_is_taken_away() {
+    let mut host = host(&two_sites("3 1 sync on_down:hold"), DIRTY_LOGS[1]);
+    host.faults.insert(RD, Fault::Fails);
+    let held = host.write(0, 8, 1);
+    host.run_for(Span::from_millis(10));
+    host.machine.suspend(None).unwrap();
+    let parked = host.write(0, 8, 1);
+    let flush = host.ask(Op::Flush, None);
+    host.run_for(Span::from_millis(10));
+    host.machine.refuse_all();
+    let late = host.write(0, 8, 1);
+    host.run_for(Span::from_millis(10));
+    for req in [held, parked, flush, late] {
+        assert_eq!(host.ended.get(&req), Some(&Err(Errno::EIO)));
+    }
+}
+
+#[test]
 fn a_site_knows_itself_when_its_image_is_inconsistent() {
-    let said = |host: &Host| slink::mark::Mark::decode(&host.disks[&DiskId(3)][..4096]).map(|mark| mark.state);
+    let said = |host: &Host| {
+        slink::mark::Mark::decode(&host.disks[&DiskId(3)][..4096]).map(|mark| mark.state)
+    };
     let remote = "1 1 /rd0 core 2 64 sync";
     let mut disks = Host::blank();
     disks.get_mut(&RD).unwrap().fill(9);

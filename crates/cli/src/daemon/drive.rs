@@ -88,6 +88,11 @@ impl Drive {
         Ok(Sectors(longest.0 - longest.0 % SECTORS_PER_PAGE))
     }
 
+    /// Ends with an error what waits, and whatever comes.
+    pub(super) fn refuse_all(&self) -> Result<()> {
+        Ok(self.handle().call(|machine, _| machine.refuse_all())?)
+    }
+
     pub(super) fn suspend(&self, dev: Option<DevNr>) -> Result<()> {
         Ok(self.handle().call(move |machine, _| machine.suspend(dev))??)
     }
