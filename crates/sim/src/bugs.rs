@@ -8,7 +8,7 @@ use blk::{
     ReqId, Sectors, Time,
 };
 
-use crate::oracle::Admission;
+use crate::oracle::{Admission, View};
 use crate::topology::{Role, Topology};
 use crate::world::{Stage, Subject};
 
@@ -134,6 +134,7 @@ impl<M: Subject> Buggy<M> {
         let site = match self.topology.roles().get(disk.0 as usize)? {
             Role::Log => return self.spoil_log(io, op),
             Role::Leg { site, .. } => *site,
+            Role::DirtyLog { .. } => return Some(op),
         };
         match (self.bug?, site, op) {
             (Bug::LocalFlushLies, 0, DiskOp::Flush) => self.lie(io),
@@ -152,7 +153,7 @@ impl<M: Subject> Buggy<M> {
     }
 
     fn is_weak_leg(&self, disk: DiskId) -> bool {
-        disk == self.topology.disk(Role::Leg { dev: DevNr(0), site: self.topology.sync.len() - 1 })
+        disk == self.topology.disk(Role::Leg { dev: DevNr(0), site: self.topology.sites.len() - 1 })
     }
 
     /// The operation without anything that makes it durable.
@@ -277,6 +278,14 @@ impl<M: Subject> Subject for Buggy<M> {
 
     fn drain(&mut self) {
         self.inner.drain();
+    }
+
+    fn views(&self, now: Time, views: &mut Vec<View>) {
+        self.inner.views(now, views);
+    }
+
+    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
+        self.inner.resync(now, site, dev);
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

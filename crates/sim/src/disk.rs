@@ -90,9 +90,15 @@ impl<C: Cell> SimDisk<C> {
     /// A disk of `sectors` sectors of zeroes.
     #[must_use]
     pub fn new(sectors: u64) -> Self {
+        Self::filled(sectors, C::zeroes())
+    }
+
+    /// A disk of `sectors` sectors that all hold `cell`.
+    #[must_use]
+    pub fn filled(sectors: u64, cell: C) -> Self {
         Self {
             sectors,
-            durable: Image::new(sectors),
+            durable: Image::new(sectors, cell),
             cache: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -238,6 +244,12 @@ impl<C: Cell> SimDisk<C> {
     /// Changes what is on the media behind everybody's back.
     pub fn damage(&mut self, sector: u64, cell: C) {
         self.durable.set(sector, cell);
+    }
+
+    /// Whether anything is in flight.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// Whether nothing is in flight and everything is on the media.

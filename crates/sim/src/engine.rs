@@ -1,28 +1,29 @@
 //! The machine that production runs, made for a topology.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use blk::{BLOCK_BYTES, Buf, DiskOp, DiskSeen, SECTOR_BYTES, Sectors, Wall};
+use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, Time, Wall};
 use replicator::{DiskFacts, Phase, Plan, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
+use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
 
-use crate::oracle::Admission;
+use crate::oracle::{Admission, View};
 use crate::payload::{self, Content, Decoded};
 use crate::topology::{Role, Topology};
-use crate::world::{Stage, Subject};
+use crate::world::{Host, Stage, Subject};
 
-/// A replicator on the disks of `topology`, as a driver would open it.
+/// A replicator on the disks of `host`, as a driver would open it.
 ///
 /// # Panics
 /// If the table that describes the topology is refused.
 #[must_use]
-pub fn open(topology: &Topology) -> Replicator {
+pub fn open(topology: &Topology, host: &Host) -> Replicator {
     let text = table_text(topology);
     let file = table::TableFile::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let groups = file.groups().unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let plan = Plan::new(&groups[0], &disk_facts(topology)).expect("the disks fit the table");
+    let plan = Plan::new(&groups[0], &disk_facts(topology, host));
+    let plan = plan.unwrap_or_else(|error| panic!("the disks fit the table, but {error}"));
     // Whoever opens a log again does not know the identity it was made with.
     let seed = Seed { uuid: uuid::Uuid::from_u128(0x5ead), wall: Wall(1) };
     Replicator::open(plan, seed).expect("the table names built-in types")
@@ -31,51 +32,58 @@ pub fn open(topology: &Topology) -> Replicator {
 /// The topology as a dm table.
 #[must_use]
 pub fn table_text(topology: &Topology) -> String {
-    let log = path(Role::Log);
-    let size = topology.log;
-    let mut text = format!("sim: 0 1 replicator ringbuffer 5 {log} 0 auto {size} tail:1m");
-    for (site, sync) in topology.sync.iter().enumerate() {
-        let policy = if *sync { "sync" } else { "async" };
-        write!(text, " blockdev 2 {site} {policy}").expect("a string takes all");
-    }
+    let log = LogTable {
+        kind: "ringbuffer".to_owned(),
+        path: path(Role::Log),
+        start: blk::Sector(0),
+        mode: Mode::Auto,
+        size: Some(topology.log),
+        tail_bytes: Some(1 << 20),
+        ld_lag: None,
+    };
+    let slinks = topology.sites.iter().map(|site| site.link.clone()).collect();
+    let group = Target::Replicator(ReplicatorTable { log, slinks });
+    let mut file = TableFile::default();
+    file.entries.push(entry("sim".to_owned(), Sectors(1), group));
     for dev in topology.layout().devices() {
-        let len = topology.layout().size(dev);
-        write!(text, "\ndev{dev}: 0 {len} replicator-dev sim {dev}").expect("a string takes all");
-        for site in 0..topology.sync.len() {
-            let leg = path(Role::Leg { dev, site });
-            // Fresh disks are all zeroes, and so equal: no initial copy is needed.
-            let dirty_log = if site == 0 { "nolog 0" } else { "core 2 8 nosync" };
-            write!(text, " {site} 1 {leg} {dirty_log}").expect("a string takes all");
-        }
+        let target = ReplicatorDevTable {
+            replicator: "sim".to_owned(),
+            dev_nr: dev,
+            legs: (0..topology.sites.len()).map(|site| leg(topology, dev, site)).collect(),
+        };
+        let size = topology.layout().size(dev);
+        file.entries.push(entry(format!("dev{dev}"), size, Target::ReplicatorDev(target)));
     }
-    text
+    file.to_string()
 }
 
-fn disk_facts(topology: &Topology) -> BTreeMap<String, DiskFacts> {
+fn entry(name: String, len: Sectors, target: Target) -> table::Entry {
+    table::Entry::new(Some(name), blk::Sector(0), len, target)
+}
+
+fn leg(topology: &Topology, dev: DevNr, site: usize) -> LegTable {
+    LegTable {
+        slink: topology.sites[site].link.nr,
+        path: path(Role::Leg { dev, site }),
+        dirty_log: topology.sites[site].dirty_logs[dev.0 as usize].clone(),
+    }
+}
+
+fn disk_facts(topology: &Topology, host: &Host) -> BTreeMap<String, DiskFacts> {
     let facts = |role: Role| {
-        let path = path(role);
-        let size = match role {
-            Role::Log => topology.log,
-            Role::Leg { dev, .. } => topology.layout().size(dev),
-        };
-        let facts = DiskFacts {
-            id: topology.disk(role),
-            path: path.clone(),
-            seen: Ok(DiskSeen {
-                identity: format!("sim:{path}"),
-                size,
-                logical_block: topology.logical_block,
-            }),
-        };
-        (path, facts)
+        let (id, path) = (topology.disk(role), path(role));
+        (path.clone(), DiskFacts { id, path, seen: host.seen(id) })
     };
     topology.roles().into_iter().map(facts).collect()
 }
 
-fn path(role: Role) -> String {
+/// What a table calls a disk.
+#[must_use]
+pub fn path(role: Role) -> String {
     match role {
         Role::Log => "/sim/log".to_owned(),
         Role::Leg { dev, site } => format!("/sim/dev{dev}-site{site}"),
+        Role::DirtyLog { dev, site } => format!("/sim/dirty{dev}-site{site}"),
     }
 }
 
@@ -91,6 +99,23 @@ impl Subject for Replicator {
 
     fn drain(&mut self) {
         self.stop(true);
+    }
+
+    fn views(&self, now: Time, views: &mut Vec<View>) {
+        let Some(log) = self.log() else { return };
+        views.extend(self.reports(now).map(|(slink, report)| View {
+            state: report.state,
+            consistent: report.consistent,
+            in_force: report.in_force,
+            detached: log.site(slink).detached.is_some(),
+            dirty_bytes: report.dirty_bytes,
+            lag_writes: log.written().lag(log.covered(slink)),
+        }));
+    }
+
+    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
+        let slink = self.plan().slinks[site].nr;
+        Self::resync(self, now, slink, dev).expect("the table names the site and the device");
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

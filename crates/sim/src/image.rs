@@ -4,27 +4,29 @@ use std::rc::Rc;
 
 use crate::cell::Cell;
 
-/// What a disk holds, by sector; untouched sectors are zeroes and take no memory.
+/// What a disk holds, by sector; untouched sectors take no memory.
 #[derive(Clone)]
 pub(crate) struct Image<C> {
     chunks: Vec<Option<Rc<[C; CHUNK]>>>,
+    /// What untouched sectors hold.
+    blank: C,
 }
 
 impl<C: Cell> Image<C> {
-    /// `sectors` sectors of zeroes.
-    pub(crate) fn new(sectors: u64) -> Self {
-        Self { chunks: vec![None; index(sectors.div_ceil(CHUNK as u64))] }
+    /// `sectors` sectors that hold `blank`.
+    pub(crate) fn new(sectors: u64, blank: C) -> Self {
+        Self { chunks: vec![None; index(sectors.div_ceil(CHUNK as u64))], blank }
     }
 
     pub(crate) fn at(&self, sector: u64) -> C {
         let (chunk, cell) = place(sector);
-        self.chunks[chunk].as_ref().map_or_else(C::zeroes, |cells| cells[cell].clone())
+        self.chunks[chunk].as_ref().map_or_else(|| self.blank.clone(), |cells| cells[cell].clone())
     }
 
     pub(crate) fn set(&mut self, sector: u64, value: C) {
         let (chunk, cell) = place(sector);
-        let cells =
-            self.chunks[chunk].get_or_insert_with(|| Rc::new(std::array::from_fn(|_| C::zeroes())));
+        let blank = || Rc::new(std::array::from_fn(|_| self.blank.clone()));
+        let cells = self.chunks[chunk].get_or_insert_with(blank);
         Rc::make_mut(cells)[cell] = value;
     }
 }

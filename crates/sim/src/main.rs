@@ -1,7 +1,8 @@
 //! `sim`: the replicator in simulated worlds, from the command line.
 //!
 //! ```text
-//! sim seed N [--requests R] [--bug NAME]     one random life; shows a broken promise again
+//! sim seed N [--requests R] [--bug NAME] [--trace]
+//!                                            one random life; shows a broken promise again
 //! sim run --seeds A..B [--seconds S]         many of them
 //! sim sweep [--stride N] [--inside N]        a script, cut after every effect
 //! ```
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use sim::bugs::Bug;
+use sim::rig::{Failure, Tally};
 use sim::runs;
 
 /// The replicator in simulated worlds: crashes, power cuts and an oracle.
@@ -34,6 +36,9 @@ enum Command {
         /// Plant a bug.
         #[arg(long, value_parser = bug)]
         bug: Option<Bug>,
+        /// Tell on standard error what happens.
+        #[arg(long)]
+        trace: bool,
     },
     /// Live many random lives.
     Run {
@@ -43,6 +48,9 @@ enum Command {
         /// Stop after so many seconds.
         #[arg(long)]
         seconds: Option<u64>,
+        /// Go on behind broken promises, and tell them all.
+        #[arg(long)]
+        all: bool,
         /// Plant a bug.
         #[arg(long, value_parser = bug)]
         bug: Option<Bug>,
@@ -61,11 +69,13 @@ enum Command {
 fn main() -> ExitCode {
     let start = Instant::now();
     let (tally, failure) = match Args::parse().command {
-        Command::Seed { seed, requests, bug } => split(runs::seed(seed, requests, bug)),
-        Command::Run { seeds, seconds, bug } => {
+        Command::Seed { seed, requests, bug, trace } => {
+            split(runs::told(seed, requests, bug, trace))
+        }
+        Command::Run { seeds, seconds, all, bug } => {
             let until = seconds.map(|seconds| start + Duration::from_secs(seconds));
-            let seeds = seeds.take_while(|_| until.is_none_or(|until| Instant::now() < until));
-            runs::seeds(seeds, bug)
+            let mut seeds = seeds.take_while(|_| until.is_none_or(|until| Instant::now() < until));
+            if all { every(seeds, bug) } else { runs::seeds(&mut seeds, bug) }
         }
         Command::Sweep { stride, inside } => split(runs::sweep(stride, inside)),
     };
@@ -83,6 +93,7 @@ fn main() -> ExitCode {
         tally.points as f64 / seconds,
         tally.digest,
     );
+    println!("{}", tally.met);
     match failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
@@ -92,12 +103,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn split(
-    result: Result<sim::rig::Tally, sim::rig::Failure>,
-) -> (sim::rig::Tally, Option<sim::rig::Failure>) {
+/// Lives all these seeds, and tells each broken promise as it is seen.
+fn every(seeds: impl Iterator<Item = u64>, bug: Option<Bug>) -> (Tally, Option<Failure>) {
+    let (mut tally, mut last) = (Tally::default(), None);
+    for seed in seeds {
+        let (one, failure) = runs::seeds([seed], bug);
+        tally += one;
+        if let Some(failure) = failure {
+            println!("{failure}");
+            last = Some(failure);
+        }
+    }
+    (tally, last)
+}
+
+fn split(result: Result<Tally, Failure>) -> (Tally, Option<Failure>) {
     match result {
         Ok(tally) => (tally, None),
-        Err(failure) => (sim::rig::Tally::default(), Some(failure)),
+        Err(failure) => (Tally::default(), Some(failure)),
     }
 }
 

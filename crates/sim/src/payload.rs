@@ -40,6 +40,21 @@ pub enum Decoded {
 impl Content {
     /// Zeroes: never written, discarded or zeroed.
     pub const ZEROES: Self = Self(0);
+
+    /// What the disks of a site hold before it joins: of no write.
+    ///
+    /// # Panics
+    /// If there are that many sites.
+    #[must_use]
+    pub fn initial(site: usize) -> Self {
+        Self(FIRST_INITIAL + u32::try_from(site).expect("few sites"))
+    }
+
+    /// Whether it is what disks held before their site joined.
+    #[must_use]
+    pub fn is_initial(self) -> bool {
+        self.0 >= FIRST_INITIAL
+    }
 }
 
 impl Cell for Content {
@@ -118,6 +133,8 @@ impl Filler {
     }
 }
 
+/// No run has as many writes.
+const FIRST_INITIAL: u32 = 0xffff_0000;
 /// "simulate", read as a number.
 const MAGIC: u64 = u64::from_le_bytes(*b"simulate");
 const WORDS: usize = SECTOR_BYTES / 8;

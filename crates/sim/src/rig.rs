@@ -4,13 +4,16 @@ use std::fmt;
 
 use crate::oracle::Violation;
 use crate::topology::Topology;
+use crate::world::{Host, Met, Subject, World};
 
 /// Makes machines.
 pub struct Rig<'a, M> {
     /// What they are made on.
     pub topology: Topology,
-    /// Makes the machine of a life; lives are counted from 0.
-    pub open: &'a dyn Fn(u64) -> M,
+    /// Makes the machine of a life, for the host as it is.
+    pub open: &'a dyn Fn(&Host) -> M,
+    /// Tell on standard error what happens.
+    pub trace: bool,
     /// Looks at each machine of a random life at its end.
     pub watch: &'a dyn Fn(&M),
 }
@@ -51,8 +54,19 @@ pub struct Tally {
     pub repeated: u64,
     /// Logs with a rotten bit that were refused.
     pub refused: u64,
+    /// What happened to the sites.
+    pub met: Met,
     /// Depends on everything that happened.
     pub digest: u64,
+}
+
+impl Tally {
+    /// Counts what a world did.
+    pub fn add<M: Subject>(&mut self, world: &World<'_, M>) {
+        self.digest = self.digest.rotate_left(5) ^ world.digest();
+        self.points += world.points();
+        self.met += world.met();
+    }
 }
 
 impl std::ops::AddAssign for Tally {
@@ -64,6 +78,7 @@ impl std::ops::AddAssign for Tally {
         self.settled += other.settled;
         self.repeated += other.repeated;
         self.refused += other.refused;
+        self.met += other.met;
         self.digest = self.digest.rotate_left(7) ^ other.digest;
     }
 }

@@ -7,23 +7,50 @@ use replicator::Replicator;
 
 use crate::bugs::{Bug, Buggy};
 use crate::engine;
+use crate::oracle::Violation;
 use crate::rig::{Failure, Rig, Tally};
 use crate::swarm::{Broken, Swarm};
 use crate::sweep::{CUTS, Sweep, script};
 use crate::topology::Topology;
+use crate::workload::Workload;
+use crate::world::Host;
 
 /// Lives one seed.
 ///
 /// # Errors
 /// The first broken promise.
 pub fn seed(seed: u64, requests: Option<u64>, bug: Option<Bug>) -> Result<Tally, Failure> {
+    told(seed, requests, bug, false)
+}
+
+/// Lives one seed and tells what happens, if `trace`.
+///
+/// # Errors
+/// The first broken promise.
+pub fn told(
+    seed: u64,
+    requests: Option<u64>,
+    bug: Option<Bug>,
+    trace: bool,
+) -> Result<Tally, Failure> {
+    let alive = std::panic::AssertUnwindSafe(|| live(seed, requests, bug, trace));
+    std::panic::catch_unwind(alive).unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().cloned();
+        let what = what.or_else(|| panic.downcast_ref::<&str>().map(|&what| what.to_owned()));
+        let violation = Violation::Panicked { what: what.unwrap_or_default() };
+        let (topology, _) = Swarm::new(seed);
+        Err(failure(Broken { violation, life: 0 }, seed, requests, bug, &topology))
+    })
+}
+
+fn live(seed: u64, requests: Option<u64>, bug: Option<Bug>, trace: bool) -> Result<Tally, Failure> {
     let (topology, mut swarm) = Swarm::new(seed);
     if let Some(requests) = requests {
         swarm = swarm.with_requests(requests);
     }
-    let open = |_| Buggy::new(engine::open(&topology), bug, &topology);
+    let open = |host: &Host| Buggy::new(engine::open(&topology, host), bug, &topology);
     let rig: Rig<'_, Buggy<Replicator>> =
-        Rig { topology: topology.clone(), open: &open, watch: &|_| {} };
+        Rig { topology: topology.clone(), open: &open, trace, watch: &|_| {} };
     swarm.run(&rig).map_err(|broken| failure(broken, seed, requests, bug, &topology))
 }
 
@@ -46,7 +73,7 @@ pub struct Marks {
 /// The first broken promise.
 pub fn marked(at: u64, marks: &Cell<Marks>) -> Result<Tally, Failure> {
     let (topology, swarm) = Swarm::new(at);
-    let open = |_| engine::open(&topology);
+    let open = |host: &Host| engine::open(&topology, host);
     let watch = |machine: &Replicator| {
         let Some(log) = machine.log() else { return };
         let (met, counters) = (marks.get(), log.counters());
@@ -57,7 +84,7 @@ pub fn marked(at: u64, marks: &Cell<Marks>) -> Result<Tally, Failure> {
             recovered: met.recovered + u64::from(log.written().0 > counters.writes),
         });
     };
-    let rig = Rig { topology: topology.clone(), open: &open, watch: &watch };
+    let rig = Rig { topology: topology.clone(), open: &open, trace: false, watch: &watch };
     swarm.run(&rig).map_err(|broken| failure(broken, at, None, None, &topology))
 }
 
@@ -79,16 +106,11 @@ pub fn seeds(seeds: impl IntoIterator<Item = u64>, bug: Option<Bug>) -> (Tally, 
 /// # Errors
 /// The first broken promise.
 pub fn sweep(stride: u64, inside: u64) -> Result<Tally, Failure> {
-    let topology = Topology {
-        devices: vec![Sectors(16), Sectors(16)],
-        sync: vec![false, false, false],
-        log: Sectors(4096),
-        logical_block: 512,
-    };
-    let open = |_| engine::open(&topology);
+    let topology = Topology::plain(&[Sectors(16), Sectors(16)], &[false, false, false], 512);
+    let open = |host: &Host| engine::open(&topology, host);
     let sweep = Sweep {
-        rig: Rig { topology: topology.clone(), open: &open, watch: &|_| {} },
-        script: script(),
+        rig: Rig { topology: topology.clone(), open: &open, trace: false, watch: &|_| {} },
+        script: Workload::batches(script()),
         cuts: CUTS.to_vec(),
         cuts_inside: CUTS.to_vec(),
         stride,
@@ -115,7 +137,12 @@ fn failure(
     let (requests, bug) = (requests.unwrap_or_default(), bug.unwrap_or_default());
     Failure {
         violation: broken.violation,
-        place: format!("life {} of {topology:?}", broken.life),
+        place: format!("life {} of {}", broken.life, one_line(topology)),
         reproduce: format!("cargo run -p sim --release -- seed {seed}{requests}{bug}"),
     }
+}
+
+/// The table, in one line.
+fn one_line(topology: &Topology) -> String {
+    engine::table_text(topology).trim_end().replace('\n', " ; ")
 }

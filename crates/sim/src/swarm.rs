@@ -12,7 +12,7 @@ use crate::rot;
 use crate::sweep::same;
 use crate::topology::Topology;
 use crate::workload::Workload;
-use crate::world::{Cut, Faults, Halt, Host, Subject, World};
+use crate::world::{Cut, Faults, Halt, Host, Subject, Weather, World};
 
 /// How one seed lives.
 #[derive(Clone, Debug)]
@@ -23,8 +23,10 @@ pub struct Swarm {
     longest: Sectors,
     /// Percent of lives that end in a crash.
     crashes: u64,
-    /// Whether disks fail.
-    faults: bool,
+    /// Percent of lives in which disks fail, whatever for.
+    faults: u64,
+    /// Percent of lives in which something befalls the sites.
+    outages: u64,
 }
 
 /// Where a seed found a broken promise.
@@ -41,24 +43,33 @@ impl Swarm {
     #[must_use]
     pub fn new(seed: u64) -> (Topology, Self) {
         let mut rng = Rng::new(seed);
-        let topology = topology(&mut rng);
+        if rng.chance(25) {
+            let topology = Topology::random_plain(&mut rng);
+            return (topology, Self { faults: 30, ..Self::drawn(rng) });
+        }
+        let topology = Topology::random(&mut rng);
+        let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
+        (topology, Self { faults, outages, ..Self::drawn(rng) })
+    }
+
+    /// Plain sites and disks that never fail, for machines that know no errors.
+    #[must_use]
+    pub fn plain(seed: u64) -> (Topology, Self) {
+        let mut rng = Rng::new(seed);
+        (Topology::random_plain(&mut rng), Self::drawn(rng))
+    }
+
+    fn drawn(mut rng: Rng) -> Self {
         let requests = *rng.pick(&[50, 200, 1000]);
         let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800), Sectors(800)]);
         let crashes = *rng.pick(&[50, 80, 95]);
-        (topology, Self { rng, requests, longest, crashes, faults: true })
+        Self { rng, requests, longest, crashes, faults: 0, outages: 0 }
     }
 
     /// The same with another number of requests.
     #[must_use]
     pub fn with_requests(mut self, requests: u64) -> Self {
         self.requests = requests;
-        self
-    }
-
-    /// The same with disks that never fail, for machines that know no errors.
-    #[must_use]
-    pub fn without_faults(mut self) -> Self {
-        self.faults = false;
         self
     }
 
@@ -73,21 +84,18 @@ impl Swarm {
         while self.requests > 0 {
             self.try_recoveries(&host, rig, &mut tally)
                 .map_err(|violation| Broken { violation, life })?;
-            host = self
-                .live(host, (rig.open)(life), rig, &mut tally)
-                .map_err(|violation| Broken { violation, life })?;
+            host =
+                self.live(host, rig, &mut tally).map_err(|violation| Broken { violation, life })?;
             life += 1;
         }
-        self.end(host, (rig.open)(life), &mut tally)
-            .map_err(|violation| Broken { violation, life })?;
+        self.end(host, rig, &mut tally).map_err(|violation| Broken { violation, life })?;
         Ok(tally)
     }
 
     /// One machine's life: it serves a while, and crashes or drains.
     fn live<M: Subject>(
         &mut self,
-        host: Host,
-        machine: M,
+        mut host: Host,
         rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<Host, Violation> {
@@ -95,17 +103,28 @@ impl Swarm {
         let requests = self.rng.range(1, most).min(self.requests);
         self.requests -= requests;
         let workload = Workload::mixed(&rig.topology, requests, self.longest, &mut self.rng);
-        let crashes = self.rng.chance(self.crashes);
-        let faults = Faults::random(&rig.topology, &mut self.rng);
+        let end = match self.rng.chance(self.crashes) {
+            true => End::Crash,
+            false => *self.rng.pick(&[End::Drain, End::Converge]),
+        };
+        let faults = match self.rng.chance(self.faults) {
+            true => Faults::random(&rig.topology, &mut self.rng),
+            false => Faults::default(),
+        };
+        host.weather.forget_what_is_over(host.time());
+        if self.rng.chance(self.outages) {
+            host.weather.add(Weather::random(&rig.topology, host.time(), &mut self.rng));
+        }
+        let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
-            .cut_at(crashes.then(|| point(&mut self.rng)))
-            .with_faults(if self.faults { faults } else { Faults::default() });
-        let halt = serve(&mut world, !crashes, tally);
+            .cut_at((end == End::Crash).then(|| point(&mut self.rng)))
+            .traced(rig.trace)
+            .with_faults(faults);
+        let halt = serve(&mut world, end, tally);
         (rig.watch)(world.machine());
-        tally.digest = tally.digest.rotate_left(5) ^ world.digest();
-        tally.points += world.points();
+        tally.add(&world);
         match halt {
-            Ok(Halt::Done) if !crashes => return Ok(world.close().0),
+            Ok(Halt::Done) if end != End::Crash => return Ok(world.close()?.0),
             Err(violation) if !world.is_excused(&violation) => return Err(violation),
             // Stuck by a fault: somebody pulls the plug.
             Ok(_) | Err(_) => {}
@@ -127,7 +146,7 @@ impl Swarm {
         }
         let mut rotten = host.clone();
         if self.rng.chance(10) && rot::flip(&mut rotten.disks.log, &mut self.rng) {
-            match self.recover(rotten, (rig.open)(0)) {
+            match self.recover(rotten, rig) {
                 Err(Violation::OpenFailed { .. }) => tally.refused += 1,
                 recovered => drop(recovered?),
             }
@@ -141,9 +160,9 @@ impl Swarm {
         rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<(), Violation> {
-        let reference = self.recover(host.clone(), (rig.open)(0))?;
+        let reference = self.recover(host.clone(), rig)?;
         let none = Workload::script(Vec::new());
-        let mut world = World::start(host.clone(), (rig.open)(0), none, self.rng.fork())
+        let mut world = World::start(host.clone(), (rig.open)(host), none, self.rng.fork())
             .cut_at(Some(self.rng.range(1, 60)));
         if world.open()? == Halt::Done {
             return Ok(());
@@ -152,13 +171,17 @@ impl Swarm {
         let (again, _) = world.crash(cut)?;
         // After a kill the disks still cache what a power cut may take.
         let comparable = cut == Cut::Kill || host.is_on_media();
-        let repeated = self.recover(again, (rig.open)(0))?;
+        let repeated = self.recover(again, rig)?;
         tally.repeated += 1;
         if comparable { same(&reference, &repeated, &host.oracle) } else { Ok(()) }
     }
 
-    fn recover<M: Subject>(&mut self, host: Host, machine: M) -> Result<Vec<Content>, Violation> {
-        let none = Workload::script(Vec::new());
+    fn recover<M: Subject>(
+        &mut self,
+        host: Host,
+        rig: &Rig<'_, M>,
+    ) -> Result<Vec<Content>, Violation> {
+        let (machine, none) = ((rig.open)(&host), Workload::script(Vec::new()));
         let mut world = World::start(host, machine, none, self.rng.fork());
         world.open()?;
         Ok(world.recovered().to_vec())
@@ -174,28 +197,34 @@ impl Swarm {
         cut
     }
 
-    /// No more crashes: it opens, drains, and every leg equals the model.
+    /// No more crashes: it opens, every site comes back, and every leg equals the model.
     fn end<M: Subject>(
         &mut self,
         host: Host,
-        machine: M,
+        rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<(), Violation> {
-        let none = Workload::script(Vec::new());
-        let mut world = World::start(host, machine, none, self.rng.fork());
-        world.open()?;
-        world.settle()?;
-        tally.digest = tally.digest.rotate_left(5) ^ world.digest();
-        tally.points += world.points();
-        tally.recoveries += 1;
-        tally.settled += 1;
+        let (machine, none) = ((rig.open)(&host), Workload::script(Vec::new()));
+        let mut world = World::start(host, machine, none, self.rng.fork()).traced(rig.trace);
+        serve(&mut world, End::Converge, tally)?;
+        tally.add(&world);
         Ok(())
     }
 }
 
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Crash,
+    /// Everything drains that can be reached.
+    Drain,
+    /// Everything is healed and comes back, and then drains.
+    Converge,
+}
+
 fn serve<M: Subject>(
-    world: &mut World<M>,
-    settle: bool,
+    world: &mut World<'_, M>,
+    end: End,
     tally: &mut Tally,
 ) -> Result<Halt, Violation> {
     if world.open()? == Halt::Cut {
@@ -203,10 +232,14 @@ fn serve<M: Subject>(
     }
     tally.recoveries += 1;
     let halt = world.work()?;
-    if halt == Halt::Done && settle {
-        world.settle()?;
-        tally.settled += 1;
+    if halt == Halt::Cut || end == End::Crash {
+        return Ok(halt);
     }
+    if end == End::Converge {
+        world.converge()?;
+    }
+    world.settle()?;
+    tally.settled += 1;
     Ok(halt)
 }
 
@@ -216,15 +249,6 @@ fn point(rng: &mut Rng) -> u64 {
     rng.range(1, 1 << magnitude)
 }
 
-fn topology(rng: &mut Rng) -> Topology {
-    let logical_block = if rng.chance(20) { 4096 } else { 512 };
-    let devices = (0..rng.range(1, 3)).map(|_| Sectors(*rng.pick(&[16, 64, 256, 1024])));
-    let devices: Vec<Sectors> = devices.collect();
-    let sync_in = *rng.pick(&[0, 0, 30]);
-    let sync = (0..rng.range(1, 4)).map(|_| rng.chance(sync_in));
-    Topology { devices, sync: sync.collect(), log: Sectors(4096), logical_block }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,9 +256,9 @@ mod tests {
     use crate::toy::Toy;
 
     fn run(seed: u64, bug: Option<Bug>) -> Result<Tally, Broken> {
-        let (topology, swarm) = Swarm::new(seed);
-        let open = |_| Buggy::new(Toy::open(&topology, None), bug, &topology);
-        swarm.without_faults().run(&Rig { topology: topology.clone(), open: &open, watch: &|_| {} })
+        let (topology, swarm) = Swarm::plain(seed);
+        let open = |_: &Host| Buggy::new(Toy::open(&topology, None), bug, &topology);
+        swarm.run(&Rig { topology: topology.clone(), open: &open, trace: false, watch: &|_| {} })
     }
 
     #[test]

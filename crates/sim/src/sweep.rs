@@ -23,7 +23,7 @@ pub struct Sweep<'a, M> {
     /// Makes the machines.
     pub rig: Rig<'a, M>,
     /// What the applications do.
-    pub script: Vec<Vec<Ask>>,
+    pub script: Workload,
     /// How the first machine dies.
     pub cuts: Vec<Cut>,
     /// How a machine dies in its recovery.
@@ -65,9 +65,12 @@ impl<M: Subject> Sweep<'_, M> {
     fn cut_at(&self, point: u64, cut: Cut, tally: &mut Tally) -> Result<bool, Box<Found>> {
         let found = |violation| Box::new(Found { violation, first: (point, cut), inside: None });
         let host = Host::new(&self.rig.topology);
-        let workload = Workload::script(self.script.clone());
+        let workload = self.script.clone();
         let rng = Rng::new(point);
-        let mut world = World::start(host, (self.rig.open)(0), workload, rng).cut_at(Some(point));
+        let mut world = {
+            let machine = (self.rig.open)(&host);
+            World::start(host, machine, workload, rng).cut_at(Some(point))
+        };
         let halt = live(&mut world).map_err(found)?;
         tally.points += world.points();
         if halt == Halt::Done {
@@ -106,7 +109,8 @@ impl<M: Subject> Sweep<'_, M> {
         tally: &mut Tally,
     ) -> Result<(Vec<Content>, u64), Violation> {
         let no_more = Workload::script(Vec::new());
-        let mut world = World::start(host, (self.rig.open)(1), no_more, Rng::new(seed));
+        let machine = (self.rig.open)(&host);
+        let mut world = World::start(host, machine, no_more, Rng::new(seed));
         world.open()?;
         let (shown, points) = (world.recovered().to_vec(), world.points());
         world.settle()?;
@@ -124,8 +128,8 @@ impl<M: Subject> Sweep<'_, M> {
         tally: &mut Tally,
     ) -> Result<(), Violation> {
         let no_more = Workload::script(Vec::new());
-        let mut world =
-            World::start(host, (self.rig.open)(1), no_more, Rng::new(point)).cut_at(Some(point));
+        let machine = (self.rig.open)(&host);
+        let mut world = World::start(host, machine, no_more, Rng::new(point)).cut_at(Some(point));
         if world.open()? == Halt::Done {
             return Ok(());
         }
@@ -138,7 +142,7 @@ impl<M: Subject> Sweep<'_, M> {
 }
 
 /// The application's whole life with one machine.
-fn live<M: Subject>(world: &mut World<M>) -> Result<Halt, Violation> {
+fn live<M: Subject>(world: &mut World<'_, M>) -> Result<Halt, Violation> {
     for phase in [World::open, World::work, World::settle] {
         if phase(world)? == Halt::Cut {
             return Ok(Halt::Cut);
@@ -203,15 +207,13 @@ mod tests {
 
     fn sweep(flaw: Option<Flaw>) -> Result<Tally, Box<Found>> {
         let topology = Topology {
-            devices: vec![Sectors(16), Sectors(16)],
-            sync: vec![false, false, false],
             log: Sectors(64),
-            logical_block: 512,
+            ..Topology::plain(&[Sectors(16), Sectors(16)], &[false, false, false], 512)
         };
-        let open = |_| Toy::open(&topology, flaw);
+        let open = |_: &Host| Toy::open(&topology, flaw);
         let sweep = Sweep {
-            rig: Rig { topology: topology.clone(), open: &open, watch: &|_| {} },
-            script: script(),
+            rig: Rig { topology: topology.clone(), open: &open, trace: false, watch: &|_| {} },
+            script: Workload::batches(script()),
             cuts: CUTS.to_vec(),
             cuts_inside: CUTS.to_vec(),
             stride: 1,

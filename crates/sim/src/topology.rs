@@ -1,24 +1,39 @@
 //! What a simulated replicator is made of: devices, sites and the disks under them.
 
-use blk::{DevNr, DiskId, Sectors, SlinkNr};
+mod random;
+
+use blk::{DevNr, DiskId, Sectors, SlinkNr, Span};
+use table::{DirtyLogTable, Init, OnDown, Policy, SlinkOptions, SlinkTable, Sync};
 
 use crate::oracle::{Layout, SiteRule};
+use crate::payload::Content;
 
 /// The group, its sites and its log. Every site has every device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// Sizes of the devices, numbered from 0.
     pub devices: Vec<Sectors>,
-    /// Whether each site is `sync`; the local site first.
-    pub sync: Vec<bool>,
+    /// The sites, the local one first.
+    pub sites: Vec<Site>,
     /// Size of the log's disk.
     pub log: Sectors,
     /// Bytes of a logical block: 512 or 4096.
     pub logical_block: u32,
+    /// What the LDs hold when the log is made; zeroes if not.
+    pub holds_data: bool,
+}
+
+/// A site, as the table describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its link.
+    pub link: SlinkTable,
+    /// The dirty log of each device there.
+    pub dirty_logs: Vec<DirtyLogTable>,
 }
 
 /// What a disk is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The replog.
     Log,
@@ -29,9 +44,29 @@ pub enum Role {
         /// The site.
         site: usize,
     },
+    /// The dirty log of such a leg: a disk of the local host.
+    DirtyLog {
+        /// The device.
+        dev: DevNr,
+        /// The site.
+        site: usize,
+    },
 }
 
 impl Topology {
+    /// Devices of zeroes, on sites that are `sync` or not and say no more than that.
+    #[must_use]
+    pub fn plain(devices: &[Sectors], sync: &[bool], logical_block: u32) -> Self {
+        let site = |(nr, &sync): (usize, &bool)| Site::plain(nr, sync, devices.len());
+        Self {
+            devices: devices.to_vec(),
+            sites: sync.iter().enumerate().map(site).collect(),
+            log: Sectors(4096),
+            logical_block,
+            holds_data: false,
+        }
+    }
+
     /// The devices in a row.
     #[must_use]
     pub fn layout(&self) -> Layout {
@@ -41,28 +76,61 @@ impl Topology {
     /// What each site promises: remote ones are in order at every instant.
     #[must_use]
     pub fn rules(&self) -> Vec<SiteRule> {
-        let rule = |(site, &sync): (usize, &bool)| SiteRule {
-            nr: SlinkNr(u16::try_from(site).expect("few sites")),
-            ordered: site > 0,
-            sync,
+        let rule = |(nr, site): (usize, &Site)| SiteRule {
+            nr: site.link.nr,
+            ordered: nr > 0,
+            policy: slink::Policy::of(&site.link),
+            limit: site.link.fall_behind.filter(|limit| nr > 0 && !limit.is_unlimited()),
+            order: site.link.options.order(),
         };
-        self.sync.iter().enumerate().map(rule).collect()
+        self.sites.iter().enumerate().map(rule).collect()
     }
 
-    /// All disks: the log, then the legs, device by device.
+    /// What a leg holds when its site joins.
+    #[must_use]
+    pub fn initial(&self, dev: DevNr, site: usize) -> Content {
+        let table = &self.sites[site].dirty_logs[index(dev)];
+        match (site, table.init()) {
+            (0, _) | (_, Some(Init::Nosync)) if self.holds_data => Content::initial(0),
+            (0, _) | (_, Some(Init::Nosync)) => Content::ZEROES,
+            (_, _) => Content::initial(site),
+        }
+    }
+
+    /// All disks: the log, then the legs, device by device, then the dirty logs' disks.
     #[must_use]
     pub fn roles(&self) -> Vec<Role> {
-        let sites = self.sync.len();
-        let devices = self.layout().devices();
-        let legs = devices.flat_map(|dev| (0..sites).map(move |site| Role::Leg { dev, site }));
-        [Role::Log].into_iter().chain(legs).collect()
+        let sites = self.sites.len();
+        let devices = || self.layout().devices();
+        let legs = devices().flat_map(|dev| (0..sites).map(move |site| Role::Leg { dev, site }));
+        let dirty_logs = devices().flat_map(|dev| {
+            let sites = self.sites.iter().enumerate();
+            let on_disk = sites.filter(move |(_, site)| {
+                matches!(site.dirty_logs[index(dev)], DirtyLogTable::Disk { .. })
+            });
+            on_disk.map(move |(site, _)| Role::DirtyLog { dev, site })
+        });
+        [Role::Log].into_iter().chain(legs).chain(dirty_logs).collect()
     }
 
     /// The driver's number of a disk.
+    ///
+    /// # Panics
+    /// If there is no such disk.
     #[must_use]
     pub fn disk(&self, role: Role) -> DiskId {
         let at = self.roles().iter().position(|&other| other == role);
         DiskId(u32::try_from(at.expect("the disk is part of it")).expect("few disks"))
+    }
+
+    /// Size of a disk.
+    #[must_use]
+    pub fn size(&self, role: Role) -> Sectors {
+        match role {
+            Role::Log => self.log,
+            Role::Leg { dev, .. } => self.devices[index(dev)],
+            Role::DirtyLog { .. } => DIRTY_LOG,
+        }
     }
 
     /// Sectors of a logical block.
@@ -70,4 +138,61 @@ impl Topology {
     pub fn block(&self) -> Sectors {
         Sectors::from_bytes(u64::from(self.logical_block))
     }
+
+    /// Whether the table lets writers wait for a remote site, or fail because of one.
+    #[must_use]
+    pub fn may_hold(&self) -> bool {
+        self.sites.iter().skip(1).any(Site::may_hold)
+    }
+
+    /// Whether the table says that writes fail when some site is down.
+    #[must_use]
+    pub fn may_refuse(&self) -> bool {
+        self.sites.iter().skip(1).any(|site| site.link.options.on_down == Some(OnDown::Error))
+    }
+
+    /// The longest deadline of an I/O to a site.
+    #[must_use]
+    pub fn longest_timeout(&self) -> Span {
+        let timeouts = self.sites.iter().skip(1).map(|site| site.link.options.timeout_io());
+        timeouts.max().unwrap_or_default()
+    }
 }
+
+impl Site {
+    /// A site that says no more than whether it is `sync`.
+    #[must_use]
+    pub fn plain(nr: usize, sync: bool, devices: usize) -> Self {
+        let sync = if sync { Sync::Sync } else { Sync::Async };
+        let link = SlinkTable {
+            kind: "blockdev".to_owned(),
+            nr: SlinkNr(u16::try_from(nr).expect("few sites")),
+            policy: Some(Policy { sync, stall: false }),
+            fall_behind: None,
+            options: SlinkOptions::default(),
+        };
+        let dirty_log = match nr {
+            0 => DirtyLogTable::Nolog,
+            // Fresh disks are all zeroes, and so equal: no initial copy is needed.
+            _ => DirtyLogTable::Core { region: Sectors(8), init: Some(Init::Nosync) },
+        };
+        Self { link, dirty_logs: vec![dirty_log; devices] }
+    }
+
+    fn may_hold(&self) -> bool {
+        let SlinkTable { fall_behind, options, .. } = &self.link;
+        let policy = self.link.policy();
+        let limited = fall_behind.is_some_and(|limit| !limit.is_unlimited());
+        policy.stall
+            || policy.sync == Sync::Sync
+            || limited
+            || matches!(options.on_down, Some(OnDown::Hold | OnDown::Error))
+    }
+}
+
+fn index(dev: DevNr) -> usize {
+    usize::try_from(dev.0).expect("few devices")
+}
+
+/// Size of a dirty log's disk: more than any simulated device needs.
+const DIRTY_LOG: Sectors = Sectors(256);

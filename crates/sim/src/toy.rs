@@ -154,10 +154,10 @@ impl Toy {
 
     fn ship(&mut self, mut record: Record) {
         let dev = record.dev;
-        let skipped = Role::Leg { dev: DevNr(1), site: self.topology.sync.len() - 1 };
-        let legs = (0..self.topology.sync.len()).map(|site| Role::Leg { dev, site });
+        let skipped = Role::Leg { dev: DevNr(1), site: self.topology.sites.len() - 1 };
+        let legs = (0..self.topology.sites.len()).map(|site| Role::Leg { dev, site });
         let left = legs.filter(|&leg| !(self.has(Flaw::ForgetsALeg) && leg == skipped)).collect();
-        if !self.topology.sync.contains(&true) {
+        if !self.topology.rules().iter().any(|rule| rule.policy.sync) {
             record.req = record.req.and_then(|req| self.ack(req));
         }
         self.ship_next(record, left);

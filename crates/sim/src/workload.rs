@@ -1,9 +1,10 @@
 //! What the applications do: at random, or by a script.
 
-use blk::{DevNr, Op, Sector, Sectors};
+use blk::{DevNr, Op, Sector, Sectors, Span};
 
 use crate::rng::Rng;
 use crate::topology::Topology;
+use crate::world::weather::{Trouble, Whom};
 
 /// A request of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +15,35 @@ pub struct Ask {
     pub op: Op,
 }
 
+/// One step of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Requests that are under way together; they begin when those before have ended.
+    Together(Vec<Ask>),
+    /// Something else, whatever is under way.
+    Do(Deed),
+}
+
+/// What a script does to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Applications ask for nothing for so long.
+    Rest(Span),
+    /// Something befalls the sites, until it is healed.
+    Outage(Whom, Trouble),
+    /// Everything is healed.
+    Heal,
+    /// A site is to be copied anew.
+    Resync(usize),
+}
+
 /// What a workload wants now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Hand in this request.
     Ask(Ask),
+    /// Do this to the world.
+    Do(Deed),
     /// Something must end first.
     Wait,
     /// There is no more.
@@ -30,11 +55,13 @@ pub enum Next {
 pub enum Workload {
     /// A random mix.
     Mixed(Mixed),
-    /// Batches: all requests of one are under way together, the next follows their end.
+    /// One step after the other.
     Script {
-        /// The batches, in order.
-        batches: Vec<Vec<Ask>>,
-        /// How many requests were handed out.
+        /// The steps.
+        steps: Vec<Step>,
+        /// The next of them.
+        at: usize,
+        /// How many of its requests were handed out.
         handed_out: usize,
     },
 }
@@ -57,6 +84,8 @@ pub struct Mixed {
     zeroes: u64,
     /// Percent of writes with FUA.
     fua: u64,
+    /// How often, of 1000 pauses, one is long.
+    rests: u64,
 }
 
 impl Workload {
@@ -73,25 +102,42 @@ impl Workload {
             flushes: *rng.pick(&[0, 2, 10]),
             zeroes: *rng.pick(&[0, 5, 20]),
             fua: *rng.pick(&[0, 5, 50]),
+            rests: *rng.pick(&[0, 2, 10, 50]),
         })
     }
 
-    /// These batches, one after the other.
+    /// These steps, one after the other.
     #[must_use]
-    pub fn script(batches: Vec<Vec<Ask>>) -> Self {
-        Self::Script { batches, handed_out: 0 }
+    pub fn script(steps: Vec<Step>) -> Self {
+        Self::Script { steps, at: 0, handed_out: 0 }
+    }
+
+    /// These batches: all requests of one are under way together, the next follows their end.
+    #[must_use]
+    pub fn batches(batches: Vec<Vec<Ask>>) -> Self {
+        Self::script(batches.into_iter().map(Step::Together).collect())
     }
 
     /// The next request, if one may be handed in beside `under_way` others.
     pub fn next(&mut self, under_way: usize, rng: &mut Rng) -> Next {
         match self {
             Self::Mixed(mixed) => mixed.next(under_way, rng),
-            Self::Script { batches, handed_out } => {
-                let next = script_next(batches, *handed_out, under_way);
-                *handed_out += usize::from(matches!(next, Next::Ask(_)));
-                next
-            }
+            Self::Script { steps, at, handed_out } => script_next(steps, at, handed_out, under_way),
         }
+    }
+
+    /// How long the applications think before the next request.
+    pub fn pause(&self, rng: &mut Rng) -> Span {
+        let rests = match self {
+            Self::Mixed(mixed) => mixed.rests,
+            Self::Script { .. } => 0,
+        };
+        if rests > 0 && rng.below(1000) < rests {
+            let longest = *rng.pick(&[10_000, 500_000, 5_000_000]);
+            return Span::from_micros(rng.range(1000, longest));
+        }
+        let micros = if rng.chance(80) { rng.range(0, 50) } else { rng.range(50, 2000) };
+        Span::from_micros(micros)
     }
 
     /// Nothing more is asked for from now on.
@@ -100,17 +146,24 @@ impl Workload {
     }
 }
 
-fn script_next(batches: &[Vec<Ask>], handed_out: usize, under_way: usize) -> Next {
-    let mut before = 0;
-    for batch in batches {
-        if handed_out < before + batch.len() {
-            let starts = handed_out == before;
-            let ask = batch[handed_out - before];
-            return if starts && under_way > 0 { Next::Wait } else { Next::Ask(ask) };
+fn script_next(steps: &[Step], at: &mut usize, handed_out: &mut usize, under_way: usize) -> Next {
+    loop {
+        let Some(step) = steps.get(*at) else { return Next::End };
+        match step {
+            Step::Together(asks) if *handed_out < asks.len() => {
+                if *handed_out == 0 && under_way > 0 {
+                    return Next::Wait;
+                }
+                *handed_out += 1;
+                return Next::Ask(asks[*handed_out - 1]);
+            }
+            Step::Together(_) => (*at, *handed_out) = (*at + 1, 0),
+            Step::Do(deed) => {
+                *at += 1;
+                return Next::Do(*deed);
+            }
         }
-        before += batch.len();
     }
-    Next::End
 }
 
 impl Mixed {
@@ -162,12 +215,7 @@ mod tests {
     use super::*;
 
     fn topology() -> Topology {
-        Topology {
-            devices: vec![Sectors(64), Sectors(40)],
-            sync: vec![false, false],
-            log: Sectors(4096),
-            logical_block: 4096,
-        }
+        Topology::plain(&[Sectors(64), Sectors(40)], &[false, false], 4096)
     }
 
     #[test]
@@ -187,7 +235,7 @@ mod tests {
     fn a_batch_of_a_script_waits_for_the_end_of_the_one_before() {
         let ask = |dev| Ask { dev: DevNr(dev), op: Op::Flush };
         let mut rng = Rng::new(1);
-        let mut script = Workload::script(vec![vec![ask(0), ask(1)], vec![ask(2)]]);
+        let mut script = Workload::batches(vec![vec![ask(0), ask(1)], vec![ask(2)]]);
         let mut next = |under_way| script.next(under_way, &mut rng);
         assert_eq!(next(0), Next::Ask(ask(0)));
         assert_eq!(next(1), Next::Ask(ask(1)));

@@ -58,19 +58,15 @@ fn no_promise_is_broken_by_a_second_cut_inside_a_recovery() {
 /// An LD that takes writes and fails every flush is not well because a write succeeded.
 #[test]
 fn a_disk_that_never_flushes_is_tried_less_and_less_often() {
-    let topology = Topology {
-        devices: vec![Sectors(16)],
-        sync: vec![false],
-        log: Sectors(4096),
-        logical_block: 512,
-    };
+    let topology = Topology::plain(&[Sectors(16)], &[false], 512);
     let role = Role::Leg { dev: DevNr(0), site: 0 };
     let fault = Fault { role, kind: OpKind::Flush, after: 0, times: None };
     let op = Op::Write { sector: Sector(0), len: Sectors(8), fua: false };
-    let script = Workload::script(vec![vec![Ask { dev: DevNr(0), op }]]);
+    let script = Workload::batches(vec![vec![Ask { dev: DevNr(0), op }]]);
+    let host = Host::new(&topology);
+    let machine = engine::open(&topology, &host);
     let mut world =
-        World::start(Host::new(&topology), engine::open(&topology), script, Rng::new(1))
-            .with_faults(Faults::new(vec![fault]));
+        World::start(host, machine, script, Rng::new(1)).with_faults(Faults::new(vec![fault]));
     assert_eq!(world.open(), Ok(Halt::Done));
     assert_eq!(world.work(), Ok(Halt::Done));
     let before = world.points();
@@ -92,17 +88,21 @@ fn ring_space_reused_before_the_checkpoint_is_durable_is_seen() {
 
 #[test]
 fn a_write_acknowledged_before_the_log_has_it_is_seen() {
-    assert!(matches!(accused(Bug::AckBeforeWrite, 3), Violation::AckBeforeLog));
+    // By the acknowledgement itself, or by a read or a `sync` site that lacks it.
+    accused(Bug::AckBeforeWrite, 3);
 }
 
 #[test]
 fn a_flush_acknowledged_before_the_log_is_durable_is_seen() {
-    assert!(matches!(accused(Bug::FlushAckedAtOnce, 20), Violation::Lost { .. }));
+    // A site with `order:flush` shows it, too: it leaves out what a flush has promised.
+    let seen = accused(Bug::FlushAckedAtOnce, 20);
+    assert!(matches!(seen, Violation::Lost { .. } | Violation::Order { .. }), "{seen}");
 }
 
 #[test]
 fn fua_taken_for_a_plain_write_is_seen() {
-    assert!(matches!(accused(Bug::FuaIgnored, 20), Violation::Lost { .. }));
+    let seen = accused(Bug::FuaIgnored, 20);
+    assert!(matches!(seen, Violation::Lost { .. } | Violation::Order { .. }), "{seen}");
 }
 
 #[test]

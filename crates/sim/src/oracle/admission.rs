@@ -89,7 +89,9 @@ impl Admissions {
         let token = *found?.0;
         let Waiting { row, content, submitted } = self.waiting.remove(&token)?;
         let (acked, group, log_end) = (Instant::NEVER, self.groups, self.log_end);
-        Some((token, Write { content, row, group, log_end, submitted, acked }))
+        let (answered, stable) = (false, Instant::NEVER);
+        let write = Write { content, row, group, log_end, submitted, acked, answered, stable };
+        Some((token, write))
     }
 
     pub(super) fn numbered(&mut self, token: Token, nr: Nr) {

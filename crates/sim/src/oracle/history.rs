@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 use smallvec::{SmallVec, smallvec};
+use table::Order;
 
 use crate::payload::Content;
 
@@ -34,6 +35,10 @@ pub struct Write {
     pub submitted: Instant,
     /// When it was acknowledged; [`Instant::NEVER`] if it was not.
     pub acked: Instant,
+    /// Whether an application was told, or only a recovery made it count as told.
+    pub answered: bool,
+    /// When it was promised to survive a power cut: by its own FUA, or a FLUSH behind it.
+    pub stable: Instant,
 }
 
 /// All writes that are alive, and the sectors they touched.
@@ -42,6 +47,10 @@ pub struct History {
     writes: Vec<Write>,
     /// Live writes of each sector, oldest first; the first is the oldest still of interest.
     sectors: Vec<SmallVec<[Nr; 4]>>,
+    /// What the devices held before the first write.
+    initial: Vec<Content>,
+    /// Everything up to here that was acknowledged is stable.
+    stable_to: Nr,
 }
 
 /// A crash-legal stretch: what is shown has been submitted at `from`, and nothing newer
@@ -56,18 +65,37 @@ pub(super) struct Stretch {
 pub(super) type Stretches = SmallVec<[Stretch; 1]>;
 
 impl History {
-    /// `sectors` sectors of zeroes and no write.
+    /// Devices that hold `initial`, and no write.
     #[must_use]
-    pub fn new(sectors: usize) -> Self {
+    pub fn new(initial: Vec<Content>) -> Self {
         let origin = Write {
             content: Content::ZEROES,
-            row: 0..sectors,
+            row: 0..initial.len(),
             group: 0,
             log_end: 0,
             submitted: Instant(0),
             acked: Instant(0),
+            answered: true,
+            stable: Instant(0),
         };
-        Self { writes: vec![origin], sectors: vec![smallvec![Nr(0)]; sectors] }
+        Self {
+            writes: vec![origin],
+            sectors: vec![smallvec![Nr(0)]; initial.len()],
+            initial,
+            stable_to: Nr(0),
+        }
+    }
+
+    /// What the sector held before the first write.
+    #[must_use]
+    pub fn initial(&self, at: usize) -> Content {
+        self.initial[at]
+    }
+
+    /// What a write left in one of its sectors.
+    #[must_use]
+    pub fn content(&self, at: usize, nr: Nr) -> Content {
+        if nr == Nr(0) { self.initial[at] } else { self.write(nr).content }
     }
 
     /// The newest write there is, alive or not.
@@ -95,9 +123,28 @@ impl History {
         &self.writes[nr.index()]
     }
 
-    /// Notes when a write was acknowledged.
-    pub fn ack(&mut self, nr: Nr, at: Instant) {
-        self.writes[nr.index()].acked = at;
+    /// Notes when a write was acknowledged; `fua`: as one that survives a power cut.
+    pub fn ack(&mut self, nr: Nr, fua: bool, at: Instant) {
+        let write = &mut self.writes[nr.index()];
+        (write.acked, write.answered) = (at, true);
+        if fua {
+            write.stable = at;
+        }
+    }
+
+    /// What was acknowledged by `submitted` and is not newer than `upto` is stable at `now`.
+    /// Returns the writes for which that is new.
+    pub fn stabilize(&mut self, upto: Nr, submitted: Instant, now: Instant) -> Vec<Nr> {
+        let mut stabilized = Vec::new();
+        for nr in self.stable_to.0 + 1..=upto.0 {
+            let write = &mut self.writes[Nr(nr).index()];
+            if write.acked <= submitted && write.stable > now {
+                write.stable = now;
+                stabilized.push(Nr(nr));
+            }
+        }
+        self.stable_to = self.stable_to.max(upto);
+        stabilized
     }
 
     /// Live writes of a sector, oldest first.
@@ -110,23 +157,25 @@ impl History {
     #[must_use]
     pub fn newest(&self, at: usize) -> Content {
         let nr = self.sectors[at].last().expect("a sector has a newest write");
-        self.write(*nr).content
+        self.content(at, *nr)
     }
 
     /// The writes that `content` in this sector may stem from, newest first.
     pub fn readings(&self, at: usize, content: Content) -> impl Iterator<Item = Nr> + '_ {
-        self.sectors[at].iter().rev().copied().filter(move |&nr| self.write(nr).content == content)
+        let all = self.sectors[at].iter().rev().copied();
+        all.filter(move |&nr| self.content(at, nr) == content)
     }
 
-    /// When `content` in this sector is crash-legal beside what other sectors show.
+    /// When `content` in this sector is crash-legal beside what other sectors show: on a
+    /// disk that keeps what was acknowledged or, with a volatile cache, what is stable.
     /// Empty if no live write explains it.
     #[must_use]
-    pub(super) fn stretches(&self, at: usize, content: Content) -> Stretches {
+    pub(super) fn stretches(&self, at: usize, content: Content, order: Order) -> Stretches {
         let mut all = Stretches::new();
         let mut to = Instant::NEVER;
         for &nr in self.sectors[at].iter().rev() {
             let write = self.write(nr);
-            if write.content == content {
+            if self.content(at, nr) == content {
                 match all.last_mut() {
                     Some(newer) if newer.from <= to => {
                         newer.from = newer.from.min(write.submitted);
@@ -134,7 +183,10 @@ impl History {
                     _ => all.push(Stretch { from: write.submitted, to }),
                 }
             }
-            to = to.min(write.acked);
+            to = to.min(match order {
+                Order::Group => write.acked,
+                Order::Flush => write.stable,
+            });
         }
         all
     }
@@ -146,13 +198,14 @@ impl History {
         let ends = seen.iter().skip(1).map(|next| next.prev()).chain([self.last()]);
         let showing = seen.iter().zip(ends);
         showing
-            .filter(|&(&nr, _)| self.write(nr).content == content)
+            .filter(|&(&nr, _)| self.content(at, nr) == content)
             .map(|(&nr, end)| (nr, end))
             .collect()
     }
 
     /// Everything behind `head` is lost; everything up to it counts as acknowledged now.
-    pub fn truncate(&mut self, head: Nr, now: Instant) {
+    /// `on_media`: as stable, too, since applications found it after a power cut.
+    pub fn truncate(&mut self, head: Nr, on_media: bool, now: Instant) {
         for seen in &mut self.sectors {
             while seen.last().is_some_and(|&nr| nr > head) {
                 seen.pop();
@@ -160,6 +213,9 @@ impl History {
         }
         for write in &mut self.writes[..=head.index()] {
             write.acked = write.acked.min(now);
+            if on_media {
+                write.stable = write.stable.min(now);
+            }
         }
     }
 
@@ -178,7 +234,7 @@ impl History {
 }
 
 impl Nr {
-    fn next(self) -> Self {
+    pub(super) fn next(self) -> Self {
         Self(self.0 + 1)
     }
 

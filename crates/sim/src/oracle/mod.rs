@@ -7,17 +7,21 @@
 mod admission;
 mod durable;
 mod history;
+mod lag;
 mod layout;
 mod reads;
 mod recovery;
 mod site;
 #[cfg(test)]
 mod tests;
+mod view;
 mod violation;
 
 use std::ops::Range;
 
-use blk::{DevNr, Sector, Sectors, SlinkNr};
+use blk::{DevNr, Sector, Sectors, SlinkNr, Time};
+use slink::{Condition, Policy, Verdict};
+use table::{FallBehind, Order};
 
 pub use admission::{Admission, Token};
 pub use history::{History, Instant, Nr, Write};
@@ -25,11 +29,14 @@ pub use layout::{Layout, Place};
 pub use reads::ReadFloor;
 pub use recovery::Death;
 pub use site::{Site, Values};
+pub use view::View;
 pub use violation::Violation;
 
 use crate::payload::Content;
 use admission::Admissions;
 use durable::DurablePayloads;
+use lag::Lag;
+use view::Belief;
 
 /// What a site has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +45,13 @@ pub struct SiteRule {
     pub nr: SlinkNr,
     /// Whether its image must be crash-legal at every instant (P3): remote sites.
     pub ordered: bool,
-    /// Whether an acknowledgement means "on this site's media" (P1).
-    pub sync: bool,
+    /// What the table says of writers; with `sync`, an acknowledgement means "on this
+    /// site's media" (P1).
+    pub policy: Policy,
+    /// How far acknowledgements may run ahead of it (P12).
+    pub limit: Option<FallBehind>,
+    /// After what kind of crash its image could have been found.
+    pub order: Order,
 }
 
 /// The model of one replicator, through all its crashes.
@@ -48,6 +60,10 @@ pub struct Oracle {
     layout: Layout,
     rules: Vec<SiteRule>,
     sites: Vec<Site>,
+    beliefs: Vec<Belief>,
+    lags: Vec<Lag>,
+    /// A machine is opening, or what it brought back was not looked at yet.
+    recovering: bool,
     history: History,
     admissions: Admissions,
     log: DurablePayloads,
@@ -66,17 +82,30 @@ pub struct Oracle {
 /// A FLUSH on its way: its acknowledgement makes durable what had been acknowledged
 /// at its submission.
 #[derive(Clone, Copy, Debug)]
-pub struct FlushFloor(Nr);
+pub struct FlushFloor(Nr, Instant);
 
 impl Oracle {
-    /// Devices of zeroes, sites of zeroes, no write. The log holds at most `ring`.
+    /// Sites that hold `initial`, sector by sector, of which the first is what the devices
+    /// hold; and no write. The log holds at most `ring`.
     #[must_use]
-    pub fn new(layout: Layout, rules: &[SiteRule], ring: Sectors) -> Self {
+    pub fn new(
+        layout: Layout,
+        rules: &[SiteRule],
+        initial: &[Vec<Content>],
+        ring: Sectors,
+    ) -> Self {
         let sectors = layout.total();
+        let history = History::new(initial[0].clone());
+        let site = |(rule, initial): (&SiteRule, &Vec<Content>)| {
+            Site::new(rule.nr, rule.order, initial, &history)
+        };
         Self {
-            sites: rules.iter().map(|rule| Site::new(rule.nr, sectors)).collect(),
+            sites: rules.iter().zip(initial).map(site).collect(),
+            beliefs: vec![Belief::default(); rules.len()],
+            lags: vec![Lag::default(); rules.len()],
+            recovering: false,
             rules: rules.to_vec(),
-            history: History::new(sectors),
+            history,
             admissions: Admissions::default(),
             log: DurablePayloads::default(),
             now: Instant(0),
@@ -145,7 +174,10 @@ impl Oracle {
 
     /// Keeps histories short: what the ring no longer holds and no site shows is over.
     fn forget_what_is_over(&mut self, at: usize) {
-        if self.reading > 0 || self.history.of(at).len() < HISTORY_LONG {
+        // A copy on its way may hold what nothing shows any more.
+        let copies = |site: &Site| !site.is_promised();
+        let is_short = self.history.of(at).len() < HISTORY_LONG;
+        if self.reading > 0 || is_short || self.sites.iter().any(copies) {
             return;
         }
         let ring_start = self.admissions.log_end().saturating_sub(self.ring.0);
@@ -175,13 +207,13 @@ impl Oracle {
     /// # Errors
     /// If the log never took it in or a `sync` site may lack it (P1), or a site turns
     /// out to be out of order (P3).
-    pub fn acked(&mut self, token: Token, fua: bool) -> Result<(), Violation> {
+    pub fn acked(&mut self, token: Token, fua: bool, time: Time) -> Result<(), Violation> {
         let nr = self.admissions.number(token).ok_or(Violation::AckBeforeLog)?;
         let now = self.tick();
-        self.history.ack(nr, now);
+        let stable = fua || self.any_sync_binds();
+        self.history.ack(nr, stable, now);
         self.acked = self.acked.max(nr);
-        let sync = self.rules.iter().any(|rule| rule.sync);
-        if fua || sync {
+        if stable {
             self.stable = self.stable.max(nr);
         }
         let row = self.history.write(nr).row.clone();
@@ -189,8 +221,14 @@ impl Oracle {
             *floor = nr.max(*floor);
         }
         self.check_sync(nr, row.clone())?;
+        self.check_limits(nr, time)?;
+        self.mind(&[row])
+    }
+
+    /// What was promised of writes to these rows has changed.
+    fn mind(&mut self, rows: &[Range<usize>]) -> Result<(), Violation> {
         for index in 0..self.sites.len() {
-            for at in row.clone() {
+            for at in rows.iter().cloned().flatten() {
                 if self.sites[index].minds_acks(at) {
                     self.sites[index].refresh(at, &self.history, &self.layout)?;
                 }
@@ -204,17 +242,31 @@ impl Oracle {
     pub fn died(&mut self) {
         self.admissions.died();
         self.reading = 0;
+        self.recovering = true;
+        self.forget_views();
     }
 
     /// A FLUSH was handed in.
     #[must_use]
     pub fn flush_submitted(&self) -> FlushFloor {
-        FlushFloor(self.acked)
+        FlushFloor(self.acked, self.now)
     }
 
     /// A FLUSH was acknowledged.
-    pub fn flush_acked(&mut self, FlushFloor(covered): FlushFloor) {
+    ///
+    /// # Errors
+    /// If a site turns out to be out of order (P3).
+    pub fn flush_acked(&mut self, floor: FlushFloor) -> Result<(), Violation> {
+        let FlushFloor(covered, submitted) = floor;
         self.stable = self.stable.max(covered);
+        let now = self.tick();
+        let stabilized = self.history.stabilize(covered, submitted, now);
+        if self.rules.iter().all(|rule| rule.order == Order::Group) {
+            return Ok(());
+        }
+        let rows: Vec<_> =
+            stabilized.iter().map(|&nr| self.history.write(nr).row.clone()).collect();
+        self.mind(&rows)
     }
 
     /// A sector of a payload is durable in the log.
@@ -230,7 +282,8 @@ impl Oracle {
     pub fn shipped(&self, site: usize, at: usize, content: Content) -> Result<(), Violation> {
         let nr = self.rules[site].nr;
         let place = self.layout.place(at);
-        if content != Content::ZEROES && !self.log.contains(content, at) {
+        let was_there = content == Content::ZEROES || content == self.history.initial(at);
+        if !was_there && !self.log.contains(content, at) {
             return Err(Violation::AheadOfLog { site: nr, place, content });
         }
         let Some(fed) = self.history.readings(at, content).next() else {
@@ -238,7 +291,7 @@ impl Oracle {
         };
         let oldest = |&held: &Content| self.history.readings(at, held).last();
         let held = self.sites[site].shown(at).iter().filter_map(oldest).max().unwrap_or(Nr(0));
-        if self.rules[site].ordered && self.rewinds(fed, held) {
+        if self.is_in_order(site) && self.rewinds(fed, held) {
             return Err(Violation::Rewind { site: nr, place, fed, held });
         }
         Ok(())
@@ -280,19 +333,10 @@ impl Oracle {
         self.history.write(fed).group + 1 < self.history.write(held).group
     }
 
-    fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
-        for (site, _) in self.sites.iter().zip(&self.rules).filter(|(_, rule)| rule.sync) {
-            for at in row.clone() {
-                let lacks = |&&held: &&Content| {
-                    self.history.readings(at, held).next().is_none_or(|newest| newest < nr)
-                };
-                if let Some(&held) = site.shown(at).iter().find(lacks) {
-                    let place = self.layout.place(at);
-                    return Err(Violation::SyncAck { nr, site: site.nr(), place, held });
-                }
-            }
-        }
-        Ok(())
+    /// Whether the site takes group after group, and is to show it.
+    fn is_in_order(&self, site: usize) -> bool {
+        let rule = &self.rules[site];
+        rule.ordered && rule.order == Order::Group && self.sites[site].is_promised()
     }
 
     fn refresh(&mut self, site: usize, row: Range<usize>) -> Result<(), Violation> {
@@ -312,6 +356,20 @@ impl Oracle {
     fn tick(&mut self) -> Instant {
         self.now = Instant(self.now.0 + 1);
         self.now
+    }
+}
+
+impl SiteRule {
+    /// Whether the table lets acknowledgements go on without a site that was in force.
+    fn may_be_given_up(&self) -> bool {
+        let bools = [false, true];
+        let all = bools.into_iter().flat_map(|up| {
+            let troubles = [(true, false), (false, true), (true, true)];
+            troubles.map(|(over_limit, log_full)| Condition { up, over_limit, log_full })
+        });
+        let sync = self.policy.sync;
+        let mut verdicts = all.map(|is| self.policy.verdict(is));
+        verdicts.any(|it| it == Verdict::Detach || (sync && it == Verdict::Acknowledge))
     }
 }
 

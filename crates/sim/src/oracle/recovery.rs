@@ -22,12 +22,18 @@ impl Oracle {
     }
 
     /// The engine is open again and `shown` is what its devices read as, in the row's
-    /// order. What is lost is dead from now on; what survived is promised.
+    /// order. What is lost is dead from now on; what survived is promised; after a power
+    /// cut (`on_media`) so that it survives the next.
     ///
     /// # Errors
     /// If no end of the log explains it (P1, P10), or it misses what `required` demands
     /// (P1), or a site shows what is lost (P4).
-    pub fn recovered(&mut self, required: Nr, shown: &[Content]) -> Result<Nr, Violation> {
+    pub fn recovered(
+        &mut self,
+        required: Nr,
+        on_media: bool,
+        shown: &[Content],
+    ) -> Result<Nr, Violation> {
         // Zeroes may fit several ends; all of them read the same, so the latest will do for
         // what is alive. The log itself may go on behind the earliest.
         let heads = self.heads(shown)?;
@@ -37,23 +43,24 @@ impl Oracle {
             return Err(Violation::Lost { promised: required, head });
         }
         let now = self.tick();
-        self.history.truncate(head, now);
+        self.history.truncate(head, on_media, now);
         self.acked = head;
         self.stable = self.stable.min(head);
         for at in 0..self.floors.len() {
             self.floors[at] = *self.history.of(at).last().expect("a sector has a newest write");
         }
         self.admissions.resume_behind(self.history.write(earliest));
+        self.lags.iter_mut().for_each(|lag| lag.truncate(head));
         for site in 0..self.sites.len() {
             self.refresh(site, 0..self.layout.total())?;
         }
+        if on_media {
+            // Media hold nothing that could still be lost: what was recovered from them must
+            // be recovered again (P10).
+            self.stable = self.stable.max(head);
+        }
+        self.recovering = false;
         Ok(head)
-    }
-
-    /// After a power cut, media hold nothing that could still be lost: what was
-    /// recovered from them must be recovered again (P10).
-    pub fn on_media(&mut self, head: Nr) {
-        self.stable = self.stable.max(head);
     }
 
     /// All ends of the log for which every sector shows what it shows, oldest first.

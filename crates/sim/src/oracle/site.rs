@@ -10,6 +10,9 @@
 //! stretches share an instant. Stretches share one if each two do: the latest `from`
 //! and the earliest `to` decide about all crash subsets at once.
 //!
+//! With `order:flush` the site may lack what a volatile cache may: *acknowledged* is then
+//! *acknowledged, and flushed*.
+//!
 //! A value with several readings (zeroes) may have several stretches with gaps in
 //! between. Then two by two is not enough; the few such sectors are tried out.
 
@@ -17,6 +20,7 @@ use std::collections::BTreeMap;
 
 use blk::SlinkNr;
 use smallvec::SmallVec;
+use table::Order;
 
 use super::history::{History, Instant, Nr, Stretch, Stretches};
 use super::layout::Layout;
@@ -37,6 +41,11 @@ pub struct Site {
     gapped: BTreeMap<usize, Gapped>,
     /// How many sectors are gapped in the same way: those of one discard, mostly.
     alike: BTreeMap<Gapped, usize>,
+    order: Order,
+    /// The machine says that its image is in order; else only its contents are checked.
+    promised: bool,
+    /// What its disks held before they were the site's: of no write.
+    foreign: Values,
 }
 
 /// The stretches of each value of a sector.
@@ -46,17 +55,57 @@ type Gapped = SmallVec<[Stretches; 2]>;
 pub type Values = SmallVec<[Content; 2]>;
 
 impl Site {
-    /// A site of zeroes.
+    /// A site that shows `initial`; what of it the devices of `history` don't hold is foreign.
     #[must_use]
-    pub fn new(nr: SlinkNr, sectors: usize) -> Self {
-        Self {
+    pub fn new(nr: SlinkNr, order: Order, initial: &[Content], history: &History) -> Self {
+        let sectors = initial.len();
+        let mut site = Self {
             nr,
-            shown: vec![SmallVec::from_elem(Content::ZEROES, 1); sectors],
+            shown: initial.iter().map(|&content| SmallVec::from_elem(content, 1)).collect(),
             from: vec![Instant(0); sectors],
             to: vec![Instant::NEVER; sectors],
             gapped: BTreeMap::new(),
             alike: BTreeMap::new(),
+            order,
+            promised: true,
+            foreign: Values::new(),
+        };
+        let foreign = (0..sectors).filter(|&at| initial[at] != history.initial(at));
+        foreign.for_each(|at| site.disown(initial[at]));
+        site
+    }
+
+    /// Some of its disks hold this from now on, and no write wrote it: nothing is promised.
+    pub fn disown(&mut self, foreign: Content) {
+        self.promised = false;
+        if !self.foreign.contains(&foreign) {
+            self.foreign.push(foreign);
         }
+    }
+
+    /// Whether its image is to be in order.
+    #[must_use]
+    pub fn is_promised(&self) -> bool {
+        self.promised
+    }
+
+    /// Its image is to be in order from now on, or is not any more.
+    ///
+    /// # Errors
+    /// If it is to be and is not (P3), or shows what no write wrote (P4).
+    pub fn promise(
+        &mut self,
+        promised: bool,
+        history: &History,
+        layout: &Layout,
+    ) -> Result<(), Violation> {
+        let begins = promised && !self.promised;
+        self.promised = promised;
+        if !begins {
+            return Ok(());
+        }
+        (0..self.shown.len()).try_for_each(|at| self.refresh(at, history, layout))?;
+        self.check(history, layout)
     }
 
     /// Its number.
@@ -80,7 +129,7 @@ impl Site {
     /// if they lack something that was acknowledged earlier.
     #[must_use]
     pub fn minds_acks(&self, at: usize) -> bool {
-        self.to[at] == Instant::NEVER || self.gapped.contains_key(&at)
+        self.promised && (self.to[at] == Instant::NEVER || self.gapped.contains_key(&at))
     }
 
     /// Finds out anew what the sector's values mean.
@@ -95,11 +144,14 @@ impl Site {
     ) -> Result<(), Violation> {
         self.set_gapped(at, None);
         (self.from[at], self.to[at]) = (Instant(0), Instant::NEVER);
+        if !self.promised {
+            return self.check_contents(at, history, layout);
+        }
         let mut values = Gapped::new();
         for &content in &self.shown[at] {
-            let stretches = history.stretches(at, content);
+            let stretches = history.stretches(at, content, self.order);
             if stretches.is_empty() {
-                return Err(Violation::Phantom { site: self.nr, place: layout.place(at), content });
+                return Err(self.of_no_write(at, content, layout));
             }
             values.push(stretches);
         }
@@ -114,11 +166,39 @@ impl Site {
         Ok(())
     }
 
+    /// In whatever order they came: each content is a write's, or was there before (P4).
+    fn check_contents(
+        &self,
+        at: usize,
+        history: &History,
+        layout: &Layout,
+    ) -> Result<(), Violation> {
+        let known = |&content: &Content| {
+            self.foreign.contains(&content) || history.readings(at, content).next().is_some()
+        };
+        match self.shown[at].iter().find(|content| !known(content)) {
+            None => Ok(()),
+            Some(&content) => Err(self.of_no_write(at, content, layout)),
+        }
+    }
+
+    fn of_no_write(&self, at: usize, content: Content, layout: &Layout) -> Violation {
+        let (site, place) = (self.nr, layout.place(at));
+        if self.foreign.contains(&content) {
+            Violation::Unsynced { site, place }
+        } else {
+            Violation::Phantom { site, place, content }
+        }
+    }
+
     /// Checks all crash subsets of this instant at once (P3).
     ///
     /// # Errors
     /// If one of them is an image that no local disk could show.
     pub fn check(&self, history: &History, layout: &Layout) -> Result<(), Violation> {
+        if !self.promised {
+            return Ok(());
+        }
         let choices = self.choices();
         let share = |stretch| choices.iter().all(|choice| !intersect(choice, stretch).is_empty());
         let (Some(latest), Some(earliest)) = (self.latest(None), self.earliest(None)) else {
@@ -137,7 +217,8 @@ impl Site {
             (_, Some(y)) if !share(pair(y, x)) => return refuse(y, x),
             _ => {}
         }
-        let own = self.shown[x].iter().flat_map(|&content| history.stretches(x, content));
+        let own =
+            self.shown[x].iter().flat_map(|&content| history.stretches(x, content, self.order));
         if self.gapped.contains_key(&x) || own.into_iter().all(share) {
             Ok(())
         } else {
@@ -202,7 +283,8 @@ impl Site {
         };
         let first_acked = |at: usize| {
             let lacked = history.of(at).iter().copied();
-            lacked.filter(|&nr| history.write(nr).acked == self.to[at]).min().unwrap_or(Nr(0))
+            let ends = |nr: &Nr| [history.write(*nr).acked, history.write(*nr).stable];
+            lacked.filter(|nr| ends(nr).contains(&self.to[at])).min().unwrap_or(Nr(0))
         };
         Violation::Order {
             site: self.nr,

@@ -1,6 +1,7 @@
 //! Histories made by hand, legal and illegal: the oracle proven without an engine.
 
-use blk::{DevNr, Sector, Sectors, SlinkNr};
+use blk::{DevNr, Sector, Sectors, SlinkNr, Time};
+use slink::State;
 use smallvec::smallvec;
 
 use super::*;
@@ -10,11 +11,20 @@ const Z: Content = Content::ZEROES;
 
 /// Two devices of four sectors and one remote site.
 fn oracle() -> Oracle {
-    oracle_with(SiteRule { nr: SlinkNr(1), ordered: true, sync: false })
+    oracle_with(rule())
 }
 
 fn oracle_with(rule: SiteRule) -> Oracle {
-    Oracle::new(Layout::new(&[Sectors(4), Sectors(4)]), &[rule], Sectors(20))
+    Oracle::new(Layout::new(&[Sectors(4), Sectors(4)]), &[rule], &[vec![Z; 8]], Sectors(20))
+}
+
+fn rule() -> SiteRule {
+    let policy = Policy { sync: false, stall: false, on_limit: None, on_down: None };
+    SiteRule { nr: SlinkNr(1), ordered: true, policy, limit: None, order: Order::Group }
+}
+
+fn sync_rule() -> SiteRule {
+    SiteRule { policy: Policy { sync: true, ..rule().policy }, ..rule() }
 }
 
 /// A write that the log has taken in.
@@ -41,13 +51,13 @@ fn submit_as(oracle: &mut Oracle, at: usize, content: Option<Content>) -> Logged
 
 fn acked_write(oracle: &mut Oracle, at: usize) -> Logged {
     let write = submit(oracle, at);
-    oracle.acked(write.token, false).unwrap();
+    oracle.acked(write.token, false, Time(0)).unwrap();
     write
 }
 
 fn acked_discard(oracle: &mut Oracle, at: usize) {
     let write = submit_as(oracle, at, Some(Z));
-    oracle.acked(write.token, false).unwrap();
+    oracle.acked(write.token, false, Time(0)).unwrap();
 }
 
 fn show(oracle: &mut Oracle, at: usize, values: &[Content]) -> Result<(), Violation> {
@@ -67,8 +77,8 @@ fn image(cells: &[(usize, Logged)]) -> Vec<Content> {
 fn a_site_may_lack_any_of_the_writes_that_were_under_way_together() {
     let mut oracle = oracle();
     let (a, b) = (submit(&mut oracle, 0), submit(&mut oracle, 4));
-    oracle.acked(a.token, false).unwrap();
-    oracle.acked(b.token, false).unwrap();
+    oracle.acked(a.token, false, Time(0)).unwrap();
+    oracle.acked(b.token, false, Time(0)).unwrap();
     assert_eq!(show(&mut oracle, 4, &[Z, b.content]), Ok(()));
     assert_eq!(show(&mut oracle, 0, &[a.content]), Ok(()));
 }
@@ -109,7 +119,7 @@ fn a_lacking_write_becomes_a_violation_at_an_acknowledgement() {
     let a = submit(&mut oracle, 0);
     let b = submit(&mut oracle, 4);
     show(&mut oracle, 4, &[Z, b.content]).unwrap();
-    oracle.acked(a.token, false).unwrap();
+    oracle.acked(a.token, false, Time(0)).unwrap();
     let c = submit(&mut oracle, 5);
     assert!(matches!(show(&mut oracle, 5, &[Z, c.content]), Err(Violation::Order { .. })));
 }
@@ -153,9 +163,9 @@ fn two_readings_with_a_gap_must_meet_the_other_sectors_outside_the_gap() {
 fn a_write_issued_again_after_a_crash_has_two_readings() {
     let mut oracle = oracle();
     let first = submit(&mut oracle, 0);
-    oracle.recovered(Nr(0), &image(&[(0, first)])).unwrap();
+    oracle.recovered(Nr(0), false, &image(&[(0, first)])).unwrap();
     let again = submit_as(&mut oracle, 0, Some(first.content));
-    oracle.acked(again.token, false).unwrap();
+    oracle.acked(again.token, false, Time(0)).unwrap();
     assert_eq!(show(&mut oracle, 0, &[Z, first.content]), Ok(()));
     assert_eq!(oracle.shipped(REMOTE, 0, first.content), Ok(()));
 }
@@ -188,9 +198,9 @@ fn a_kill_loses_no_acknowledged_write() {
     let mut oracle = oracle();
     let acked = acked_write(&mut oracle, 0);
     let required = oracle.required(Death::Kill);
-    let lost = oracle.clone().recovered(required, &image(&[]));
+    let lost = oracle.clone().recovered(required, false, &image(&[]));
     assert_eq!(lost, Err(Violation::Lost { promised: acked.nr, head: Nr(0) }));
-    assert_eq!(oracle.recovered(required, &image(&[(0, acked)])), Ok(acked.nr));
+    assert_eq!(oracle.recovered(required, false, &image(&[(0, acked)])), Ok(acked.nr));
 }
 
 #[test]
@@ -200,10 +210,10 @@ fn a_power_cut_loses_nothing_that_a_flush_or_fua_covered() {
     assert_eq!(oracle.required(Death::PowerCut), Nr(0));
     let flush = oracle.flush_submitted();
     let later = acked_write(&mut oracle, 1);
-    oracle.flush_acked(flush);
+    oracle.flush_acked(flush).unwrap();
     assert_eq!(oracle.required(Death::PowerCut), Nr(1), "{later:?} came after the flush");
     let fua = submit(&mut oracle, 2);
-    oracle.acked(fua.token, true).unwrap();
+    oracle.acked(fua.token, true, Time(0)).unwrap();
     assert_eq!(oracle.required(Death::PowerCut), fua.nr);
 }
 
@@ -211,10 +221,10 @@ fn a_power_cut_loses_nothing_that_a_flush_or_fua_covered() {
 fn a_recovery_shows_a_prefix_or_is_refused() {
     let mut oracle = oracle();
     let (a, b) = (submit(&mut oracle, 0), submit(&mut oracle, 4));
-    let holed = oracle.clone().recovered(Nr(0), &image(&[(4, b)]));
+    let holed = oracle.clone().recovered(Nr(0), false, &image(&[(4, b)]));
     assert!(matches!(holed, Err(Violation::NotAPrefix { .. })), "{holed:?}");
-    assert_eq!(oracle.clone().recovered(Nr(0), &image(&[(0, a)])), Ok(a.nr));
-    assert_eq!(oracle.recovered(Nr(0), &image(&[(0, a), (4, b)])), Ok(b.nr));
+    assert_eq!(oracle.clone().recovered(Nr(0), false, &image(&[(0, a)])), Ok(a.nr));
+    assert_eq!(oracle.recovered(Nr(0), false, &image(&[(0, a), (4, b)])), Ok(b.nr));
 }
 
 #[test]
@@ -222,7 +232,7 @@ fn what_recovery_lost_must_not_show_anywhere_again() {
     let mut oracle = oracle();
     let dead = submit(&mut oracle, 0);
     show(&mut oracle, 0, &[Z, dead.content]).unwrap();
-    let seen = oracle.recovered(Nr(0), &image(&[]));
+    let seen = oracle.recovered(Nr(0), false, &image(&[]));
     assert!(matches!(seen, Err(Violation::Phantom { .. })), "{seen:?}");
 }
 
@@ -230,7 +240,7 @@ fn what_recovery_lost_must_not_show_anywhere_again() {
 fn what_survived_a_recovery_counts_as_acknowledged() {
     let mut oracle = oracle();
     let survivor = submit(&mut oracle, 0);
-    oracle.recovered(Nr(0), &image(&[(0, survivor)])).unwrap();
+    oracle.recovered(Nr(0), false, &image(&[(0, survivor)])).unwrap();
     assert_eq!(oracle.required(Death::Kill), survivor.nr);
     let next = acked_write(&mut oracle, 4);
     assert!(matches!(show(&mut oracle, 4, &[next.content]), Err(Violation::Order { .. })));
@@ -272,14 +282,14 @@ fn a_read_of_a_discarded_sector_shows_zeroes_only() {
 
 #[test]
 fn a_sync_site_has_every_acknowledged_write_on_its_media() {
-    let mut oracle = oracle_with(SiteRule { nr: SlinkNr(1), ordered: true, sync: true });
+    let mut oracle = oracle_with(sync_rule());
     let a = submit(&mut oracle, 0);
     show(&mut oracle, 0, &[Z, a.content]).unwrap();
-    assert!(matches!(oracle.acked(a.token, false), Err(Violation::SyncAck { .. })));
+    assert!(matches!(oracle.acked(a.token, false, Time(0)), Err(Violation::SyncAck { .. })));
     let b = submit(&mut oracle, 1);
     show(&mut oracle, 1, &[b.content]).unwrap();
     show(&mut oracle, 0, &[a.content]).unwrap();
-    assert_eq!(oracle.acked(b.token, false), Ok(()));
+    assert_eq!(oracle.acked(b.token, false, Time(0)), Ok(()));
     assert_eq!(oracle.required(Death::PowerCut), b.nr);
 }
 
@@ -288,7 +298,7 @@ fn random_step(oracle: &mut Oracle, open: &mut Vec<Nr>, rng: &mut crate::rng::Rn
     if !open.is_empty() && rng.chance(50) {
         let nr = open.swap_remove(rng.index(open.len()));
         let now = oracle.tick();
-        oracle.history.ack(nr, now);
+        oracle.history.ack(nr, false, now);
         return;
     }
     let content = rng.chance(40).then_some(Z);
@@ -347,7 +357,7 @@ fn the_check_agrees_with_trying_every_crash_image_and_every_reading() {
                 .collect();
         }
         let legal = images.iter().all(|image| is_legal(&history, image));
-        let mut site = Site::new(SlinkNr(1), 8);
+        let mut site = Site::new(SlinkNr(1), Order::Group, &[Z; 8], &history);
         for at in 0..8 {
             site.show(at, values.get(at).map_or(smallvec![Z], |v| Values::from_slice(v)));
             site.refresh(at, &history, &oracle.layout).unwrap();
@@ -363,7 +373,7 @@ fn the_check_agrees_with_trying_every_crash_image_and_every_reading() {
 fn an_acknowledgement_of_what_the_log_never_took_in_is_refused() {
     let mut oracle = oracle();
     let (token, _) = oracle.submitted(DevNr(0), Sector(0), Sectors(1), None);
-    assert_eq!(oracle.acked(token, false), Err(Violation::AckBeforeLog));
+    assert_eq!(oracle.acked(token, false, Time(0)), Err(Violation::AckBeforeLog));
 }
 
 #[test]
@@ -385,11 +395,11 @@ fn writes_are_numbered_as_the_log_takes_them_in_not_as_they_came() {
     oracle.admitted(&[admission(1, second), admission(0, first)], len).unwrap();
     let mut shown = image(&[]);
     shown[0] = first;
-    let holed = oracle.clone().recovered(Nr(0), &shown);
+    let holed = oracle.clone().recovered(Nr(0), false, &shown);
     assert!(matches!(holed, Err(Violation::NotAPrefix { .. })), "the second one came first");
     shown = image(&[]);
     shown[1] = second;
-    assert_eq!(oracle.recovered(Nr(0), &shown), Ok(Nr(1)));
+    assert_eq!(oracle.recovered(Nr(0), false, &shown), Ok(Nr(1)));
 }
 
 #[test]
@@ -409,7 +419,7 @@ fn groups_that_a_recovery_lost_do_not_count_as_steps_back() {
     for at in [1, 2] {
         submit(&mut oracle, at);
     }
-    oracle.recovered(Nr(0), &image(&[(0, old)])).unwrap();
+    oracle.recovered(Nr(0), false, &image(&[(0, old)])).unwrap();
     let new = acked_write(&mut oracle, 0);
     show(&mut oracle, 0, &[new.content]).unwrap();
     assert_eq!(oracle.shipped(REMOTE, 0, old.content), Ok(()));
@@ -435,8 +445,149 @@ fn a_group_of_zeroes_that_may_or_may_not_be_lost_does_not_count_as_a_step_back()
     let mut oracle = oracle();
     let old = acked_write(&mut oracle, 0);
     submit_as(&mut oracle, 1, Some(Z));
-    oracle.recovered(Nr(0), &image(&[(0, old)])).unwrap();
+    oracle.recovered(Nr(0), false, &image(&[(0, old)])).unwrap();
     let new = acked_write(&mut oracle, 0);
     show(&mut oracle, 0, &[new.content]).unwrap();
     assert_eq!(oracle.shipped(REMOTE, 0, old.content), Ok(()));
+}
+
+const WELL: View = View {
+    state: State::Streaming,
+    consistent: true,
+    in_force: true,
+    detached: false,
+    dirty_bytes: 0,
+    lag_writes: 0,
+};
+
+/// Shows one write that was acknowledged and not the one before it.
+fn out_of_order(oracle: &mut Oracle) -> Result<(), Violation> {
+    acked_write(oracle, 0);
+    let second = acked_write(oracle, 4);
+    show(oracle, 4, &[second.content])
+}
+
+#[test]
+fn a_site_that_is_said_to_be_inconsistent_may_be_out_of_order_until_it_is_not() {
+    let mut oracle = oracle();
+    oracle.reported(&[View { consistent: false, ..WELL }]).unwrap();
+    assert_eq!(out_of_order(&mut oracle), Ok(()));
+    let said = oracle.reported(&[WELL]);
+    assert!(matches!(said, Err(Violation::Order { .. })), "{said:?}");
+}
+
+#[test]
+fn an_inconsistent_site_shows_nothing_that_no_write_wrote() {
+    let mut oracle = oracle();
+    oracle.reported(&[View { consistent: false, ..WELL }]).unwrap();
+    let seen = show(&mut oracle, 0, &[Content(77)]);
+    assert!(matches!(seen, Err(Violation::Phantom { .. })), "{seen:?}");
+}
+
+#[test]
+fn a_site_that_was_never_copied_to_may_hold_what_it_did_until_it_is_said_to_be_consistent() {
+    let initial = [vec![Z; 8], vec![Content::initial(1); 8]];
+    let local = SiteRule { nr: SlinkNr(0), ordered: false, ..rule() };
+    let layout = Layout::new(&[Sectors(4), Sectors(4)]);
+    let mut oracle = Oracle::new(layout, &[local, rule()], &initial, Sectors(20));
+    oracle.changed(1, 0..1, |_| smallvec![Content::initial(1)]).unwrap();
+    let said = oracle.reported(&[WELL, WELL]);
+    assert!(matches!(said, Err(Violation::Unsynced { .. })), "{said:?}");
+}
+
+#[test]
+fn a_replaced_disk_is_not_what_was_promised_until_it_is_written_to() {
+    let mut oracle = oracle();
+    let lost = acked_write(&mut oracle, 0);
+    show(&mut oracle, 0, &[lost.content]).unwrap();
+    oracle.reported(&[WELL]).unwrap();
+    oracle.replaced(REMOTE, DevNr(0));
+    assert_eq!(show(&mut oracle, 0, &[Z]), Ok(()));
+    acked_write(&mut oracle, 4);
+    oracle.reported(&[View { state: State::Down, ..WELL }]).unwrap();
+    oracle.reported(&[View { consistent: false, ..WELL }]).unwrap();
+    oracle.reported(&[WELL]).unwrap();
+    oracle.put_to_use(REMOTE, DevNr(0));
+    let newer = acked_write(&mut oracle, 5);
+    show(&mut oracle, 5, &[newer.content]).unwrap();
+    assert!(matches!(oracle.reported(&[WELL]), Err(Violation::Order { .. })));
+}
+
+#[test]
+fn a_sync_site_out_of_force_may_lack_what_is_acknowledged_and_not_when_it_is_back() {
+    let mut oracle = oracle_with(sync_rule());
+    oracle.reported(&[View { in_force: false, ..WELL }]).unwrap();
+    let lacked = acked_write(&mut oracle, 0);
+    let said = oracle.clone().reported(&[WELL]);
+    assert!(matches!(said, Err(Violation::FalselyInForce { nr, .. }) if nr == lacked.nr));
+    show(&mut oracle, 0, &[lacked.content]).unwrap();
+    assert_eq!(oracle.reported(&[WELL]), Ok(()));
+}
+
+#[test]
+fn a_machine_that_comes_back_is_not_believed_what_it_says_of_a_site_in_force() {
+    let mut oracle = oracle_with(sync_rule());
+    oracle.reported(&[View { in_force: false, ..WELL }]).unwrap();
+    let lacked = [0, 0, 0].map(|at| acked_write(&mut oracle, at))[2];
+    oracle.died();
+    assert_eq!(oracle.reported(&[WELL]), Ok(()), "what survived is not known yet");
+    oracle.recovered(lacked.nr, false, &image(&[(0, lacked)])).unwrap();
+    assert!(matches!(oracle.reported(&[WELL]), Err(Violation::FalselyInForce { .. })));
+}
+
+#[test]
+fn a_sync_site_that_writers_are_to_wait_for_is_not_given_up() {
+    let policy = Policy { on_down: Some(table::OnDown::Hold), ..sync_rule().policy };
+    let mut oracle = oracle_with(SiteRule { policy, ..sync_rule() });
+    oracle.reported(&[WELL]).unwrap();
+    let down = View { state: State::Down, in_force: false, ..WELL };
+    assert_eq!(oracle.clone().reported(&[down]), Err(Violation::GivenUp { site: SlinkNr(1) }));
+    oracle.asked_to_resync(REMOTE);
+    assert_eq!(oracle.reported(&[down]), Ok(()));
+}
+
+fn limited(limit: FallBehind) -> Oracle {
+    let mut oracle = oracle_with(SiteRule { limit: Some(limit), ..rule() });
+    oracle.reported(&[WELL]).unwrap();
+    oracle
+}
+
+fn ack_at(oracle: &mut Oracle, at: usize, seconds: u64) -> Result<(), Violation> {
+    let write = submit(oracle, at);
+    oracle.acked(write.token, false, Time(seconds * 1_000_000_000))
+}
+
+#[test]
+fn no_write_is_acknowledged_that_takes_a_site_over_its_limit() {
+    for limit in [FallBehind::Ios(2), FallBehind::Size(1024)] {
+        let mut oracle = limited(limit);
+        let first = acked_write(&mut oracle, 0);
+        acked_write(&mut oracle, 1);
+        assert!(matches!(ack_at(&mut oracle.clone(), 2, 0), Err(Violation::OverLimit { .. })));
+        let detached = View { in_force: false, detached: true, ..WELL };
+        let mut given_up = oracle.clone();
+        given_up.reported(&[detached]).unwrap();
+        assert_eq!(ack_at(&mut given_up, 2, 0), Ok(()));
+        show(&mut oracle, 0, &[first.content]).unwrap();
+        assert_eq!(ack_at(&mut oracle, 2, 0), Ok(()));
+    }
+}
+
+#[test]
+fn no_write_is_acknowledged_while_a_site_lacks_one_that_is_too_old() {
+    let mut oracle = limited(FallBehind::Timeout(blk::Span::from_secs(2)));
+    ack_at(&mut oracle, 0, 10).unwrap();
+    assert_eq!(ack_at(&mut oracle, 1, 12), Ok(()));
+    assert!(matches!(ack_at(&mut oracle, 2, 13), Err(Violation::OverLimit { .. })));
+}
+
+#[test]
+fn with_order_flush_a_site_may_lack_what_a_volatile_cache_may() {
+    let mut oracle = oracle_with(SiteRule { order: Order::Flush, ..rule() });
+    assert_eq!(out_of_order(&mut oracle), Ok(()));
+    let flush = oracle.flush_submitted();
+    oracle.flush_acked(flush).unwrap();
+    let newer = submit(&mut oracle, 5);
+    let seen = show(&mut oracle, 5, &[newer.content]);
+    assert!(matches!(seen, Err(Violation::Order { .. })), "{seen:?}");
 }

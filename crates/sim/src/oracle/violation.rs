@@ -5,7 +5,8 @@
     reason = "every variant is documented; its fields say the rest by name and type"
 )]
 
-use blk::{Errno, IoId, ReqId, SlinkNr};
+use blk::{Errno, IoId, ReqId, SlinkNr, Span};
+use table::FallBehind;
 
 use super::history::Nr;
 use super::layout::Place;
@@ -30,6 +31,21 @@ pub enum Violation {
     /// P1: acknowledged before a `sync` site has it on its media.
     #[error("P1: write {nr} was acknowledged, but {place} of sync site {site} may hold {held:?}")]
     SyncAck { nr: Nr, site: SlinkNr, place: Place, held: Content },
+    /// P1: a `sync` site is said to have what was acknowledged, and does not.
+    #[error(
+        "P1: site {site} is said to be in force, but {place} there may hold {held:?}, \
+             and write {nr} was acknowledged"
+    )]
+    FalselyInForce { nr: Nr, site: SlinkNr, place: Place, held: Content },
+    /// P1: acknowledgements go on without a site, and the table does not allow it.
+    #[error("P1: site {site} is not in force any more, against what the table says")]
+    GivenUp { site: SlinkNr },
+    /// P12: acknowledged though a site is too far behind.
+    #[error(
+        "P12: a write was acknowledged while site {site} lacks {writes} acknowledged writes, \
+             {bytes} bytes, the oldest since {age:?}; its limit is {limit:?}"
+    )]
+    OverLimit { site: SlinkNr, limit: FallBehind, writes: u64, bytes: u64, age: Span },
     /// P1: acknowledged while it is nowhere but in memory.
     #[error("P1: a write was acknowledged before the log took it in")]
     AckBeforeLog,
@@ -45,6 +61,9 @@ pub enum Violation {
              write {lacking}, which was acknowledged before write {shown} was submitted"
     )]
     Order { site: SlinkNr, shown: Nr, shown_at: Place, lacking: Nr, lacking_at: Place },
+    /// P3: a site is said to be consistent, and was never copied to.
+    #[error("P3: site {site} is said to be consistent, and {place} holds what it did at first")]
+    Unsynced { site: SlinkNr, place: Place },
     /// P3: a site is fed older data than it may hold.
     #[error("P3: site {site} is fed write {fed} at {place}, it may already hold write {held}")]
     Rewind { site: SlinkNr, place: Place, fed: Nr, held: Nr },
@@ -69,6 +88,24 @@ pub enum Violation {
     /// An application saw an error that no fault explains.
     #[error("P5: request {} failed with {error}, no fault explains it", req.0)]
     AppError { req: ReqId, error: Errno },
+    /// P5, P6: a write waited, and nothing in the table says that it may.
+    #[error("P5: request {} waited for {waited:?}, because of a remote site", req.0)]
+    Stall { req: ReqId, waited: Span },
+    /// P15: written to a disk that is not the one the site had, and nobody allowed it.
+    #[error("P15: disk {disk} is a stranger's, and is written to")]
+    Stranger { disk: u32 },
+    /// I15: written to a site while something that hangs there is still in flight.
+    #[error("I15: site {site} is written to while a write is in flight there since {since:?}")]
+    NotFenced { site: SlinkNr, since: Span },
+    /// A disk is to be opened while it is being opened.
+    #[error("disk {disk} is to be opened twice at a time")]
+    DoubleOpen { disk: u32 },
+    /// P13: more in flight at a time than a site may hold.
+    #[error("P13: {count} operations are in flight to site {site}")]
+    Unbounded { site: usize, count: usize },
+    /// The machine found that it had broken a rule of its own.
+    #[error("the machine panicked: {what}")]
+    Panicked { what: String },
     /// Something that must end does not.
     #[error("{what} after {seconds} virtual seconds without a fault")]
     Stuck { what: String, seconds: u64 },

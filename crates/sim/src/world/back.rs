@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Event, IoId, Sector};
+use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Event, IoId, Sector, Span, Time};
 
 use super::crash::Host;
 use super::disks::{self, Outcome, shipment};
@@ -16,15 +16,43 @@ use crate::topology::Role;
 /// Operations in flight.
 #[derive(Default)]
 pub(super) struct Back {
-    in_flight: BTreeMap<IoId, InFlight>,
+    in_flight: BTreeMap<Serial, InFlight>,
+    names: BTreeMap<IoId, Serial>,
+    submitted: u64,
+    /// Operations that hung, and ended after all.
+    pub(super) hung: u64,
+}
+
+/// Names an operation for ever; its [`IoId`] may be used again when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Serial(u64);
+
+impl Serial {
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
 }
 
 struct InFlight {
+    io: IoId,
     disk: DiskId,
-    ticket: Ticket,
+    /// None: it never reached the disk, or the disk lost it.
+    ticket: Option<Ticket>,
     kind: OpKind,
     /// Where a read starts, and its buffer.
     into: Option<(Sector, BufMut)>,
+    since: Time,
+    fate: Fate,
+}
+
+/// What is known of an operation's end before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    /// It hangs; nobody knows how it will end.
+    Hangs,
+    /// What it was sent to has gone away.
+    Fails,
 }
 
 /// What kind of operation, for faults that strike one kind only.
@@ -38,49 +66,131 @@ pub enum OpKind {
     Flush,
 }
 
+/// What became of an operation that was due.
+pub(super) enum Due {
+    /// It had ended before.
+    Nothing,
+    /// It hangs until then.
+    Hangs(Time),
+    /// It has ended.
+    Ended(Event),
+}
+
 impl Back {
-    /// Hands an operation to its disk, once the oracle has agreed.
+    /// Hands an operation to its disk, once the oracle has agreed. `reaches`: the disk is open.
     pub(super) fn submit(
         &mut self,
         io: IoId,
         disk: DiskId,
         op: DiskOp,
+        reaches: bool,
         host: &mut Host,
-    ) -> Result<(), Violation> {
-        let ticket = match host.disks.role(disk)? {
-            Role::Log => host.disks.submit_log(&op)?,
-            Role::Leg { dev, site } => submit_leg(disk, dev, site, &op, host)?,
-        };
+    ) -> Result<Serial, Violation> {
+        let role = host.disks.role(disk)?;
         let kind = kind(&op);
+        if let (Role::Leg { site: site @ 1.., .. }, OpKind::Write, true) = (role, kind, reaches) {
+            self.check_fence(site, disk, host)?;
+        }
+        let ticket = match role {
+            _ if !reaches => None,
+            Role::Log | Role::DirtyLog { .. } => Some(host.disks.submit_bytes(disk, &op)?),
+            Role::Leg { dev, site } => Some(submit_leg(disk, dev, site, &op, host)?),
+        };
         let into = match op {
             DiskOp::Read { sector, buf } => Some((sector, buf)),
             DiskOp::Write { .. } | DiskOp::WriteZeroes { .. } | DiskOp::Flush => None,
         };
-        match self.in_flight.insert(io, InFlight { disk, ticket, kind, into }) {
-            None => Ok(()),
+        self.submitted += 1;
+        let serial = Serial(self.submitted);
+        let (since, fate) = (host.time, Fate::Open);
+        let flight = InFlight { io, disk, ticket, kind, into, since, fate };
+        self.in_flight.insert(serial, flight);
+        match self.names.insert(io, serial) {
+            None => Ok(serial),
             Some(_) => Err(Violation::DoubleIo { io }),
         }
     }
 
-    /// Ends an operation, well or, if a fault strikes, with an error.
+    /// I15: what was given up on there has ended before anything new is written. P13.
+    fn check_fence(&self, site: usize, disk: DiskId, host: &Host) -> Result<(), Violation> {
+        let nr = host.topology.sites[site].link.nr;
+        if host.strangers.contains(&disk) {
+            return Err(Violation::Stranger { disk: disk.0 });
+        }
+        let of_site = |disk| matches!(host.disks.role(disk), Ok(Role::Leg { site: other, .. }) if other == site);
+        let here = self.in_flight.values().filter(|flight| of_site(flight.disk));
+        let (mut count, mut oldest) = (0, Span::ZERO);
+        for flight in here {
+            count += 1;
+            if flight.kind == OpKind::Write {
+                oldest = oldest.max(host.time.since(flight.since));
+            }
+        }
+        if oldest > host.topology.sites[site].link.options.timeout_io() {
+            return Err(Violation::NotFenced { site: nr, since: oldest });
+        }
+        if count > IN_FLIGHT_MAX {
+            return Err(Violation::Unbounded { site, count });
+        }
+        Ok(())
+    }
+
+    /// Ends an operation, well or, if a fault strikes, with an error; unless it hangs.
     pub(super) fn end(
         &mut self,
-        io: IoId,
+        serial: Serial,
         host: &mut Host,
         faults: &mut Faults,
         rng: &mut Rng,
-    ) -> Result<Event, Violation> {
-        let mut ended = self.in_flight.remove(&io).expect("what is due is in flight");
-        let role = host.disks.role(ended.disk)?;
-        let fails = faults.strike(role, ended.kind);
-        let outcome = if fails {
-            host.disks.fail(ended.disk, ended.ticket, rng)
-        } else {
-            host.disks.complete(ended.disk, ended.ticket, ended.into.as_mut())
+    ) -> Result<Due, Violation> {
+        let Some(flight) = self.in_flight.get_mut(&serial) else { return Ok(Due::Nothing) };
+        let role = host.disks.role(flight.disk)?;
+        let reached = flight.ticket.is_some();
+        if let Some(until) = host.weather.hangs(role, host.time).filter(|_| reached) {
+            self.hung += u64::from(flight.fate == Fate::Open);
+            if flight.fate == Fate::Open {
+                flight.fate = Fate::Hangs;
+            }
+            return Ok(Due::Hangs(until));
+        }
+        let mut ended = self.in_flight.remove(&serial).expect("looked at above");
+        self.names.remove(&ended.io);
+        let struck = reached && faults.strike(role, ended.kind);
+        let fails = struck
+            || host.weather.fails(role, host.time)
+            || host.weather.is_absent(role, host.time)
+            || ended.fate == Fate::Fails
+            || (ended.fate == Fate::Hangs && rng.chance(50));
+        let outcome = match ended.ticket {
+            None => Outcome::Nothing,
+            Some(ticket) if fails => host.disks.fail(ended.disk, ticket, rng),
+            Some(ticket) => host.disks.complete(ended.disk, ticket, ended.into.as_mut()),
         };
         host.learn(role, outcome)?;
-        let result = if fails { Err(Errno::EIO) } else { Ok(()) };
-        Ok(Event::Done { io, result, buf: ended.into.map(|(_, buf)| buf) })
+        let result = if fails || !reached { Err(Errno::EIO) } else { Ok(()) };
+        let (io, buf) = (ended.io, ended.into.map(|(_, buf)| buf));
+        Ok(Due::Ended(Event::Done { io, result, buf }))
+    }
+
+    /// What is in flight to a disk fails; `lost`: the disk knows nothing of it any more.
+    pub(super) fn doom(&mut self, disk: DiskId, lost: bool) {
+        for flight in self.in_flight.values_mut().filter(|flight| flight.disk == disk) {
+            flight.fate = Fate::Fails;
+            if lost {
+                flight.ticket = None;
+            }
+        }
+    }
+
+    /// The next operation's.
+    pub(super) fn next(&self) -> Serial {
+        Serial(self.submitted + 1)
+    }
+
+    /// Everything in flight that hangs.
+    pub(super) fn hanging(&self) -> Vec<Serial> {
+        let hangs = self.in_flight.iter().filter(|(_, flight)| flight.fate == Fate::Hangs);
+        hangs.map(|(&serial, _)| serial).collect()
     }
 }
 
@@ -108,6 +218,8 @@ fn submit_leg(
     };
     let ticket = host.disks.submit_leg(disk, command)?;
     if let Some(row) = changed {
+        host.known.insert(disk);
+        host.oracle.put_to_use(site, dev);
         host.learn(Role::Leg { dev, site }, Outcome::Leg(vec![row]))?;
     }
     Ok(ticket)
@@ -134,3 +246,6 @@ fn kind(op: &DiskOp) -> OpKind {
         DiskOp::Flush => OpKind::Flush,
     }
 }
+
+/// What a hung site may hold of the machine's memory is bounded.
+const IN_FLIGHT_MAX: usize = 128;

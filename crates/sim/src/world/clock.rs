@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use blk::{IoId, Span, Time};
+use blk::{DevNr, DiskId, Span, Time};
 
+use super::back::Serial;
 use crate::rng::Rng;
 use crate::topology::Role;
 
@@ -11,9 +12,17 @@ use crate::topology::Role;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
     /// A disk ends this operation.
-    Io(IoId),
+    Io(Serial),
+    /// A disk that was to be opened is, or not.
+    Opened(DiskId),
+    /// What a dead process left in flight on a disk lands.
+    Zombies(DiskId),
     /// The workload looks whether it has a request.
     Arrival,
+    /// An outage begins.
+    Outage(usize),
+    /// Somebody has a site copied anew, or one device there.
+    Resync(usize, Option<DevNr>),
 }
 
 /// What is due, in order of time; of equal times, in order of planning.
@@ -46,15 +55,20 @@ impl Clock {
 pub(super) fn latency(role: Role, rng: &mut Rng) -> Span {
     let micros = match role {
         Role::Log => rng.range(10, 100),
-        Role::Leg { site: 0, .. } => rng.range(20, 400),
+        Role::Leg { site: 0, .. } | Role::DirtyLog { .. } => rng.range(20, 400),
         Role::Leg { .. } => rng.range(50, 2000),
     };
     let factor = if rng.chance(3) { 30 } else { 1 };
     Span::from_micros(micros * factor)
 }
 
-/// The pause of an application between two requests.
-pub(super) fn think_time(rng: &mut Rng) -> Span {
-    let micros = if rng.chance(80) { rng.range(0, 50) } else { rng.range(50, 2000) };
+/// How long it takes to open a disk.
+pub(super) fn opening(rng: &mut Rng) -> Span {
+    let micros = if rng.chance(90) { rng.range(50, 5000) } else { rng.range(5000, 1_000_000) };
     Span::from_micros(micros)
+}
+
+/// A moment, so that what is due together does not come together.
+pub(super) fn moment(rng: &mut Rng) -> Span {
+    Span::from_micros(rng.range(0, 5000))
 }

@@ -1,11 +1,17 @@
 //! What outlives a machine, how machines die, and how the next one is judged.
 
-use blk::{DevNr, Op, Sector, Sectors, SlinkNr};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use blk::{DevNr, DiskId, DiskSeen, Errno, NotOpened, Op, Sector, Sectors, SlinkNr, Time};
 
 use super::disks::{Disks, Outcome};
 use super::front::Orphan;
+use super::handles::EBUSY;
+use super::weather::Weather;
 use super::{Halt, Subject, World};
 use crate::disk::Keep;
+use crate::engine;
 use crate::oracle::{Death, Nr, Oracle, Violation};
 use crate::payload::Content;
 use crate::rng::Rng;
@@ -20,8 +26,19 @@ pub struct Host {
     pub disks: Disks,
     /// The model.
     pub oracle: Oracle,
+    /// What befalls the sites.
+    pub weather: Weather,
+    /// The host's clock, which goes on when a machine dies.
+    pub(super) time: Time,
+    pub(super) topology: Rc<Topology>,
     /// Requests that died with a process and are issued again.
     pub(super) orphans: Vec<Orphan>,
+    /// Legs that some machine has written to.
+    pub(super) known: BTreeSet<DiskId>,
+    /// Legs that are other disks now, not yet equal to the model again.
+    pub(super) replaced: BTreeSet<DiskId>,
+    /// Those of them that no machine was told to use.
+    pub(super) strangers: BTreeSet<DiskId>,
     /// The deaths since the last recovery that came to its end.
     deaths: Option<Deaths>,
     /// What the devices read as after the last recovery.
@@ -38,7 +55,8 @@ struct Deaths {
 /// How a machine dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// The process is killed; writes in flight may still land before the next one starts.
+    /// The process is killed; writes in flight may still land before the next one starts, or,
+    /// where they hang, before their disk can be opened again.
     Kill,
     /// The host loses power; remote sites keep theirs.
     Power(Keep),
@@ -50,10 +68,22 @@ impl Host {
     /// Fresh disks and no history.
     #[must_use]
     pub fn new(topology: &Topology) -> Self {
+        let (layout, rules) = (topology.layout(), topology.rules());
+        let initial = |site| {
+            let sectors = |dev| vec![topology.initial(dev, site); layout.device(dev).len()];
+            layout.devices().flat_map(sectors).collect()
+        };
+        let initial: Vec<Vec<Content>> = (0..topology.sites.len()).map(initial).collect();
         Self {
             disks: Disks::new(topology),
-            oracle: Oracle::new(topology.layout(), &topology.rules(), topology.log),
+            oracle: Oracle::new(layout, &rules, &initial, topology.log),
+            weather: Weather::default(),
+            time: Time(0),
+            topology: Rc::new(topology.clone()),
             orphans: Vec::new(),
+            known: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+            strangers: BTreeSet::new(),
             deaths: None,
             recovered: Vec::new(),
         }
@@ -69,6 +99,32 @@ impl Host {
     #[must_use]
     pub fn is_on_media(&self) -> bool {
         self.disks.log.is_settled()
+    }
+
+    /// The time on its clock.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        self.time
+    }
+
+    /// What a driver sees that opens a disk now.
+    ///
+    /// # Errors
+    /// If the disk is not there, or somebody still writes to it.
+    pub fn seen(&self, disk: DiskId) -> Result<DiskSeen, NotOpened> {
+        let role = self.disks.role(disk).expect("a driver opens the disks of a table");
+        let path = engine::path(role);
+        if self.weather.is_absent(role, self.time) {
+            return Err(NotOpened { errno: Errno::ENXIO, why: format!("{path} is not there") });
+        }
+        if self.disks.is_busy(disk) {
+            return Err(NotOpened { errno: EBUSY, why: format!("{path} is in use") });
+        }
+        Ok(DiskSeen {
+            size: self.topology.size(role),
+            logical_block: self.topology.logical_block,
+            identity: self.disks.identity(disk),
+        })
     }
 
     /// Tells the oracle what the end or the submission of an operation means.
@@ -87,9 +143,15 @@ impl Host {
         }
     }
 
-    /// Every leg holds what was written, on its media.
-    pub(super) fn compare_legs(&mut self) -> Result<(), Violation> {
-        for (dev, site, leg) in self.disks.each_leg() {
+    /// Whether a site has disks that are not what they were, nor equal yet.
+    pub(super) fn has_replaced(&self, site: usize) -> bool {
+        let of_site = |&disk: &DiskId| matches!(self.disks.role(disk), Ok(Role::Leg { site: other, .. }) if other == site);
+        self.replaced.iter().any(of_site)
+    }
+
+    /// Every leg of these sites holds what was written, on its media.
+    pub(super) fn compare_legs(&mut self, sites: &[usize]) -> Result<(), Violation> {
+        for (dev, site, leg) in self.disks.each_leg().filter(|(_, site, _)| sites.contains(site)) {
             for at in self.oracle.layout().device(dev) {
                 let place = self.oracle.layout().place(at);
                 let (expected, found) = (self.oracle.newest(at), leg.durable(place.sector.0));
@@ -99,7 +161,10 @@ impl Host {
                 }
             }
         }
-        self.oracle.settled();
+        if sites.len() == self.topology.sites.len() {
+            self.replaced.clear();
+            self.oracle.settled();
+        }
         Ok(())
     }
 
@@ -114,10 +179,7 @@ impl Host {
         self.oracle.died();
         self.disks_die(cut, rng);
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
-        legs.into_iter().try_for_each(|(dev, site)| {
-            let size = self.oracle.layout().size(dev);
-            self.look(dev, site, Sector(0), size)
-        })
+        legs.into_iter().try_for_each(|(dev, site)| self.look_at_all(dev, site))
     }
 
     fn disks_die(&mut self, cut: Cut, rng: &mut Rng) {
@@ -133,18 +195,22 @@ impl Host {
         for (dev, sector, content) in self.disks.logged(durable) {
             self.oracle.logged(dev, sector, content);
         }
-        let sites: Vec<usize> = self.disks.each_leg().map(|(_, site, _)| site).collect();
-        for (leg, site) in self.disks.legs.iter_mut().zip(sites) {
-            // Sectors of a leg are whole: tearing inside a sector is for the log alone.
-            let whole = |keep| match keep {
-                Keep::Any { .. } => Keep::Any { torn: false },
-                other => other,
-            };
-            match if site == 0 { local } else { remote } {
-                None => drop(leg.orphan(rng)),
-                Some(keep) => drop(leg.cut(whole(keep), rng)),
+        let others: Vec<(DiskId, Role)> = self.disks.all().skip(1).collect();
+        for (disk, role) in others {
+            let is_remote = matches!(role, Role::Leg { site: 1.., .. });
+            let hangs = self.weather.hangs(role, self.time).is_some();
+            match if is_remote { remote } else { local } {
+                // What hangs outlives the process, and keeps the disk busy.
+                None if hangs && cut == Cut::Kill => {}
+                None => self.disks.orphan(disk, rng),
+                Some(keep) => self.disks.cut(disk, keep, rng),
             }
         }
+    }
+
+    /// Shows the oracle what a leg may hold now.
+    pub(super) fn look_at_all(&mut self, dev: DevNr, site: usize) -> Result<(), Violation> {
+        self.look(dev, site, Sector(0), self.oracle.layout().size(dev))
     }
 
     /// Shows the oracle what sectors of a leg may hold now.
@@ -164,16 +230,15 @@ impl Host {
     /// Judges a recovery by what the devices read as.
     fn judge(&mut self, shown: Vec<Content>) -> Result<(), Violation> {
         let required = self.deaths.map_or(Nr(0), |deaths| deaths.required);
-        let head = self.oracle.recovered(required, &shown)?;
-        if self.deaths.take().is_some_and(|deaths| deaths.power_cut) {
-            self.oracle.on_media(head);
-        }
+        let power_cut = self.deaths.is_some_and(|deaths| deaths.power_cut);
+        self.oracle.recovered(required, power_cut, &shown)?;
+        self.deaths = None;
         self.recovered = shown;
         Ok(())
     }
 }
 
-impl<M: Subject> World<M> {
+impl<M: Subject> World<'_, M> {
     /// The machine dies; what is left is the host, and what the applications still wanted.
     ///
     /// # Errors
@@ -182,17 +247,31 @@ impl<M: Subject> World<M> {
         let Self { mut host, front, workload, mut rng, orphans, .. } = self;
         host.orphans = orphans;
         host.orphans.extend(front.orphans());
-        if cut != Cut::Kill {
-            // The applications died with their host.
-            host.orphans.clear();
-        }
-        host.die(cut, &mut rng)?;
+        host.end_process(cut, &mut rng)?;
         Ok((host, workload))
     }
 
-    /// The machine has stopped by itself: nothing is lost.
-    pub fn close(self) -> (Host, Workload) {
-        (self.host, self.workload)
+    /// The host as it would be if the machine died now; the world goes on.
+    ///
+    /// # Errors
+    /// If a site shows what it must not.
+    pub fn crashed(&self, cut: Cut, rng: &mut Rng) -> Result<Host, Violation> {
+        let mut host = self.host.clone();
+        host.orphans.clone_from(&self.orphans);
+        host.orphans.extend(self.front.orphans());
+        host.end_process(cut, rng)?;
+        Ok(host)
+    }
+
+    /// The machine has stopped by itself. What it still had in flight, to a site that it gave
+    /// up waiting for, is in flight without it.
+    ///
+    /// # Errors
+    /// If a site shows what it must not.
+    pub fn close(self) -> Result<(Host, Workload), Violation> {
+        let Self { mut host, workload, mut rng, .. } = self;
+        host.end_process(Cut::Kill, &mut rng)?;
+        Ok((host, workload))
     }
 
     /// Reads all devices and has the oracle judge what recovery brought back.
@@ -202,7 +281,7 @@ impl<M: Subject> World<M> {
             for start in (0..layout.size(dev).0).step_by(AUDIT_SECTORS) {
                 let len = Sectors((layout.size(dev).0 - start).min(AUDIT_SECTORS as u64));
                 let ask = Ask { dev, op: Op::Read { sector: Sector(start), len } };
-                let event = self.front.hand_in_audit(ask, &self.host.oracle);
+                let event = self.front.hand_in_audit(self.clock.now, ask, &self.host.oracle);
                 self.machine.handle(self.clock.now, event);
             }
         }
@@ -216,6 +295,16 @@ impl<M: Subject> World<M> {
             self.host.judge(shown)?;
         }
         Ok(halt)
+    }
+}
+
+impl Host {
+    fn end_process(&mut self, cut: Cut, rng: &mut Rng) -> Result<(), Violation> {
+        if cut != Cut::Kill {
+            // The applications died with their host.
+            self.orphans.clear();
+        }
+        self.die(cut, rng)
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES, Sector, Sectors};
 
 use crate::cell::{Bytes, Cell as _};
-use crate::disk::{Command, Ended, SimDisk, Ticket};
+use crate::disk::{Command, Ended, Keep, SimDisk, Ticket};
+use crate::engine;
 use crate::oracle::{Place, Violation};
 use crate::payload::{self, Content, Decoded};
 use crate::rng::Rng;
@@ -20,6 +21,10 @@ pub struct Disks {
     pub log: SimDisk<Bytes>,
     /// The legs, in the order of their disk numbers.
     pub legs: Vec<SimDisk<Content>>,
+    /// The dirty logs' disks, behind the legs.
+    pub dirty_logs: Vec<SimDisk<Bytes>>,
+    /// How often each disk was replaced by another.
+    lives: Vec<u32>,
 }
 
 /// A sector of a payload that is durable in the log.
@@ -39,17 +44,22 @@ impl Disks {
     /// Fresh disks.
     #[must_use]
     pub fn new(topology: &Topology) -> Self {
-        let layout = topology.layout();
         let roles = topology.roles();
-        let legs = roles.iter().filter_map(|role| match role {
-            Role::Leg { dev, .. } => Some(SimDisk::new(layout.size(*dev).0)),
-            Role::Log => None,
+        let size = |role: &Role| topology.size(*role).0;
+        let legs = roles.iter().filter_map(|role| match *role {
+            Role::Leg { dev, site } => {
+                Some(SimDisk::filled(size(role), topology.initial(dev, site)))
+            }
+            Role::Log | Role::DirtyLog { .. } => None,
         });
+        let dirty_logs = roles.iter().filter(|role| matches!(role, Role::DirtyLog { .. }));
         Self {
             log: SimDisk::new(topology.log.0),
             legs: legs.collect(),
+            dirty_logs: dirty_logs.map(|role| SimDisk::new(size(role))).collect(),
+            lives: vec![0; roles.len()],
             roles,
-            sites: topology.sync.len(),
+            sites: topology.sites.len(),
         }
     }
 
@@ -66,8 +76,75 @@ impl Disks {
     pub fn each_leg(&self) -> impl Iterator<Item = (DevNr, usize, &SimDisk<Content>)> {
         self.legs.iter().zip(&self.roles[1..]).filter_map(|(leg, role)| match role {
             Role::Leg { dev, site } => Some((*dev, *site, leg)),
-            Role::Log => None,
+            Role::Log | Role::DirtyLog { .. } => None,
         })
+    }
+
+    /// All disks and what they are there for.
+    pub fn all(&self) -> impl Iterator<Item = (DiskId, Role)> + '_ {
+        (0..).map(DiskId).zip(self.roles.iter().copied())
+    }
+
+    /// What a disk is, whatever its path; another when it was replaced.
+    #[must_use]
+    pub fn identity(&self, disk: DiskId) -> String {
+        format!("sim:{}#{}", engine::path(self.roles[index(disk.0)]), self.lives[index(disk.0)])
+    }
+
+    /// Puts an empty disk in the place of a leg.
+    pub(super) fn replace(&mut self, disk: DiskId) {
+        let leg = self.leg_mut(disk);
+        *leg = SimDisk::new(leg.sectors());
+        self.lives[index(disk.0)] += 1;
+    }
+
+    /// Whether anything is in flight on a disk, be it of a process that is dead.
+    #[must_use]
+    pub fn is_busy(&self, disk: DiskId) -> bool {
+        match self.roles[index(disk.0)] {
+            Role::Log => self.log.is_busy(),
+            Role::Leg { .. } => self.legs[index(disk.0) - 1].is_busy(),
+            Role::DirtyLog { .. } => self.dirty_logs[self.dirty_log(disk)].is_busy(),
+        }
+    }
+
+    /// The process is dead, the disk is not: what is in flight lands as it may.
+    pub(super) fn orphan(&mut self, disk: DiskId, rng: &mut Rng) {
+        match self.roles[index(disk.0)] {
+            Role::Log => drop(self.log.orphan(rng)),
+            Role::Leg { .. } => drop(self.leg_mut(disk).orphan(rng)),
+            Role::DirtyLog { .. } => {
+                let at = self.dirty_log(disk);
+                self.dirty_logs[at].orphan(rng);
+            }
+        }
+    }
+
+    /// Cuts the power of a disk.
+    pub(super) fn cut(&mut self, disk: DiskId, keep: Keep, rng: &mut Rng) {
+        match self.roles[index(disk.0)] {
+            Role::Log => drop(self.log.cut(keep, rng)),
+            Role::Leg { .. } => {
+                // Sectors of a leg are whole: tearing inside a sector is for bytes alone.
+                let whole = match keep {
+                    Keep::Any { .. } => Keep::Any { torn: false },
+                    other => other,
+                };
+                self.leg_mut(disk).cut(whole, rng);
+            }
+            Role::DirtyLog { .. } => {
+                let at = self.dirty_log(disk);
+                self.dirty_logs[at].cut(keep, rng);
+            }
+        }
+    }
+
+    fn leg_mut(&mut self, disk: DiskId) -> &mut SimDisk<Content> {
+        &mut self.legs[index(disk.0) - 1]
+    }
+
+    fn dirty_log(&self, disk: DiskId) -> usize {
+        index(disk.0) - 1 - self.legs.len()
     }
 
     /// The leg behind a device on a site.
@@ -76,8 +153,8 @@ impl Disks {
         &self.legs[index(dev.0) * self.sites + site]
     }
 
-    /// Hands an operation to the log's disk.
-    pub(super) fn submit_log(&mut self, op: &DiskOp) -> Result<Ticket, Violation> {
+    /// Hands an operation to the log's disk, or a dirty log's.
+    pub(super) fn submit_bytes(&mut self, disk: DiskId, op: &DiskOp) -> Result<Ticket, Violation> {
         let command = match op {
             DiskOp::Read { sector, buf } => {
                 Command::Read { sector: sector.0, sectors: sectors(buf) }
@@ -91,7 +168,16 @@ impl Disks {
             }
             DiskOp::Flush => Command::Flush,
         };
-        self.log.submit(command).map_err(|refused| Violation::Disk { disk: 0, refused })
+        let ticket = self.bytes_mut(disk).submit(command);
+        ticket.map_err(|refused| Violation::Disk { disk: disk.0, refused })
+    }
+
+    fn bytes_mut(&mut self, disk: DiskId) -> &mut SimDisk<Bytes> {
+        if self.roles[index(disk.0)] == Role::Log {
+            return &mut self.log;
+        }
+        let at = self.dirty_log(disk);
+        &mut self.dirty_logs[at]
     }
 
     /// Hands a command to a leg.
@@ -101,7 +187,7 @@ impl Disks {
         command: Command<Content>,
     ) -> Result<Ticket, Violation> {
         let refuse = |refused| Violation::Disk { disk: disk.0, refused };
-        self.legs[index(disk.0) - 1].submit(command).map_err(refuse)
+        self.leg_mut(disk).submit(command).map_err(refuse)
     }
 
     /// Ends an operation well; a read fills `into`, which starts at that sector.
@@ -112,9 +198,9 @@ impl Disks {
         into: Option<&mut (Sector, BufMut)>,
     ) -> Outcome {
         let Role::Leg { dev, .. } = self.roles[index(disk.0)] else {
-            return self.complete_log(ticket, into);
+            return self.complete_bytes(disk, ticket, into);
         };
-        match self.legs[index(disk.0) - 1].complete(ticket) {
+        match self.leg_mut(disk).complete(ticket) {
             Ended::Read(cells) => {
                 let (start, buf) = into.expect("a read has a buffer");
                 let slots = buf.chunks_exact_mut(SECTOR_BYTES).zip(start.0..).zip(cells);
@@ -126,8 +212,13 @@ impl Disks {
         }
     }
 
-    fn complete_log(&mut self, ticket: Ticket, into: Option<&mut (Sector, BufMut)>) -> Outcome {
-        match self.log.complete(ticket) {
+    fn complete_bytes(
+        &mut self,
+        disk: DiskId,
+        ticket: Ticket,
+        into: Option<&mut (Sector, BufMut)>,
+    ) -> Outcome {
+        match self.bytes_mut(disk).complete(ticket) {
             Ended::Read(cells) => {
                 let (_, buf) = into.expect("a read has a buffer");
                 let slots = buf.chunks_exact_mut(SECTOR_BYTES).zip(cells);
@@ -135,6 +226,7 @@ impl Disks {
                 Outcome::Nothing
             }
             Ended::Cached(_) => Outcome::Nothing,
+            Ended::Durable(_) if disk != LOG => Outcome::Nothing,
             Ended::Durable(rows) => Outcome::Logged(self.logged(rows.into_iter().flatten())),
         }
     }
@@ -142,12 +234,12 @@ impl Disks {
     /// Ends an operation with an error.
     pub(super) fn fail(&mut self, disk: DiskId, ticket: Ticket, rng: &mut Rng) -> Outcome {
         match self.roles[index(disk.0)] {
-            Role::Log => {
-                self.log.fail(ticket, rng);
+            Role::Log | Role::DirtyLog { .. } => {
+                self.bytes_mut(disk).fail(ticket, rng);
                 Outcome::Nothing
             }
             Role::Leg { .. } => {
-                let row = self.legs[index(disk.0) - 1].fail(ticket, rng);
+                let row = self.leg_mut(disk).fail(ticket, rng);
                 row.map_or(Outcome::Nothing, |row| Outcome::Leg(vec![row]))
             }
         }
@@ -217,3 +309,6 @@ fn bytes(data: &[Buf]) -> Vec<Bytes> {
 fn index(number: impl TryInto<usize>) -> usize {
     number.try_into().ok().expect("a simulated disk fits in memory")
 }
+
+/// The log's disk is the first.
+const LOG: DiskId = DiskId(0);

@@ -21,13 +21,14 @@ pub struct Fault {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     planned: Vec<Fault>,
+    healed: bool,
 }
 
 impl Faults {
     /// These faults.
     #[must_use]
     pub fn new(planned: Vec<Fault>) -> Self {
-        Self { planned }
+        Self { planned, healed: false }
     }
 
     /// A few at random, on any disk; mostly none.
@@ -46,10 +47,15 @@ impl Faults {
                 times: *rng.pick(&[Some(1), Some(1), Some(4), None]),
             }
         };
-        Self { planned: (0..rng.range(1, 2)).map(|_| fault(rng)).collect() }
+        Self::new((0..rng.range(1, 2)).map(|_| fault(rng)).collect())
     }
 
-    /// Whether a site may be out of reach when everything is to be drained.
+    /// From now on nothing fails any more. A log that failed has failed.
+    pub fn heal(&mut self) {
+        self.healed = true;
+    }
+
+    /// Whether anything may fail, or has failed.
     #[must_use]
     pub fn any(&self) -> bool {
         !self.planned.is_empty()
@@ -59,7 +65,8 @@ impl Faults {
     /// never works again. Everything else is tried again.
     #[must_use]
     pub fn stick(&self) -> bool {
-        self.planned.iter().any(|fault| fault.role == Role::Log || fault.times.is_none())
+        let for_ever = |fault: &Fault| fault.times.is_none() && !self.healed;
+        self.planned.iter().any(|fault| fault.role == Role::Log || for_ever(fault))
     }
 
     /// Whether an application may see an error: never because of a remote site (P5).
@@ -68,11 +75,15 @@ impl Faults {
         self.planned.iter().any(|fault| match fault.role {
             Role::Log => true,
             Role::Leg { site, .. } => site == 0,
+            Role::DirtyLog { .. } => false,
         })
     }
 
     /// Counts an operation; whether it fails.
     pub(super) fn strike(&mut self, role: Role, kind: OpKind) -> bool {
+        if self.healed {
+            return false;
+        }
         let hit = |fault: &&mut Fault| fault.role == role && fault.kind == kind;
         self.planned.iter_mut().filter(hit).fold(false, |struck, fault| struck | fault.count())
     }

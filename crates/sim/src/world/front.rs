@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use blk::{BufMut, Data, DevNr, Errno, Event, Op, ReqId, SECTOR_BYTES, Sectors};
+use blk::{BufMut, Data, DevNr, Errno, Event, Op, ReqId, SECTOR_BYTES, Sectors, Span, Time};
 
 use super::disks::content;
 use crate::oracle::{FlushFloor, Oracle, ReadFloor, Token, Violation};
@@ -19,11 +19,26 @@ pub(super) struct Front {
     /// What audit reads returned, in the row of all sectors.
     audited: Vec<Content>,
     audit_failed: bool,
+    /// The longest that a request has taken.
+    pub(super) longest: Span,
 }
 
 struct Live {
     ask: Ask,
     kind: Kind,
+    since: Time,
+}
+
+/// What a completed request is measured by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) now: Time,
+    /// Any request may fail.
+    pub(super) any_fails: bool,
+    /// A change may fail.
+    pub(super) change_fails: bool,
+    /// How long a request may take.
+    pub(super) patience: Span,
 }
 
 enum Kind {
@@ -64,19 +79,20 @@ impl Front {
     /// Admits a request; an orphan's content stays what it was.
     pub(super) fn hand_in(
         &mut self,
+        now: Time,
         ask: Ask,
         again: Option<Content>,
         oracle: &mut Oracle,
     ) -> Event {
         let kind = kind(ask, again, oracle);
-        self.admit(ask, kind)
+        self.admit(now, ask, kind)
     }
 
-    pub(super) fn hand_in_audit(&mut self, ask: Ask, oracle: &Oracle) -> Event {
+    pub(super) fn hand_in_audit(&mut self, now: Time, ask: Ask, oracle: &Oracle) -> Event {
         self.audited.resize(oracle.layout().total(), Content::ZEROES);
         let row = row(ask, oracle);
         let got = vec![None; row.len()];
-        self.admit(ask, Kind::Audit { row, got })
+        self.admit(now, ask, Kind::Audit { row, got })
     }
 
     /// What the audit returned; `None` if some of it could not be read.
@@ -86,15 +102,15 @@ impl Front {
     }
 
     /// Requests that end with their process, to be handed in to the next.
-    pub(super) fn orphans(self) -> Vec<Orphan> {
-        let orphan = |live: Live| match live.kind {
+    pub(super) fn orphans(&self) -> Vec<Orphan> {
+        let orphan = |live: &Live| match live.kind {
             Kind::Write { content, .. } => Some(Orphan { ask: live.ask, content: Some(content) }),
             Kind::Audit { .. } => None,
             Kind::Zeroes { .. } | Kind::Flush { .. } | Kind::Read { .. } => {
                 Some(Orphan { ask: live.ask, content: None })
             }
         };
-        self.live.into_values().filter_map(orphan).collect()
+        self.live.values().filter_map(orphan).collect()
     }
 
     /// Copies a payload out, once (P16).
@@ -138,21 +154,28 @@ impl Front {
         Ok(())
     }
 
-    /// Ends a request. `faults`: errors are to be expected.
+    /// Ends a request.
     pub(super) fn complete(
         &mut self,
         req: ReqId,
         result: Result<(), Errno>,
-        faults: bool,
+        terms: Terms,
         oracle: &mut Oracle,
     ) -> Result<(), Violation> {
         let wrong = |what| Violation::Request { req, what };
         let live = self.live.remove(&req).ok_or(wrong("completed, but not under way"))?;
+        let waited = terms.now.since(live.since);
+        self.longest = self.longest.max(waited);
+        if waited > terms.patience {
+            return Err(Violation::Stall { req, waited });
+        }
+        let may_fail = terms.any_fails || (terms.change_fails && live.ask.op.changes_data());
         match result {
-            Err(_) if faults => {
+            Err(_) if may_fail => {
                 match live.kind {
                     Kind::Audit { .. } => self.audit_failed = true,
                     Kind::Read { .. } => oracle.read_failed(),
+                    // The log may still take it in.
                     Kind::Write { .. } | Kind::Zeroes { .. } | Kind::Flush { .. } => {}
                 }
                 return Ok(());
@@ -163,11 +186,10 @@ impl Front {
         let fua = live.ask.op.is_fua();
         match live.kind {
             Kind::Write { fetched: false, .. } => Err(wrong("acknowledged, but never fetched")),
-            Kind::Write { token, .. } | Kind::Zeroes { token } => oracle.acked(token, fua),
-            Kind::Flush { floor } => {
-                oracle.flush_acked(floor);
-                Ok(())
+            Kind::Write { token, .. } | Kind::Zeroes { token } => {
+                oracle.acked(token, fua, terms.now)
             }
+            Kind::Flush { floor } => oracle.flush_acked(floor),
             Kind::Read { floor, got } => {
                 oracle.read(&floor, &whole(got).ok_or(wrong("a sector was never delivered"))?)
             }
@@ -179,10 +201,10 @@ impl Front {
         }
     }
 
-    fn admit(&mut self, ask: Ask, kind: Kind) -> Event {
+    fn admit(&mut self, now: Time, ask: Ask, kind: Kind) -> Event {
         self.handed_in += 1;
         let req = ReqId(self.handed_in);
-        self.live.insert(req, Live { ask, kind });
+        self.live.insert(req, Live { ask, kind, since: now });
         Event::Request { req, dev: ask.dev, op: ask.op }
     }
 }

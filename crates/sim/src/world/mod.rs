@@ -4,30 +4,42 @@
 //! out in order. Every effect carried out and every operation ended is a *point*; the
 //! world can be cut at any of them, between two effects of one batch too.
 
+mod arrivals;
 mod back;
 mod clock;
 mod crash;
 mod disks;
 mod faults;
 mod front;
+mod handles;
+mod met;
+mod outages;
 #[cfg(test)]
 mod tests;
+mod trace;
+pub mod weather;
 
-use blk::{DiskOp, Effect, Machine, Op, Sectors, Span, Time};
+use std::collections::BTreeSet;
+
+use blk::{DevNr, DiskId, DiskOp, Effect, Machine, Sectors, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
 pub use disks::Disks;
 pub use faults::{Fault, Faults};
+pub use met::Met;
+pub use weather::Weather;
 
-use crate::oracle::{Admission, Violation};
+use crate::oracle::{Admission, View, Violation};
 use crate::payload::Content;
 use crate::rng::Rng;
 use crate::topology::Role;
-use crate::workload::{Ask, Next, Workload};
+use crate::workload::Workload;
 use back::Back;
 use clock::{Clock, Due};
-use front::{Front, Orphan};
+use front::{Front, Orphan, Terms};
+use handles::Handles;
+use trace::ended;
 
 /// A machine that a world can open, stop and ask how it is.
 pub trait Subject: Machine {
@@ -35,6 +47,10 @@ pub trait Subject: Machine {
     fn stage(&self) -> Stage;
     /// Asks it to let every site catch up and then to stop.
     fn drain(&mut self);
+    /// How its sites are, in the order of the topology; nothing if it does not say.
+    fn views(&self, _now: Time, _views: &mut Vec<View>) {}
+    /// Has a site, or one device there, copied anew, whatever disks are there.
+    fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) {}
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }
@@ -53,7 +69,7 @@ pub enum Stage {
 }
 
 /// A machine, its disks, its applications, and the oracle that watches them.
-pub struct World<M> {
+pub struct World<'p, M> {
     machine: M,
     host: Host,
     back: Back,
@@ -62,15 +78,31 @@ pub struct World<M> {
     workload: Workload,
     orphans: Vec<Orphan>,
     faults: Faults,
+    handles: Handles,
+    /// Disks on which something of a dead process is still in flight.
+    zombies: BTreeSet<DiskId>,
+    /// What waits for everything to be healed.
+    parked: Vec<Due>,
+    /// How the machine says that its sites are.
+    views: Vec<View>,
     rng: Rng,
+    /// The host's time when the machine was started.
+    base: Time,
     points: u64,
     cut_at: Option<u64>,
+    probe: Option<Probe<'p, M>>,
+    met: Met,
+    /// Tells what happens.
+    trace: bool,
     digest: u64,
     /// Whether applications are let in: not before recovery has been judged.
     serving: bool,
     arriving: bool,
     idle_polls: u32,
 }
+
+/// Looks at a world at every point.
+pub type Probe<'p, M> = Box<dyn FnMut(&World<'p, M>) -> Result<(), Violation> + 'p>;
 
 /// What a world is run towards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +111,8 @@ enum Goal {
     Running,
     /// The workload has ended, and so has every request.
     Quiet,
+    /// Every site has everything.
+    Converged,
     /// The machine has drained and stopped.
     Stopped,
 }
@@ -92,33 +126,62 @@ pub enum Halt {
     Cut,
 }
 
-impl<M: Subject> World<M> {
-    /// Starts `machine` on the disks of `host`, at time 0.
+impl<'p, M: Subject> World<'p, M> {
+    /// Starts `machine`, which was made for `host` as it is, on the disks of `host`, at time 0.
     pub fn start(host: Host, machine: M, workload: Workload, rng: Rng) -> Self {
         let orphans = host.orphans.clone();
-        Self {
+        let disks: Vec<DiskId> = host.disks.all().map(|(disk, _)| disk).collect();
+        let mut world = Self {
             machine,
-            host,
             back: Back::default(),
             front: Front::default(),
             clock: Clock::default(),
             workload,
             orphans,
             faults: Faults::default(),
+            handles: Handles::new(disks.iter().map(|&disk| host.seen(disk).is_ok())),
+            zombies: disks.into_iter().filter(|&disk| host.disks.is_busy(disk)).collect(),
+            parked: Vec::new(),
+            views: Vec::new(),
             rng,
+            base: host.time,
             points: 0,
             cut_at: None,
+            probe: None,
+            met: Met::default(),
+            trace: false,
             digest: 0,
             serving: false,
             arriving: false,
             idle_polls: 0,
-        }
+            host,
+        };
+        world.met.zombies += world.zombies.len() as u64;
+        world.plan_weather();
+        world
+    }
+
+    /// Has `probe` look at it at every point.
+    #[must_use]
+    pub fn probed(mut self, probe: Probe<'p, M>) -> Self {
+        self.probe = Some(probe);
+        self
     }
 
     /// Cuts the world at its `point`-th point; points are counted from its start.
     #[must_use]
     pub fn cut_at(mut self, point: Option<u64>) -> Self {
         self.cut_at = point;
+        self
+    }
+
+    /// Tells on standard error what happens, if `trace`.
+    #[must_use]
+    pub fn traced(mut self, trace: bool) -> Self {
+        self.trace = trace;
+        if trace {
+            eprintln!("---- a machine starts; the weather: {:?}", self.host.weather);
+        }
         self
     }
 
@@ -129,12 +192,11 @@ impl<M: Subject> World<M> {
         self
     }
 
-    /// Whether a fault explains that it got stuck, stopped without a site that it could
-    /// not reach, or, if it is the log's or an LD's, did not open.
+    /// Whether a fault explains that it got stuck or, if it is the log's or an LD's, did not
+    /// open.
     pub fn is_excused(&self, violation: &Violation) -> bool {
         match violation {
             Violation::Stuck { .. } => self.faults.stick(),
-            Violation::Diverged { .. } => self.faults.any(),
             Violation::OpenFailed { .. } => self.faults.reach_applications(),
             _ => false,
         }
@@ -148,6 +210,11 @@ impl<M: Subject> World<M> {
     /// A number that depends on everything that has happened, in order.
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// What it met so far.
+    pub fn met(&self) -> Met {
+        Met { hung: self.back.hung, longest: self.front.longest, ..self.met }
     }
 
     /// What the devices read as after the last recovery, in the row of all sectors.
@@ -178,7 +245,8 @@ impl<M: Subject> World<M> {
     pub fn work(&mut self) -> Result<Halt, Violation> {
         self.serving = true;
         for orphan in std::mem::take(&mut self.orphans) {
-            let event = self.front.hand_in(orphan.ask, orphan.content, &mut self.host.oracle);
+            let (now, oracle) = (self.clock.now, &mut self.host.oracle);
+            let event = self.front.hand_in(now, orphan.ask, orphan.content, oracle);
             self.machine.handle(self.clock.now, event);
         }
         self.await_arrival(Span::ZERO);
@@ -198,7 +266,35 @@ impl<M: Subject> World<M> {
         if self.pump()? == Halt::Cut || self.run_to(Goal::Stopped)? == Halt::Cut {
             return Ok(Halt::Cut);
         }
-        self.host.compare_legs()?;
+        // A machine that does not say how its sites are says that all are well.
+        let has_everything = |site: usize| self.views.get(site).is_none_or(View::has_everything);
+        // Nobody looks at an idle site: nor whether its disks are still the same.
+        let is_old = |site: &usize| !self.host.has_replaced(*site);
+        let sites = 0..self.host.topology.sites.len();
+        let reached: Vec<usize> =
+            sites.filter(|&site| has_everything(site)).filter(is_old).collect();
+        self.host.compare_legs(&reached)?;
+        Ok(Halt::Done)
+    }
+
+    /// Heals everything, lets everything end, and gives the sites some minutes: then every one
+    /// of them has everything, and is held to what the table says (liveness).
+    ///
+    /// # Errors
+    /// The promise that was seen broken.
+    pub fn converge(&mut self) -> Result<Halt, Violation> {
+        self.workload.end();
+        self.heal()?;
+        if self.work()? == Halt::Cut || self.run_to(Goal::Converged)? == Halt::Cut {
+            return Ok(Halt::Cut);
+        }
+        if self.views.is_empty() {
+            // It does not say how its sites are; when it has drained, they are to be equal.
+            return Ok(Halt::Done);
+        }
+        let all: Vec<usize> = (0..self.host.topology.sites.len()).collect();
+        self.host.compare_legs(&all)?;
+        self.met.converged += 1;
         Ok(Halt::Done)
     }
 
@@ -213,23 +309,40 @@ impl<M: Subject> World<M> {
                 return Ok(Halt::Cut);
             }
         }
-        self.clock.now = self.clock.now.max(end);
+        self.set_now(end);
         Ok(Halt::Done)
     }
 
     fn run_to(&mut self, goal: Goal) -> Result<Halt, Violation> {
         let start = self.clock.now;
         while !self.reached(goal)? {
-            if self.step()? == Halt::Cut {
+            let stepped = self.step();
+            let taken = self.clock.now.since(start);
+            let waits = matches!(stepped, Err(Violation::Stuck { .. })) || taken > OUTAGE_PATIENCE;
+            if waits && self.waits_for_a_site(goal) {
+                self.heal()?;
+                continue;
+            }
+            if stepped? == Halt::Cut {
                 return Ok(Halt::Cut);
             }
-            let taken = self.clock.now.since(start);
             if taken > PATIENCE {
-                let what = format!("{goal:?} is not reached");
+                let what = format!("{goal:?} is not reached, {:?}", self.views);
                 return Err(Violation::Stuck { what, seconds: taken.as_secs() });
             }
         }
         Ok(Halt::Done)
+    }
+
+    /// Writers may wait for ever if the table says so and a site is out of order.
+    fn waits_for_a_site(&self, goal: Goal) -> bool {
+        let may_wait = self.host.topology.may_hold() && !self.host.weather.is_fair();
+        goal == Goal::Quiet && self.serving && may_wait
+    }
+
+    fn set_now(&mut self, now: Time) {
+        self.clock.now = self.clock.now.max(now);
+        self.host.time = self.base + self.clock.now.since(Time(0));
     }
 
     fn reached(&self, goal: Goal) -> Result<bool, Violation> {
@@ -240,6 +353,7 @@ impl<M: Subject> World<M> {
         Ok(match goal {
             Goal::Running => stage == Stage::Running,
             Goal::Quiet => self.front.under_way() == 0 && !self.arriving,
+            Goal::Converged => self.views.iter().all(View::is_well),
             Goal::Stopped => stage == Stage::Stopped,
         })
     }
@@ -247,14 +361,15 @@ impl<M: Subject> World<M> {
     /// Goes on to the next instant at which something is due.
     fn step(&mut self) -> Result<Halt, Violation> {
         let Some(at) = self.next_time() else { return self.wait_for_nothing() };
-        self.clock.now = self.clock.now.max(at);
+        self.set_now(at);
         if self.rng.chance(20) {
             // The driver was busy elsewhere: several things have happened meanwhile.
-            self.clock.now = self.clock.now + Span::from_micros(self.rng.range(1, 300));
+            let busy = Span::from_micros(self.rng.range(1, 300));
+            self.set_now(self.clock.now + busy);
         }
         while let Some(due) = self.clock.pop() {
             self.happen(due)?;
-            if self.point() == Halt::Cut {
+            if self.point()? == Halt::Cut {
                 return Ok(Halt::Cut);
             }
         }
@@ -280,44 +395,43 @@ impl<M: Subject> World<M> {
 
     fn happen(&mut self, due: Due) -> Result<(), Violation> {
         match due {
-            Due::Io(io) => {
-                self.note(1, io.nr ^ u64::from(io.owner.0) << 48);
-                let event = self.back.end(io, &mut self.host, &mut self.faults, &mut self.rng)?;
-                self.machine.handle(self.clock.now, event);
+            Due::Io(serial) => {
+                let (host, rng) = (&mut self.host, &mut self.rng);
+                match self.back.end(serial, host, &mut self.faults, rng)? {
+                    back::Due::Nothing => {}
+                    back::Due::Hangs(until) => {
+                        self.tell(|| format!("     {serial:?} hangs"));
+                        self.postpone(until, due);
+                    }
+                    back::Due::Ended(event) => {
+                        self.note(1, serial.number());
+                        self.tell(|| format!("     {serial:?} {}", ended(&event)));
+                        self.machine.handle(self.clock.now, event);
+                    }
+                }
             }
-            Due::Arrival => self.arrive(),
+            Due::Opened(disk) => {
+                if let Some(event) = self.opened(disk)? {
+                    self.note(7, u64::from(disk.0));
+                    self.tell(|| format!("     {event:?}"));
+                    self.machine.handle(self.clock.now, event);
+                }
+            }
+            Due::Zombies(disk) => {
+                self.tell(|| format!("     zombies land on {disk:?}"));
+                self.zombies_land(disk)?;
+            }
+            Due::Outage(nr) => {
+                self.tell(|| format!("     {:?}", self.host.weather.get(nr)));
+                self.outage_begins(nr)?;
+            }
+            Due::Resync(site, dev) => {
+                self.tell(|| format!("     resync {site} {dev:?}"));
+                self.resync(site, dev);
+            }
+            Due::Arrival => self.arrive()?,
         }
         Ok(())
-    }
-
-    fn arrive(&mut self) {
-        self.arriving = false;
-        match self.workload.next(self.front.under_way(), &mut self.rng) {
-            Next::Ask(ask) if self.is_ambiguous(ask) => self.await_arrival(Span::ZERO),
-            Next::Ask(ask) => {
-                let event = self.front.hand_in(ask, None, &mut self.host.oracle);
-                self.machine.handle(self.clock.now, event);
-                let pause = clock::think_time(&mut self.rng);
-                self.await_arrival(pause);
-            }
-            Next::Wait | Next::End => {}
-        }
-    }
-
-    /// Two equal requests for zeroes at a time could not be told apart in the log.
-    fn is_ambiguous(&self, ask: Ask) -> bool {
-        match ask.op {
-            Op::Discard { sector, len } | Op::WriteZeroes { sector, len, .. } => {
-                self.host.oracle.is_zeroing(ask.dev, sector, len)
-            }
-            Op::Read { .. } | Op::Write { .. } | Op::Flush => false,
-        }
-    }
-
-    fn await_arrival(&mut self, pause: Span) {
-        if self.serving && !std::mem::replace(&mut self.arriving, true) {
-            self.clock.plan(pause, Due::Arrival);
-        }
     }
 
     /// Carries out effects until the machine has no more.
@@ -329,15 +443,30 @@ impl<M: Subject> World<M> {
             if effects.is_empty() {
                 break;
             }
+            self.look_at_sites()?;
             for effect in effects.drain(..) {
                 self.carry_out(effect)?;
-                if self.point() == Halt::Cut {
+                if self.point()? == Halt::Cut {
                     return Ok(Halt::Cut);
                 }
             }
         }
+        self.look_at_sites()?;
         self.watch_idling(before)?;
         Ok(Halt::Done)
+    }
+
+    /// Hears how the machine says that its sites are.
+    fn look_at_sites(&mut self) -> Result<(), Violation> {
+        let before = std::mem::take(&mut self.views);
+        self.machine.views(self.clock.now, &mut self.views);
+        for (site, (before, now)) in before.into_iter().zip(&self.views).enumerate() {
+            self.met.compare(before, *now);
+            if self.trace && before != *now && site > 0 {
+                self.tell(|| format!("site {site}: {now:?}"));
+            }
+        }
+        self.host.oracle.reported(&self.views)
     }
 
     /// A machine that keeps asking to be woken at once, and then does nothing, is stuck.
@@ -353,6 +482,7 @@ impl<M: Subject> World<M> {
     }
 
     fn carry_out(&mut self, effect: Effect) -> Result<(), Violation> {
+        self.tell(|| self.wanted(&effect));
         match effect {
             Effect::Fetch { req, buf } => {
                 self.note(2, req.0);
@@ -365,28 +495,50 @@ impl<M: Subject> World<M> {
             }
             Effect::Complete { req, result } => {
                 self.note(4, req.0 << 1 | u64::from(result.is_ok()));
-                let faults = self.faults.reach_applications();
-                self.front.complete(req, result, faults, &mut self.host.oracle)?;
+                let terms = self.terms();
+                self.front.complete(req, result, terms, &mut self.host.oracle)?;
                 self.await_arrival(Span::ZERO);
             }
-            Effect::Open { disk } => self.note(6, u64::from(disk.0)),
+            Effect::Open { disk } => {
+                self.note(6, u64::from(disk.0));
+                self.open_disk(disk)?;
+            }
             Effect::Submit { io, disk, op } => {
                 self.note(5, io.nr ^ u64::from(disk.0) << 48);
                 let role = self.host.disks.role(disk)?;
-                let latency = clock::latency(role, &mut self.rng);
+                let slowness = self.host.weather.slowness(role, self.host.time);
+                let latency = clock::latency(role, &mut self.rng) * slowness;
                 if role == Role::Log {
                     self.host.oracle.admitted(&M::admissions(&op), written(&op))?;
                 }
-                self.back.submit(io, disk, op, &mut self.host)?;
-                self.clock.plan(latency, Due::Io(io));
+                let reaches = self.handles.is_open(disk);
+                let serial = self.back.submit(io, disk, op, reaches, &mut self.host)?;
+                self.clock.plan(latency, Due::Io(serial));
             }
         }
         Ok(())
     }
 
-    fn point(&mut self) -> Halt {
+    /// What a request that ends now is measured by.
+    fn terms(&self) -> Terms {
+        let topology = &self.host.topology;
+        let excused = self.faults.any() || topology.may_hold();
+        Terms {
+            now: self.clock.now,
+            any_fails: self.faults.reach_applications(),
+            change_fails: topology.may_refuse(),
+            patience: if excused { Span::MAX } else { REQUEST_PATIENCE },
+        }
+    }
+
+    fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
-        if self.cut_at == Some(self.points) { Halt::Cut } else { Halt::Done }
+        if let Some(mut probe) = self.probe.take() {
+            let seen = probe(self);
+            self.probe = Some(probe);
+            seen?;
+        }
+        Ok(if self.cut_at == Some(self.points) { Halt::Cut } else { Halt::Done })
     }
 
     fn note(&mut self, what: u64, which: u64) {
@@ -410,6 +562,14 @@ fn written(op: &DiskOp) -> Sectors {
 /// Virtual time after which something that must end is taken to be stuck. Beyond every
 /// deadline and back-off of the machine.
 const PATIENCE: Span = Span::from_secs(600);
+
+/// Virtual time that a table that makes writers wait for a site that is down is given; then
+/// the site is healed.
+const OUTAGE_PATIENCE: Span = Span::from_secs(30);
+
+/// Virtual time that a request may take, whatever befalls the remote sites: a full log, an LD
+/// that has to catch up, a dirty log that does not answer.
+const REQUEST_PATIENCE: Span = Span::from_secs(5);
 
 /// Polls without any effect, in a row, that a machine may ask for.
 const IDLE_POLLS_MAX: u32 = 1000;

@@ -12,10 +12,8 @@ use crate::workload::Ask;
 
 fn topology() -> Topology {
     Topology {
-        devices: vec![Sectors(16), Sectors(16)],
-        sync: vec![false, false, false],
         log: Sectors(64),
-        logical_block: 512,
+        ..Topology::plain(&[Sectors(16), Sectors(16)], &[false, false, false], 512)
     }
 }
 
@@ -99,7 +97,7 @@ fn a_torn_record_that_is_applied_is_seen() {
 
 #[test]
 fn a_record_that_is_shipped_from_the_disks_cache_is_seen() {
-    accused(Flaw::NoFlushBeforeReplay, 2000);
+    accused(Flaw::NoFlushBeforeReplay, 10_000);
 }
 
 #[test]
@@ -116,7 +114,7 @@ fn a_request_that_never_ends_is_seen() {
 fn a_cut_comes_at_exactly_the_point_that_was_asked_for() {
     let write = Op::Write { sector: Sector(0), len: Sectors(1), fua: false };
     for point in 1..20 {
-        let script = Workload::script(vec![vec![Ask { dev: DevNr(0), op: write }; 4]]);
+        let script = Workload::batches(vec![vec![Ask { dev: DevNr(0), op: write }; 4]]);
         let topology = topology();
         let toy = Toy::open(&topology, None);
         let mut world =

@@ -1,0 +1,238 @@
+//! What a machine says of its sites, and what it promises by that.
+//!
+//! | it says | it promises |
+//! |---|---|
+//! | `consistent` | the site's image is in order, at every instant and after any cut (P3) |
+//! | `in_force`, of a `sync` site | what is acknowledged is on the site's media; of all acknowledged writes too, when it says so first (P1) |
+//! | `in_force`, of a site with a limit | no write is acknowledged that takes the site over it (P12) |
+//!
+//! What it says while it recovers is believed only where it takes a promise back: what the
+//! devices hold is not known before.
+
+use std::collections::BTreeSet;
+
+use blk::{DevNr, Span, Time};
+use slink::State;
+use table::{FallBehind, Order};
+
+use super::lag::Lag;
+use super::{Nr, Oracle, Range, Violation};
+use crate::payload::Content;
+
+/// What a machine says of one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// What its link does.
+    pub state: State,
+    /// Its image is one that the devices could have been found in.
+    pub consistent: bool,
+    /// Acknowledgements wait for it, or its limit holds for them.
+    pub in_force: bool,
+    /// What it lacks is in dirty regions.
+    pub detached: bool,
+    /// Bytes of its dirty regions.
+    pub dirty_bytes: u64,
+    /// Writes of the log that it lacks.
+    pub lag_writes: u64,
+}
+
+/// What is believed of what a machine says of one site.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Belief {
+    view: Option<View>,
+    /// The devices whose disks there were replaced by others that nobody has written to yet:
+    /// what is said of the site is about those that are gone.
+    replaced: BTreeSet<DevNr>,
+    /// That it is in force was said, and all that it takes was there.
+    in_force: bool,
+    /// Somebody asked for it to be copied anew.
+    asked: bool,
+    /// The machine is a new one, and has said nothing of it yet.
+    came_back: bool,
+    /// What is said of it is to be looked at again, even if it is the same.
+    doubted: bool,
+}
+
+impl View {
+    /// Whether the site has everything, and is held to what the table says.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let Self { state, consistent, in_force, detached, dirty_bytes, lag_writes } = *self;
+        let even = dirty_bytes == 0 && lag_writes == 0 && !detached;
+        state == State::Streaming && consistent && in_force && even
+    }
+
+    /// Whether the site has everything.
+    #[must_use]
+    pub fn has_everything(&self) -> bool {
+        self.is_well() || Self { in_force: true, ..*self }.is_well()
+    }
+}
+
+impl Belief {
+    /// Whether acknowledgements are bound by the site; those of a machine that says nothing are.
+    fn binds(&self) -> bool {
+        self.view.is_none_or(|view| view.in_force) && self.replaced.is_empty()
+    }
+}
+
+impl Oracle {
+    /// The machine says how its sites are.
+    ///
+    /// # Errors
+    /// If it promises what does not hold (P1, P3).
+    pub fn reported(&mut self, views: &[View]) -> Result<(), Violation> {
+        for (site, &view) in views.iter().enumerate() {
+            let belief = &mut self.beliefs[site];
+            let doubted = std::mem::take(&mut belief.doubted);
+            if self.rules[site].ordered && (doubted || belief.view != Some(view)) {
+                self.believe(site, view)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn believe(&mut self, site: usize, view: View) -> Result<(), Violation> {
+        let belief = &mut self.beliefs[site];
+        // In a recovery it is to be looked at again, when the devices are known.
+        belief.view = (!self.recovering).then_some(view);
+        let promised = view.consistent && belief.replaced.is_empty();
+        if !view.in_force {
+            let given_up = std::mem::take(&mut belief.in_force);
+            let asked = std::mem::take(&mut belief.asked);
+            if given_up && !asked && !self.rules[site].may_be_given_up() {
+                return Err(Violation::GivenUp { site: self.rules[site].nr });
+            }
+        }
+        if self.recovering && promised {
+            return Ok(());
+        }
+        self.sites[site].promise(promised, &self.history, &self.layout)?;
+        if self.recovering {
+            return Ok(());
+        }
+        let fed_again = std::mem::take(&mut self.beliefs[site].came_back);
+        let claims = view.in_force && self.beliefs[site].replaced.is_empty();
+        if claims && !std::mem::replace(&mut self.beliefs[site].in_force, true) {
+            self.check_all_acked(site, fed_again)?;
+        }
+        Ok(())
+    }
+
+    /// The process that said so is dead.
+    pub(super) fn forget_views(&mut self) {
+        for belief in &mut self.beliefs {
+            let replaced = std::mem::take(&mut belief.replaced);
+            *belief = Belief { replaced, came_back: true, ..Belief::default() };
+        }
+    }
+
+    /// The disk of a device on a site is another now, of zeroes.
+    pub fn replaced(&mut self, site: usize, dev: DevNr) {
+        self.beliefs[site].replaced.insert(dev);
+        self.sites[site].disown(Content::ZEROES);
+    }
+
+    /// That other disk is written to: from now on it is the site's.
+    pub fn put_to_use(&mut self, site: usize, dev: DevNr) {
+        if self.beliefs[site].replaced.remove(&dev) {
+            self.beliefs[site].doubted = true;
+        }
+    }
+
+    /// Somebody tells the machine to copy a site anew.
+    pub fn asked_to_resync(&mut self, site: usize) {
+        self.beliefs[site].asked = true;
+    }
+
+    /// Whether a `sync` site is in force: an acknowledgement is worth a FLUSH then.
+    pub(super) fn any_sync_binds(&self) -> bool {
+        let mut sites = self.rules.iter().zip(&self.beliefs);
+        sites.any(|(rule, belief)| rule.policy.sync && (!rule.ordered || belief.binds()))
+    }
+
+    /// What was just acknowledged is on the media of the `sync` sites (P1).
+    pub(super) fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
+        for site in 0..self.sites.len() {
+            let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
+            if !rule.policy.sync || (rule.ordered && !belief.binds()) {
+                continue;
+            }
+            for at in row.clone() {
+                if let Some(held) = self.lacks(site, at, nr) {
+                    let (site, place) = (rule.nr, self.layout.place(at));
+                    return Err(Violation::SyncAck { nr, site, place, held });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A `sync` site that is said to be in force has everything that was acknowledged, while
+    /// it was not too (P1). `fed_again`: but for the last shipment, which is fed once more over
+    /// what the site may have of the next.
+    fn check_all_acked(&self, site: usize, fed_again: bool) -> Result<(), Violation> {
+        let rule = &self.rules[site];
+        if !rule.policy.sync || (fed_again && rule.order == Order::Flush) {
+            return Ok(());
+        }
+        for at in 0..self.layout.total() {
+            let answered = |nr: &&Nr| self.history.write(**nr).answered;
+            let Some(&nr) = self.history.of(at).iter().rev().find(answered) else { continue };
+            let Some(held) = self.lacks(site, at, nr) else { continue };
+            let shown = self.history.readings(at, held).next().unwrap_or(Nr(0));
+            if !fed_again || self.rewinds(shown, nr) {
+                let (site, place) = (rule.nr, self.layout.place(at));
+                return Err(Violation::FalselyInForce { nr, site, place, held });
+            }
+        }
+        Ok(())
+    }
+
+    /// A value of the sector that is older than `nr`, if the site may show one.
+    fn lacks(&self, site: usize, at: usize, nr: Nr) -> Option<Content> {
+        let lacks = |&&held: &&Content| {
+            self.history.readings(at, held).next().is_none_or(|newest| newest < nr)
+        };
+        self.sites[site].shown(at).iter().find(lacks).copied()
+    }
+
+    fn lacks_any(&self, site: usize, nr: Nr) -> bool {
+        let row = self.history.write(nr).row.clone();
+        row.into_iter().any(|at| self.lacks(site, at, nr).is_some())
+    }
+
+    /// A write was acknowledged at `time`: no site may lack more than its limit allows (P12).
+    pub(super) fn check_limits(&mut self, nr: Nr, time: Time) -> Result<(), Violation> {
+        for site in 0..self.sites.len() {
+            let Some(limit) = self.rules[site].limit else { continue };
+            let mut lag = std::mem::take(&mut self.lags[site]);
+            while lag.first().is_some_and(|(first, _)| !self.lacks_any(site, first)) {
+                lag.pop();
+            }
+            let age = lag.first().map_or(Span::ZERO, |(_, since)| time.since(since));
+            let adds = self.lacks_any(site, nr);
+            if adds {
+                let sectors = self.history.write(nr).row.len() as u64;
+                lag.push(nr, sectors, time);
+            }
+            // Who waited until the site had his write is acknowledged, however far it is behind.
+            let over = adds && is_over(limit, &lag, age);
+            let (writes, bytes) = (lag.writes(), lag.bytes());
+            self.lags[site] = lag;
+            if over && self.beliefs[site].binds() {
+                let site = self.rules[site].nr;
+                return Err(Violation::OverLimit { site, limit, writes, bytes, age });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_over(limit: FallBehind, lag: &Lag, age: Span) -> bool {
+    match limit {
+        FallBehind::Ios(most) => lag.writes() > most,
+        FallBehind::Size(most) => lag.bytes() > most,
+        FallBehind::Timeout(most) => age > most,
+    }
+}

@@ -1,0 +1,106 @@
+//! Topologies drawn from a seed: everything that a table can say of sites.
+
+use blk::{Sectors, SlinkNr, Span};
+use table::{
+    DirtyLogTable, FallBehind, Init, OnDown, OnLimit, Order, Policy, SlinkOptions, SlinkTable, Sync,
+};
+
+use super::{Role, Site, Topology};
+use crate::engine;
+use crate::rng::Rng;
+
+impl Topology {
+    /// Plain sites: `sync` or not, equal at first, well for ever.
+    #[must_use]
+    pub fn random_plain(rng: &mut Rng) -> Self {
+        let (logical_block, devices) = devices(rng);
+        let sync_in = *rng.pick(&[0, 0, 30]);
+        let sync: Vec<bool> = (0..rng.range(1, 4)).map(|_| rng.chance(sync_in)).collect();
+        Self::plain(&devices, &sync, logical_block)
+    }
+
+    /// Sites of every policy, with every dirty log, that may have to be copied at first.
+    #[must_use]
+    pub fn random(rng: &mut Rng) -> Self {
+        let (logical_block, devices) = devices(rng);
+        let sites = 1 + *rng.pick(&[1, 1, 1, 2, 2, 3]);
+        let joins = *rng.pick(&[0, 0, 50, 100]);
+        let mut all = vec![Site::plain(0, rng.chance(10), devices.len())];
+        all.extend((1..sites).map(|nr| site(nr, &devices, joins, rng)));
+        Self {
+            devices,
+            sites: all,
+            log: Sectors(4096),
+            logical_block,
+            holds_data: joins > 0 && rng.chance(70),
+        }
+    }
+}
+
+fn devices(rng: &mut Rng) -> (u32, Vec<Sectors>) {
+    let logical_block = if rng.chance(20) { 4096 } else { 512 };
+    let sizes = (0..rng.range(1, 3)).map(|_| Sectors(*rng.pick(&[16, 64, 256, 1024])));
+    (logical_block, sizes.collect())
+}
+
+fn site(nr: usize, devices: &[Sectors], joins: u64, rng: &mut Rng) -> Site {
+    let sync = rng.chance(25);
+    let link = SlinkTable {
+        kind: "blockdev".to_owned(),
+        nr: SlinkNr(u16::try_from(nr).expect("few sites")),
+        policy: Some(Policy {
+            sync: if sync { Sync::Sync } else { Sync::Async },
+            stall: rng.chance(10),
+        }),
+        fall_behind: (!sync && rng.chance(40)).then(|| limit(rng)),
+        options: options(rng),
+    };
+    let dirty_log = |(dev, size): (usize, &Sectors)| {
+        let init = if rng.chance(joins) { Init::Sync } else { Init::Nosync };
+        dirty_log(dev, nr, *size, init, rng)
+    };
+    Site { link, dirty_logs: devices.iter().enumerate().map(dirty_log).collect() }
+}
+
+fn options(rng: &mut Rng) -> SlinkOptions {
+    SlinkOptions {
+        on_limit: *rng.pick(&[None, None, Some(OnLimit::Sync), Some(OnLimit::Bitmap)]),
+        on_down: *rng.pick(&[
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(OnDown::Bitmap),
+            Some(OnDown::Hold),
+            Some(OnDown::Error),
+        ]),
+        timeout_io: Some(Span::from_millis(*rng.pick(&[100, 200, 500, 2000]))),
+        resync_rate: *rng.pick(&[None, None, None, Some(64 << 10), Some(1 << 20)]),
+        order: *rng.pick(&[None, None, Some(Order::Group), Some(Order::Flush)]),
+        mark: None,
+    }
+}
+
+fn limit(rng: &mut Rng) -> FallBehind {
+    match rng.below(3) {
+        0 => FallBehind::Ios(*rng.pick(&[1, 3, 20, 100])),
+        1 => FallBehind::Size(*rng.pick(&[8 << 9, 64 << 9, 1000 << 9])),
+        _ => FallBehind::Timeout(Span::from_millis(*rng.pick(&[1, 10, 100]))),
+    }
+}
+
+fn dirty_log(dev: usize, site: usize, size: Sectors, init: Init, rng: &mut Rng) -> DirtyLogTable {
+    let region = Sectors(*rng.pick(&[8, 16, 64])).min(size);
+    let init = Some(init);
+    match rng.below(10) {
+        // A device without one joins as one that is out of sync.
+        0 => DirtyLogTable::Nolog,
+        1..=4 => DirtyLogTable::Core { region, init },
+        _ => {
+            let dev = blk::DevNr(u32::try_from(dev).expect("few devices"));
+            let path = engine::path(Role::DirtyLog { dev, site });
+            DirtyLogTable::Disk { path, region, init }
+        }
+    }
+}

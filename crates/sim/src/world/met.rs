@@ -1,0 +1,90 @@
+//! What a world met: a run that never met it proves little about it.
+
+use std::fmt;
+
+use blk::Span;
+use slink::State;
+
+use crate::oracle::View;
+
+/// How often things happened to the sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Outages that began.
+    pub outages: u64,
+    /// Sites that went down.
+    pub down: u64,
+    /// Sites that were detached.
+    pub detached: u64,
+    /// Resyncs that began.
+    pub resyncs: u64,
+    /// Sites that became inconsistent.
+    pub inconsistent: u64,
+    /// Sites that became consistent again.
+    pub consistent: u64,
+    /// Sites that acknowledgements went on without.
+    pub demoted: u64,
+    /// Sites that came into force again.
+    pub promoted: u64,
+    /// Operations that hung, and ended after all.
+    pub hung: u64,
+    /// Disks on which something of a dead process was still in flight.
+    pub zombies: u64,
+    /// Disks that could not be opened.
+    pub not_opened: u64,
+    /// Sites' disks that were replaced.
+    pub replaced: u64,
+    /// Times that everything was healed, and every site became equal.
+    pub converged: u64,
+    /// The longest that a request took.
+    pub longest: Span,
+}
+
+impl Met {
+    /// Compares what a machine says of a site with what it said before.
+    pub(super) fn compare(&mut self, before: View, now: View) {
+        let began = |is: fn(&View) -> bool| u64::from(is(&now) && !is(&before));
+        self.down += began(|view| view.state == State::Down);
+        self.detached += began(|view| view.detached);
+        self.resyncs += began(|view| view.state == State::Resyncing);
+        self.inconsistent += began(|view| !view.consistent);
+        self.consistent += began(|view| view.consistent);
+        self.demoted += began(|view| !view.in_force);
+        self.promoted += began(|view| view.in_force);
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outages, down, detached, resyncs, inconsistent, consistent, .. } = self;
+        let Self { demoted, promoted, hung, zombies, not_opened, replaced, .. } = self;
+        write!(
+            f,
+            "{outages} disks went away, {hung} operations hung, {zombies} disks were busy, \
+             {not_opened} not opened, {replaced} replaced; sites: {down} down, {detached} detached, \
+             {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
+             {demoted} out of force, {promoted} in force again, {} converged; \
+             the longest request took {:?}",
+            self.converged, self.longest
+        )
+    }
+}
+
+impl std::ops::AddAssign for Met {
+    fn add_assign(&mut self, other: Self) {
+        self.outages += other.outages;
+        self.down += other.down;
+        self.detached += other.detached;
+        self.resyncs += other.resyncs;
+        self.inconsistent += other.inconsistent;
+        self.consistent += other.consistent;
+        self.demoted += other.demoted;
+        self.promoted += other.promoted;
+        self.hung += other.hung;
+        self.zombies += other.zombies;
+        self.not_opened += other.not_opened;
+        self.replaced += other.replaced;
+        self.converged += other.converged;
+        self.longest = self.longest.max(other.longest);
+    }
+}

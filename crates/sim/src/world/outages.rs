@@ -1,0 +1,184 @@
+//! Outages as they come and go: what becomes of disks, of what is in flight, and of what
+//! a machine has open.
+
+use blk::{DevNr, DiskId, Event, NotOpened, Time};
+
+use super::clock::{self, Due};
+use super::handles::EBUSY;
+use super::weather::{FOR_EVER, Outage, Trouble, Weather, Whom, devices_of};
+use super::{Stage, Subject, World};
+use crate::oracle::Violation;
+use crate::topology::Role;
+
+impl<M: Subject> World<'_, M> {
+    /// Everything is well from now on, and somebody says that all disks are to be used that
+    /// were replaced.
+    ///
+    /// # Errors
+    /// The promise that was seen broken.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.host.weather.clear();
+        self.faults.heal();
+        let hanging = self.back.hanging();
+        let zombies = self.zombies.iter().map(|&disk| Due::Zombies(disk));
+        let parked = std::mem::take(&mut self.parked);
+        let due: Vec<Due> = hanging.into_iter().map(Due::Io).chain(zombies).chain(parked).collect();
+        for due in due {
+            let soon = clock::moment(&mut self.rng);
+            self.clock.plan(soon, due);
+        }
+        let replaced: Vec<DiskId> = self.host.replaced.iter().copied().collect();
+        for disk in replaced {
+            let Role::Leg { dev, site } = self.host.disks.role(disk)? else { continue };
+            self.resync(site, Some(dev));
+        }
+        Ok(())
+    }
+
+    /// Has a site, or a device there, copied anew.
+    pub(super) fn resync(&mut self, site: usize, dev: Option<DevNr>) {
+        if self.machine.stage() != Stage::Running {
+            return;
+        }
+        self.host.oracle.asked_to_resync(site);
+        let topology = self.host.topology.clone();
+        for of in topology.layout().devices().filter(|&of| dev.is_none_or(|dev| dev == of)) {
+            self.host.strangers.remove(&topology.disk(Role::Leg { dev: of, site }));
+        }
+        self.machine.resync(self.clock.now, site, dev);
+    }
+
+    /// Plans what is known to come: outages, and the landing of what dead processes left.
+    pub(super) fn plan_weather(&mut self) {
+        let now = self.host.time;
+        let begins = |outage: &Outage| outage.from >= now && outage.trouble.takes_away();
+        let all = self.host.weather.all().filter(|(_, outage)| begins(outage));
+        let planned: Vec<_> = all.map(|(nr, outage)| (nr, outage.from.since(now))).collect();
+        for (nr, after) in planned {
+            self.clock.plan(after, Due::Outage(nr));
+        }
+        for disk in self.zombies.clone() {
+            self.land_zombies(disk);
+        }
+    }
+
+    /// What a dead process left in flight lands when its disk does not hang any more.
+    pub(super) fn land_zombies(&mut self, disk: DiskId) {
+        let role = self.host.disks.role(disk).expect("a busy disk is there");
+        match self.host.weather.hangs(role, self.host.time) {
+            Some(until) => self.postpone(until, Due::Zombies(disk)),
+            None => {
+                let soon = clock::moment(&mut self.rng);
+                self.clock.plan(soon, Due::Zombies(disk));
+            }
+        }
+    }
+
+    pub(super) fn zombies_land(&mut self, disk: DiskId) -> Result<(), Violation> {
+        if !self.zombies.remove(&disk) {
+            return Ok(());
+        }
+        self.host.disks.orphan(disk, &mut self.rng);
+        match self.host.disks.role(disk)? {
+            Role::Leg { dev, site } => self.host.look_at_all(dev, site),
+            Role::Log | Role::DirtyLog { .. } => Ok(()),
+        }
+    }
+
+    /// Something waits for the end of an outage.
+    pub(super) fn postpone(&mut self, until: Time, due: Due) {
+        if until == FOR_EVER {
+            self.parked.push(due);
+        } else {
+            let after = until.since(self.host.time) + clock::moment(&mut self.rng);
+            self.clock.plan(after, due);
+        }
+    }
+
+    /// An outage begins now, until it is healed.
+    pub(super) fn strike(&mut self, whom: Whom, trouble: Trouble) -> Result<(), Violation> {
+        let (from, until) = (self.host.time, FOR_EVER);
+        let nr = self.host.weather.all().count();
+        self.host.weather.add(Weather::new(vec![Outage { whom, from, until, trouble }]));
+        if trouble.takes_away() { self.outage_begins(nr) } else { Ok(()) }
+    }
+
+    /// An outage begins that takes disks away.
+    pub(super) fn outage_begins(&mut self, nr: usize) -> Result<(), Violation> {
+        let Some(outage) = self.host.weather.get(nr).copied() else { return Ok(()) };
+        self.met.outages += 1;
+        for (dev, site) in devices_of(outage.whom, &self.host.topology.clone()) {
+            let disk = self.host.topology.disk(Role::Leg { dev, site });
+            self.take_away(outage.trouble, disk, dev, site)?;
+        }
+        if let Whom::Disk(role @ Role::DirtyLog { .. }) = outage.whom {
+            let disk = self.host.topology.disk(role);
+            self.back.doom(disk, false);
+            self.handles.spoil(disk);
+        }
+        Ok(())
+    }
+
+    fn take_away(
+        &mut self,
+        trouble: Trouble,
+        disk: DiskId,
+        dev: DevNr,
+        site: usize,
+    ) -> Result<(), Violation> {
+        self.handles.spoil(disk);
+        let lost = match trouble {
+            Trouble::PowerLost(keep) => {
+                self.host.disks.cut(disk, keep, &mut self.rng);
+                true
+            }
+            // What no machine knows yet, none can find to be another.
+            Trouble::MediaLost if self.host.known.contains(&disk) => {
+                self.host.disks.replace(disk);
+                self.host.oracle.replaced(site, dev);
+                self.host.replaced.insert(disk);
+                self.host.strangers.insert(disk);
+                self.met.replaced += 1;
+                if self.rng.chance(50) {
+                    let after = clock::moment(&mut self.rng) * 200;
+                    self.clock.plan(after, Due::Resync(site, Some(dev)));
+                }
+                true
+            }
+            _ => false,
+        };
+        self.back.doom(disk, lost);
+        if lost {
+            self.zombies.remove(&disk);
+            self.host.look_at_all(dev, site)?;
+        }
+        Ok(())
+    }
+
+    /// A machine wants a disk opened afresh.
+    pub(super) fn open_disk(&mut self, disk: DiskId) -> Result<(), Violation> {
+        self.handles.open(disk)?;
+        let after = clock::opening(&mut self.rng);
+        self.clock.plan(after, Due::Opened(disk));
+        Ok(())
+    }
+
+    /// The answer to that, if it does not hang, too.
+    pub(super) fn opened(&mut self, disk: DiskId) -> Result<Option<Event>, Violation> {
+        let role = self.host.disks.role(disk)?;
+        let hangs = self.host.weather.hangs(role, self.host.time);
+        if let Some(until) = hangs.filter(|_| self.rng.chance(30)) {
+            self.postpone(until, Due::Opened(disk));
+            return Ok(None);
+        }
+        let mut result = self.host.seen(disk);
+        if self.host.weather.fails(role, self.host.time) && self.rng.chance(30) {
+            let why = "its first sector can't be read".to_owned();
+            result = result.and(Err(NotOpened { errno: blk::Errno::EIO, why }));
+        }
+        self.met.not_opened += u64::from(result.is_err());
+        self.met.zombies += u64::from(result.as_ref().is_err_and(|not| not.errno == EBUSY));
+        self.handles.opened(disk, result.is_ok());
+        Ok(Some(Event::Opened { disk, result }))
+    }
+}

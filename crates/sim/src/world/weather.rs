@@ -1,0 +1,233 @@
+//! What befalls the remote sites, in virtual time: outages that begin and end.
+//!
+//! Times are the host's, which go on when a machine dies: an outage outlives it.
+
+use blk::{DevNr, Span, Time};
+
+use crate::disk::Keep;
+use crate::rng::Rng;
+use crate::topology::{Role, Topology};
+
+/// A stretch of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Whom it befalls.
+    pub whom: Whom,
+    /// From when.
+    pub from: Time,
+    /// Until when; [`FOR_EVER`] is until it is healed.
+    pub until: Time,
+    /// What is wrong.
+    pub trouble: Trouble,
+}
+
+/// Whom an outage befalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// All legs of a site.
+    Site(usize),
+    /// One disk.
+    Disk(Role),
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Every operation ends with an error.
+    Fails,
+    /// No operation ends before it is over.
+    Hangs,
+    /// It is not there: what was open fails for ever, and opening it fails.
+    Absent,
+    /// Everything takes so many times as long.
+    Slow(u32),
+    /// Its power fails: the cache is lost but for this, then it is absent.
+    PowerLost(Keep),
+    /// It is replaced by an empty disk that is somebody else, after being absent.
+    MediaLost,
+}
+
+/// Everything that befalls the disks of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    outages: Vec<Outage>,
+}
+
+impl Weather {
+    /// These outages.
+    #[must_use]
+    pub fn new(outages: Vec<Outage>) -> Self {
+        Self { outages }
+    }
+
+    /// A few at random, from `now` on; `mild`: no media are lost.
+    #[must_use]
+    pub fn random(topology: &Topology, now: Time, rng: &mut Rng) -> Self {
+        let remote = |role: &Role| !matches!(role, Role::Log | Role::Leg { site: 0, .. });
+        let disks: Vec<Role> = topology.roles().into_iter().filter(remote).collect();
+        if disks.is_empty() || rng.chance(20) {
+            return Self::default();
+        }
+        let within = *rng.pick(&[Span::from_millis(20), Span::from_millis(500), LONG]);
+        let count = *rng.pick(&[1, 1, 2, 3, 6]);
+        let mut outages = Vec::new();
+        for _ in 0..count {
+            outages.extend(one(topology, &disks, now, within, rng));
+        }
+        Self { outages }
+    }
+
+    /// What else is to come.
+    pub fn add(&mut self, more: Self) {
+        self.outages.extend(more.outages);
+    }
+
+    /// What is over by `now` is forgotten.
+    pub fn forget_what_is_over(&mut self, now: Time) {
+        self.outages.retain(|outage| outage.until > now);
+    }
+
+    /// Everything is well, for ever.
+    pub fn clear(&mut self) {
+        self.outages.clear();
+    }
+
+    /// Whether anything befalls a site now, or will.
+    #[must_use]
+    pub fn is_fair(&self) -> bool {
+        self.outages.is_empty()
+    }
+
+    /// The outages, each under its number.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Outage)> {
+        self.outages.iter().enumerate()
+    }
+
+    pub(super) fn get(&self, nr: usize) -> Option<&Outage> {
+        self.outages.get(nr)
+    }
+
+    /// Until when operations on a disk hang, if they do.
+    #[must_use]
+    pub fn hangs(&self, role: Role, now: Time) -> Option<Time> {
+        let hangs = self.now(role, now).filter(|outage| outage.trouble == Trouble::Hangs);
+        hangs.map(|outage| outage.until).max()
+    }
+
+    /// Whether operations on a disk fail.
+    #[must_use]
+    pub fn fails(&self, role: Role, now: Time) -> bool {
+        self.now(role, now).any(|outage| outage.trouble == Trouble::Fails)
+    }
+
+    /// Whether a disk is not there.
+    #[must_use]
+    pub fn is_absent(&self, role: Role, now: Time) -> bool {
+        self.now(role, now).any(|outage| outage.trouble.takes_away())
+    }
+
+    /// How many times as long an operation takes.
+    #[must_use]
+    pub fn slowness(&self, role: Role, now: Time) -> u32 {
+        let slow = self.now(role, now).filter_map(|outage| match outage.trouble {
+            Trouble::Slow(times) => Some(times),
+            _ => None,
+        });
+        slow.max().unwrap_or(1)
+    }
+
+    fn now(&self, role: Role, now: Time) -> impl Iterator<Item = &Outage> {
+        let here = move |outage: &&Outage| outage.whom.is(role);
+        let now = move |outage: &&Outage| outage.from <= now && now < outage.until;
+        self.outages.iter().filter(here).filter(now)
+    }
+}
+
+impl Whom {
+    /// Whether a disk is meant. The dirty log of a site's leg is a local disk.
+    #[must_use]
+    pub fn is(self, role: Role) -> bool {
+        match (self, role) {
+            (Self::Site(whom), Role::Leg { site, .. }) => whom == site,
+            (Self::Site(_), Role::Log | Role::DirtyLog { .. }) => false,
+            (Self::Disk(whom), role) => whom == role,
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether what was open is gone for good.
+    #[must_use]
+    pub fn takes_away(self) -> bool {
+        matches!(self, Self::Absent | Self::PowerLost(_) | Self::MediaLost)
+    }
+}
+
+/// One outage, or a disk that flaps.
+fn one(topology: &Topology, disks: &[Role], now: Time, within: Span, rng: &mut Rng) -> Vec<Outage> {
+    let role = *rng.pick(disks);
+    let whom = match role {
+        Role::Leg { site, .. } if rng.chance(50) => Whom::Site(site),
+        _ => Whom::Disk(role),
+    };
+    let from = now + up_to(within, rng);
+    let trouble = trouble(role, topology, rng);
+    if rng.chance(15) && !matches!(trouble, Trouble::MediaLost | Trouble::PowerLost(_)) {
+        return flapping(whom, from, trouble, rng);
+    }
+    let long = *rng.pick(&[
+        Span::from_millis(1),
+        Span::from_millis(50),
+        Span::from_millis(300),
+        Span::from_secs(3),
+        LONG,
+    ]);
+    // What is there from the start is absent at the start.
+    let from = if rng.chance(15) { now } else { from };
+    let until = if rng.chance(20) { FOR_EVER } else { from + up_to(long, rng) };
+    vec![Outage { whom, from, until, trouble }]
+}
+
+fn trouble(role: Role, topology: &Topology, rng: &mut Rng) -> Trouble {
+    let keep = *rng.pick(&[Keep::None, Keep::All, Keep::Any { torn: false }]);
+    let local = matches!(role, Role::DirtyLog { .. });
+    match rng.below(12) {
+        0..=2 => Trouble::Fails,
+        3..=5 => Trouble::Hangs,
+        6 | 7 => Trouble::Absent,
+        8 | 9 => Trouble::Slow(*rng.pick(&[3, 30, 300])),
+        10 if !local => Trouble::PowerLost(keep),
+        // What a table calls equal must not be lost before it was ever looked at.
+        _ if !local && topology.sites.len() > 1 => Trouble::MediaLost,
+        _ => Trouble::Fails,
+    }
+}
+
+fn flapping(whom: Whom, from: Time, trouble: Trouble, rng: &mut Rng) -> Vec<Outage> {
+    let mut at = from;
+    let mut outages = Vec::new();
+    for _ in 0..rng.range(2, 8) {
+        let until = at + up_to(Span::from_millis(200), rng);
+        outages.push(Outage { whom, from: at, until, trouble });
+        at = until + up_to(Span::from_millis(1000), rng);
+    }
+    outages
+}
+
+fn up_to(most: Span, rng: &mut Rng) -> Span {
+    Span::from_micros(rng.range(1, u64::try_from(most.as_micros()).expect("some seconds")))
+}
+
+/// The disk of a device's leg there, or all of the site's.
+pub(super) fn devices_of(whom: Whom, topology: &Topology) -> Vec<(DevNr, usize)> {
+    let legs = topology.roles().into_iter().filter(|&role| whom.is(role));
+    let leg = |role| match role {
+        Role::Leg { dev, site } => Some((dev, site)),
+        Role::Log | Role::DirtyLog { .. } => None,
+    };
+    legs.filter_map(leg).collect()
+}
+
+/// The end of what does not end by itself.
+pub const FOR_EVER: Time = Time(u64::MAX);
+const LONG: Span = Span::from_secs(20);
