@@ -128,9 +128,13 @@ a_bad_table_is_one_error_with_its_place_and_nothing_is_made() {
 an_absent_or_busy_device_is_named_and_nothing_is_made() {
     two_devices
     rm rd1
-    refused "$work/rd1" replicator create table
+    refused "$work/rd1" replicator create --require-all table
     nothing_is_left
     truncate -s 32M rd1
+    rm ld1
+    refused "$work/ld1" replicator create table
+    nothing_is_left
+    truncate -s 32M ld1
     mkfs.ext4 -q ld0
     mkdir mnt
     mount -o loop ld0 mnt
