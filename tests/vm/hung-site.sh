@@ -109,6 +109,85 @@ a_daemon_killed_while_writes_to_a_remote_device_hang_is_followed_in_seconds() {
     replicas_are_equal_in_the_end
 }
 
+# within SECONDS COMMAND…: the command succeeds, and in time.
+within() {
+    local limit=$1 began=${EPOCHREALTIME/./} took
+    shift
+    "$@"
+    took=$(((${EPOCHREALTIME/./} - began) / 1000))
+    echo "# $took ms: ${*##*/}" >&3
+    ((took < limit * 1000)) || fail "$* took $took ms"
+}
+
+# Whatever hangs, all verbs answer; `remove` says what is missing, and --no-drain ends the daemon all the same.
+verbs_answer_and_the_daemon_ends() {
+    local pid
+    pid=$(daemon_pid repl)
+    within 5 replicator status
+    within 5 replicator suspend d0
+    within 5 replicator resume d0
+    within 5 replicator ls
+    within 30 refused 'site 1 ' replicator remove --timeout 20s repl
+    within 5 replicator status repl
+    within 30 removed_without_draining
+    [[ ! -d /proc/$pid ]] || fail "the daemon (process $pid) is still there"
+}
+
+# The log keeps what the site lacks, which may be said as a failure to drain.
+removed_without_draining() {
+    replicator remove --no-drain repl || true
+    nothing_is_left
+}
+
+starts_and_catches_up() {
+    within 15 replicator create table
+    the_devices_live
+    nothing_hangs
+    replicas_are_equal_in_the_end
+}
+
+with_a_flush_that_hangs_all_verbs_answer_and_the_daemon_ends() {
+    two_devices_and_one_can_hang
+    replicator create table
+    flushes_hang
+    start_load 4 # several writes in a group: then the barrier is a flush
+    end_load
+    a_helper_hangs
+    verbs_answer_and_the_daemon_ends
+    a_helper_hangs || fail 'the flush has ended: this proves nothing'
+    starts_and_catches_up
+}
+
+with_writes_that_hang_all_verbs_answer_and_the_daemon_ends() {
+    two_devices_and_one_can_hang
+    replicator create table
+    everything_hangs
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct
+    sleep 1
+    verbs_answer_and_the_daemon_ends
+    starts_and_catches_up
+}
+
+a_site_that_is_absent_is_noticed_and_taken_in_and_refused_if_all_is_required() {
+    two_devices
+    mv rd0 elsewhere
+    refused "device 0 on site 1: $work/rd0: no such file" replicator create --require-all table
+    nothing_is_left
+    replicator create table 2>notices
+    grep -F "device 0 on site 1: $work/rd0: no such file or device; the site is down until it is back" notices
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct
+    mv elsewhere rd0
+    replicator wait --timeout 60s repl
+    replicator remove repl
+    cmp ld0 rd0
+    cmp ld1 rd1
+    replicator create --require-all table
+    replicator remove repl
+}
+
 run_cases \
     a_daemon_killed_while_a_flush_to_a_remote_device_hangs_is_followed_in_seconds \
-    a_daemon_killed_while_writes_to_a_remote_device_hang_is_followed_in_seconds
+    a_daemon_killed_while_writes_to_a_remote_device_hang_is_followed_in_seconds \
+    with_a_flush_that_hangs_all_verbs_answer_and_the_daemon_ends \
+    with_writes_that_hang_all_verbs_answer_and_the_daemon_ends \
+    a_site_that_is_absent_is_noticed_and_taken_in_and_refused_if_all_is_required

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
-use replicator::Status;
+use replicator::status::human;
+use replicator::{SiteState, SiteStatus, Status};
 use rustix::fs::OFlags;
 
 use super::served::{Daemon, STOP_LIMIT};
@@ -33,6 +34,11 @@ pub(super) fn take_devices_away(
     mut progress: impl FnMut(String),
 ) -> Result<()> {
     prepare(daemon, terms, &mut progress)?;
+    if terms.force {
+        // The driver waits for every request before it lets a device go, and some may wait
+        // for what does not come: a site, space in the log, a resume.
+        daemon.drive.refuse_all()?;
+    }
     progress("taking its devices away, closing its log".to_owned());
     daemon.remove_devices()
 }
@@ -78,36 +84,64 @@ fn prepare(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> 
     Ok(())
 }
 
-/// Waits until every site has everything.
+/// Waits until every site has everything; not longer than a moment for one that is down, which
+/// may be about to come back.
 fn drain(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Result<()> {
     if !terms.drain {
         return Ok(());
     }
-    let deadline = Instant::now() + terms.limit;
+    let began = Instant::now();
+    // What is written from now on is not waited for, or it would never end under load.
+    let goal = daemon.drive.view().status()?.log.map_or(0, |log| log.written);
     loop {
-        let Some(lagging) = lagging(&daemon.drive.view().status()?) else { return Ok(()) };
+        let lacking = lacking(&daemon.drive.view().status()?, goal);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<&str> = lacking.iter().map(|it| it.words.as_str()).collect();
+        let words = words.join(", ");
+        let all_down = lacking.iter().all(|it| it.is_down);
+        let limit = if all_down { terms.limit.min(DOWN_LIMIT) } else { terms.limit };
         ensure!(
-            Instant::now() < deadline,
-            "not everything has arrived within {} s: {lagging}",
-            terms.limit.as_secs()
+            began.elapsed() < limit,
+            "not everything has arrived within {} s: {words}",
+            limit.as_secs()
         );
-        progress(format!("waiting until everything has arrived: {lagging}"));
+        progress(format!("waiting until everything has arrived: {words}"));
         std::thread::sleep(DRAIN_PAUSE);
     }
 }
 
-/// What has not arrived yet, in words; `None`: everything has.
-fn lagging(status: &Status) -> Option<String> {
-    let sites = status.sites.iter().filter(|site| site.lag_writes > 0);
-    let words: Vec<String> = sites
-        .map(|site| {
-            let failure = site.failure.as_ref();
-            let why = failure.map(|it| format!(" (device {}: {})", it.dev, it.error));
-            let (nr, writes, why) = (site.slink, site.lag_writes, why.unwrap_or_default());
-            format!("site {nr} lacks {writes} writes{why}")
-        })
-        .collect();
-    (!words.is_empty()).then(|| words.join(", "))
+/// A site that does not have everything.
+#[derive(Debug, PartialEq, Eq)]
+struct Lacking {
+    is_down: bool,
+    words: String,
+}
+
+/// The sites that lack something up to the write `goal`.
+fn lacking(status: &Status, goal: u64) -> Vec<Lacking> {
+    let has_everything = |site: &SiteStatus| match site.slink {
+        // The log makes its image whole at the next start.
+        0 => site.cursor >= goal,
+        _ => site.has_everything_up_to(goal),
+    };
+    let lacking = status.sites.iter().filter(|site| !has_everything(site));
+    lacking.map(Lacking::of).collect()
+}
+
+impl Lacking {
+    fn of(site: &SiteStatus) -> Self {
+        let failure = site.failure.as_ref();
+        let why = failure.map(|it| format!(" (device {}: {})", it.dev, it.error));
+        let what = match (site.lag_writes, site.dirty_bytes) {
+            (0, 0) => "is not consistent yet".to_owned(),
+            (0, dirty) => format!("lacks {} that are dirty there", human::bytes(dirty)),
+            (writes, _) => format!("lacks {writes} writes"),
+        };
+        let words = format!("site {} {what}{}", site.slink, why.unwrap_or_default());
+        Self { is_down: site.state == SiteState::Down, words }
+    }
 }
 
 /// Opens every device exclusively; fails if somebody uses one.
@@ -137,29 +171,58 @@ fn claim(daemon: &Daemon) -> Result<Vec<File>> {
 }
 
 const DRAIN_PAUSE: Duration = Duration::from_millis(50);
+/// A site that is down is tried again within this time at first, and later less often.
+const DOWN_LIMIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replicator::SiteStatus;
 
-    fn status(lags: &[u64]) -> Status {
-        let site = |(nr, lag): (usize, &u64)| SiteStatus {
-            slink: u16::try_from(nr).unwrap(),
-            lag_writes: *lag,
+    const WRITTEN: u64 = 10;
+
+    /// A site that has everything.
+    fn site(slink: u16) -> SiteStatus {
+        SiteStatus {
+            slink,
+            state: SiteState::Streaming,
+            consistent: true,
+            cursor: WRITTEN,
             ..SiteStatus::default()
-        };
-        Status { sites: lags.iter().enumerate().map(site).collect(), ..Status::default() }
+        }
+    }
+
+    fn lacking_of(sites: Vec<SiteStatus>) -> Vec<(bool, String)> {
+        let status = Status { sites, ..Status::default() };
+        lacking(&status, WRITTEN).into_iter().map(|it| (it.is_down, it.words)).collect()
     }
 
     #[test]
     fn sites_that_have_everything_hold_nothing_up() {
-        assert_eq!(lagging(&status(&[0, 0])), None);
+        assert_eq!(lacking_of(vec![site(0), site(1)]), []);
     }
 
     #[test]
     fn a_site_that_lacks_something_is_named() {
-        let words = lagging(&status(&[0, 7, 1])).unwrap();
-        assert_eq!(words, "site 1 lacks 7 writes, site 2 lacks 1 writes");
+        let behind = |nr, lag| SiteStatus { lag_writes: lag, cursor: WRITTEN - lag, ..site(nr) };
+        let expected =
+            [(false, "site 0 lacks 7 writes".into()), (false, "site 2 lacks 1 writes".into())];
+        assert_eq!(lacking_of(vec![behind(0, 7), site(1), behind(2, 1)]), expected);
+    }
+
+    #[test]
+    fn what_is_dirty_at_a_site_has_not_arrived_there() {
+        let detached =
+            SiteStatus { state: SiteState::Detached, detached: true, dirty_bytes: 4096, ..site(1) };
+        let copied = SiteStatus { consistent: false, ..site(2) };
+        let found = lacking_of(vec![site(0), detached, copied]);
+        assert_eq!(found[0].1, "site 1 lacks 4 KiB that are dirty there");
+        assert_eq!(found[1].1, "site 2 is not consistent yet");
+    }
+
+    #[test]
+    fn a_site_that_is_down_is_known_as_such_also_when_it_is_only_dirty() {
+        let down = SiteStatus { state: SiteState::Down, detached: true, ..site(1) };
+        let found = lacking_of(vec![site(0), down]);
+        assert!(found.len() == 1 && found[0].0, "{found:?}");
     }
 }
