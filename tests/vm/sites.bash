@@ -15,7 +15,8 @@ load=
 # group SITE…: makes the files, the disks and the table of a group of $devices devices (1) with a log of $log_mib (8).
 # A SITE is what follows `blockdev` and its count. The remote dirty logs are $dirty_log, in which LEG is the replica.
 group() {
-    local site device leg slinks='' nr
+    local - site device leg slinks='' nr
+    set +x
     truncate -s "${log_mib:-8}M" log
     for site; do
         # shellcheck disable=SC2086 # words
@@ -40,7 +41,7 @@ count() { echo $#; }
 dirty_log() {
     local words=${dirty_log:-core 2 128 nosync}
     [[ $words != *LEG* ]] || truncate -s 1M "$1.dirty"
-    echo "${words//LEG/$work/$1.dirty}"
+    echo "${words//LEG/$work/$1}"
 }
 
 # Every site has everything, by itself and soon; D never failed; and the replicas are equal.
@@ -81,6 +82,8 @@ disk_hangs() { dmsetup suspend --noflush --nolockfs "case-$$-$1"; }
 
 # disk_is NAME healthy | failing | read_only | slow MILLISECONDS
 disk_is() {
+    local -
+    set +x
     disk_hangs "$1"
     dmsetup load "case-$$-$1" --table "$(mapping "$@")"
     dmsetup resume "case-$$-$1"
@@ -96,10 +99,10 @@ mapping() {
     esac
 }
 
-# Bytes written to it, as the kernel counts them.
+# Bytes that arrived at it. (A mapped disk also counts what the kernel refuses to begin without waiting.)
 bytes_written() {
     local counters
-    read -ra counters <"/sys/block/$(basename "$(readlink -f "$(disk "$1")")")/stat"
+    read -ra counters <"/sys/block/${loops[$1]#/dev/}/stat"
     echo $((counters[6] * 512))
 }
 
@@ -186,6 +189,9 @@ site() {
 site_number() { replicator status repl | tr ' ' '\n' | sed -n "s/^site$1:.*,$2=\([0-9.]*\).*/\1/p"; }
 
 # What happened to the sites, a line each.
-events() { replicator status --json repl | sed -n 's/^ *"what": "\(.*\)"$/\1/p'; }
+events() {
+    replicator status --json repl |
+        sed -n '/^ *"slink": /{N;s/^ *"slink": \([0-9]*\),\n *"what": "\(.*\)"$/site \1: \2/p}'
+}
 
 happened() { local -; set +x; events | grep -q "$1"; }
