@@ -22,7 +22,9 @@ use blk::{
     BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, Event, Gather, IoId, IoOwner, Machine, Op,
     ReqId, Sectors, Time,
 };
-use ublk_target::{Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Opener, Ublk, process};
+use ublk_target::{
+    Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Opener, Ublk, process,
+};
 use uring::{Disk, OpenSpec, RingSpec};
 
 fn main() -> Result<(), Box<dyn Error>> {
