@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{
-    Buf, BufMut, Data, DevNr, DiskId, DiskOp, Effect, Event, Gather, IoId, IoOwner, Machine, Op,
-    ReqId, Sectors, Time,
+    Buf, BufMut, Data, DevNr, DiskId, DiskOp, DiskSeen, Effect, Errno, Event, Gather, IoId,
+    IoOwner, Machine, Op, ReqId, Sectors, Time,
 };
+use slink::State;
+use table::{Policy, Sync};
 
 use crate::oracle::{Admission, View};
 use crate::topology::{Role, Topology};
@@ -39,11 +41,33 @@ pub enum Bug {
     ReadsFromLd,
     /// Payloads of remote writes go to the neighbouring sector.
     Misdirected,
+    /// The dirty logs' flushes report success and do nothing.
+    DirtyLogFlushLies,
+    /// Now and then a write to a dirty log is reported done and never sent.
+    MarksLost,
+    /// While a site is copied to, flushes of its disks report success and do nothing.
+    ResyncFlushLies,
+    /// Now and then a copy to a site is reported done and never sent.
+    CopyLost,
+    /// Now and then a write to a site is given up, and lands later all the same.
+    ZombieLands,
+    /// A disk that was replaced says that it is the old one.
+    OldIdentity,
+    /// Every site is said to be consistent.
+    ClaimsConsistent,
+    /// Every site is said to be in force.
+    ClaimsInForce,
+    /// The table's limits are not heeded.
+    LimitIgnored,
+    /// The table's `sync` is not heeded.
+    SyncIgnored,
+    /// A full log makes writers wait, though the table does not say so.
+    Stalls,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 23] = [
         Self::LogFlushLies,
         Self::CheckpointsInCache,
         Self::AckBeforeWrite,
@@ -56,7 +80,36 @@ impl Bug {
         Self::BarrierIgnored,
         Self::ReadsFromLd,
         Self::Misdirected,
+        Self::DirtyLogFlushLies,
+        Self::MarksLost,
+        Self::ResyncFlushLies,
+        Self::CopyLost,
+        Self::ZombieLands,
+        Self::OldIdentity,
+        Self::ClaimsConsistent,
+        Self::ClaimsInForce,
+        Self::LimitIgnored,
+        Self::SyncIgnored,
+        Self::Stalls,
     ];
+
+    /// What a machine with the bug takes the topology for.
+    #[must_use]
+    pub fn misread(bug: Option<Self>, topology: &Topology) -> Topology {
+        let mut misread = topology.clone();
+        for site in misread.sites.iter_mut().skip(1) {
+            let policy = site.link.policy();
+            match bug {
+                Some(Self::LimitIgnored) => site.link.fall_behind = None,
+                Some(Self::SyncIgnored) => {
+                    site.link.policy = Some(Policy { sync: Sync::Async, ..policy });
+                }
+                Some(Self::Stalls) => site.link.policy = Some(Policy { stall: true, ..policy }),
+                _ => {}
+            }
+        }
+        misread
+    }
 }
 
 /// A machine with a bug between it and the world, or none.
@@ -66,8 +119,8 @@ pub struct Buggy<M> {
     topology: Topology,
     /// Effects of the bug's own.
     extra: Vec<Effect>,
-    /// Operations that the machine is told are done.
-    lies: Vec<IoId>,
+    /// Operations that the machine is told have ended, and how.
+    lies: Vec<(IoId, Result<(), Errno>)>,
     /// Requests that were acknowledged too early.
     acked: BTreeSet<ReqId>,
     /// Reads that the machine never saw.
@@ -76,6 +129,7 @@ pub struct Buggy<M> {
     held: Option<(DiskId, DiskOp, u32)>,
     writes: u32,
     own_ios: u64,
+    now: Time,
 }
 
 impl<M: Subject> Buggy<M> {
@@ -92,6 +146,7 @@ impl<M: Subject> Buggy<M> {
             held: None,
             writes: 0,
             own_ios: 0,
+            now: Time::default(),
         }
     }
 
@@ -134,12 +189,13 @@ impl<M: Subject> Buggy<M> {
         let site = match self.topology.roles().get(disk.0 as usize)? {
             Role::Log => return self.spoil_log(io, op),
             Role::Leg { site, .. } => *site,
-            Role::DirtyLog { .. } => return Some(op),
+            Role::DirtyLog { .. } => return self.spoil_dirty_log(io, op),
         };
         match (self.bug?, site, op) {
+            (Bug::ResyncFlushLies, 1.., DiskOp::Flush) if self.is_resyncing(site) => self.lie(io),
             (Bug::LocalFlushLies, 0, DiskOp::Flush) => self.lie(io),
             (Bug::RemoteFlushLies, 1.., op) if self.is_weak_leg(disk) => self.weaken(io, op),
-            (_, 1.., op @ DiskOp::Write { .. }) => self.spoil_remote_write(io, disk, op),
+            (_, 1.., op @ DiskOp::Write { .. }) => self.spoil_remote_write(io, disk, site, op),
             (_, _, op) => Some(op),
         }
     }
@@ -150,6 +206,21 @@ impl<M: Subject> Buggy<M> {
             (Bug::CheckpointsInCache, op @ DiskOp::Write { .. }) => self.weaken(io, op),
             (_, op) => Some(op),
         }
+    }
+
+    fn spoil_dirty_log(&mut self, io: IoId, op: DiskOp) -> Option<DiskOp> {
+        self.writes += 1;
+        match (self.bug?, op) {
+            (Bug::DirtyLogFlushLies, op) => self.weaken(io, op),
+            (Bug::MarksLost, DiskOp::Write { .. }) if self.writes.is_multiple_of(3) => self.lie(io),
+            (_, op) => Some(op),
+        }
+    }
+
+    fn is_resyncing(&self, site: usize) -> bool {
+        let mut views = Vec::new();
+        self.inner.views(self.now, &mut views);
+        views.get(site).is_some_and(|view| view.state == State::Resyncing)
     }
 
     fn is_weak_leg(&self, disk: DiskId) -> bool {
@@ -168,10 +239,21 @@ impl<M: Subject> Buggy<M> {
         }
     }
 
-    fn spoil_remote_write(&mut self, io: IoId, disk: DiskId, op: DiskOp) -> Option<DiskOp> {
+    fn spoil_remote_write(
+        &mut self,
+        io: IoId,
+        disk: DiskId,
+        site: usize,
+        op: DiskOp,
+    ) -> Option<DiskOp> {
         self.writes += 1;
         let now_and_then = self.writes.is_multiple_of(7);
         match (self.bug?, op) {
+            (Bug::CopyLost, _) if now_and_then && self.is_resyncing(site) => self.lie(io),
+            (Bug::ZombieLands, op) if now_and_then && self.held.is_none() => {
+                self.held = Some((disk, op, 3));
+                self.fail(io)
+            }
             (Bug::BitFlips, DiskOp::Write { sector, data, fua }) if now_and_then => {
                 Some(DiskOp::Write { sector, data: flipped(&data), fua })
             }
@@ -190,8 +272,22 @@ impl<M: Subject> Buggy<M> {
     }
 
     fn lie(&mut self, io: IoId) -> Option<DiskOp> {
-        self.lies.push(io);
+        self.lies.push((io, Ok(())));
         None
+    }
+
+    fn fail(&mut self, io: IoId) -> Option<DiskOp> {
+        self.lies.push((io, Err(Errno::EIO)));
+        None
+    }
+
+    /// What is told of a disk that was opened.
+    fn told(&self, seen: DiskSeen) -> DiskSeen {
+        let old = |identity: &str| identity.split('#').next().map(|path| format!("{path}#0"));
+        match (self.bug, old(&seen.identity)) {
+            (Some(Bug::OldIdentity), Some(identity)) => DiskSeen { identity, ..seen },
+            _ => seen,
+        }
     }
 
     fn release_held(&mut self) {
@@ -241,11 +337,16 @@ impl<M: Subject> Machine for Buggy<M> {
                 self.release_held();
                 self.inner.handle(now, event);
             }
-            event @ (Event::Request { .. } | Event::Opened { .. }) => self.inner.handle(now, event),
+            Event::Opened { disk, result } => {
+                let result = result.map(|seen| self.told(seen));
+                self.inner.handle(now, Event::Opened { disk, result });
+            }
+            event @ Event::Request { .. } => self.inner.handle(now, event),
         }
     }
 
     fn poll(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.now = now;
         let mut wanted = Vec::new();
         loop {
             self.inner.poll(now, &mut wanted);
@@ -260,8 +361,8 @@ impl<M: Subject> Machine for Buggy<M> {
             if self.lies.is_empty() {
                 return;
             }
-            for io in std::mem::take(&mut self.lies) {
-                self.inner.handle(now, Event::Done { io, result: Ok(()), buf: None });
+            for (io, result) in std::mem::take(&mut self.lies) {
+                self.inner.handle(now, Event::Done { io, result, buf: None });
             }
         }
     }
@@ -282,6 +383,10 @@ impl<M: Subject> Subject for Buggy<M> {
 
     fn views(&self, now: Time, views: &mut Vec<View>) {
         self.inner.views(now, views);
+        for view in views {
+            view.consistent |= self.is(Bug::ClaimsConsistent);
+            view.in_force |= self.is(Bug::ClaimsInForce);
+        }
     }
 
     fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {

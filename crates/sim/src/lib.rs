@@ -22,6 +22,7 @@ pub mod rig;
 pub mod rng;
 pub mod rot;
 pub mod runs;
+pub mod scenario;
 pub mod swarm;
 pub mod sweep;
 pub mod topology;

@@ -5,6 +5,7 @@
 //!                                            one random life; shows a broken promise again
 //! sim run --seeds A..B [--seconds S]         many of them
 //! sim sweep [--stride N] [--inside N]        a script, cut after every effect
+//! sim scenario [NAME] [--strike] [...]       the same with outages
 //! ```
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 use sim::bugs::Bug;
 use sim::rig::{Failure, Tally};
 use sim::runs;
+use sim::scenario::{self, Scenario};
 
 /// The replicator in simulated worlds: crashes, power cuts and an oracle.
 #[derive(Parser)]
@@ -64,6 +66,23 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         inside: u64,
     },
+    /// The same with scenarios of outages; or something befalls the site at every point.
+    Scenario {
+        /// Which one; all if none is named.
+        name: Option<String>,
+        /// At every N-th point only.
+        #[arg(long, default_value_t = 1)]
+        stride: u64,
+        /// The same inside recoveries; 0 leaves them out.
+        #[arg(long, default_value_t = 0)]
+        inside: u64,
+        /// What is up to chance.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The machine lives on, and its site is struck.
+        #[arg(long)]
+        strike: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -78,6 +97,12 @@ fn main() -> ExitCode {
             if all { every(seeds, bug) } else { runs::seeds(&mut seeds, bug) }
         }
         Command::Sweep { stride, inside } => split(runs::sweep(stride, inside)),
+        Command::Scenario { name, stride, inside, seed, strike } => {
+            scenarios(name.as_deref(), |scenario| match strike {
+                true => runs::strikes(scenario, stride, seed),
+                false => runs::scenario(scenario, stride, inside, seed),
+            })
+        }
     };
     let seconds = start.elapsed().as_secs_f64();
     println!(
@@ -112,6 +137,30 @@ fn every(seeds: impl Iterator<Item = u64>, bug: Option<Bug>) -> (Tally, Option<F
         if let Some(failure) = failure {
             println!("{failure}");
             last = Some(failure);
+        }
+    }
+    (tally, last)
+}
+
+/// Runs these scenarios, and tells each broken promise as it is seen.
+fn scenarios(
+    name: Option<&str>,
+    run: impl Fn(&Scenario) -> Result<Tally, Failure>,
+) -> (Tally, Option<Failure>) {
+    let (mut tally, mut last) = (Tally::default(), None);
+    for scenario in scenario::all() {
+        if name.is_some_and(|name| name != scenario.name) {
+            continue;
+        }
+        match run(&scenario) {
+            Ok(one) => {
+                println!("{}: {} points, {} recoveries", scenario.name, one.points, one.recoveries);
+                tally += one;
+            }
+            Err(failure) => {
+                println!("{failure}");
+                last = Some(failure);
+            }
         }
     }
     (tally, last)

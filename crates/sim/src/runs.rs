@@ -2,18 +2,21 @@
 
 use std::cell::Cell;
 
-use blk::Sectors;
+use blk::{Sectors, Span};
 use replicator::Replicator;
 
 use crate::bugs::{Bug, Buggy};
+use crate::disk::Keep;
 use crate::engine;
 use crate::oracle::Violation;
 use crate::rig::{Failure, Rig, Tally};
+use crate::scenario::Scenario;
 use crate::swarm::{Broken, Swarm};
-use crate::sweep::{CUTS, Sweep, script};
+use crate::sweep::{CUTS, Found, Sweep, script};
 use crate::topology::Topology;
 use crate::workload::Workload;
 use crate::world::Host;
+use crate::world::weather::{Trouble, Whom};
 
 /// Lives one seed.
 ///
@@ -48,7 +51,8 @@ fn live(seed: u64, requests: Option<u64>, bug: Option<Bug>, trace: bool) -> Resu
     if let Some(requests) = requests {
         swarm = swarm.with_requests(requests);
     }
-    let open = |host: &Host| Buggy::new(engine::open(&topology, host), bug, &topology);
+    let misread = Bug::misread(bug, &topology);
+    let open = |host: &Host| Buggy::new(engine::open(&misread, host), bug, &topology);
     let rig: Rig<'_, Buggy<Replicator>> =
         Rig { topology: topology.clone(), open: &open, trace, watch: &|_| {} };
     swarm.run(&rig).map_err(|broken| failure(broken, seed, requests, bug, &topology))
@@ -107,22 +111,76 @@ pub fn seeds(seeds: impl IntoIterator<Item = u64>, bug: Option<Bug>) -> (Tally, 
 /// The first broken promise.
 pub fn sweep(stride: u64, inside: u64) -> Result<Tally, Failure> {
     let topology = Topology::plain(&[Sectors(16), Sectors(16)], &[false, false, false], 512);
-    let open = |host: &Host| engine::open(&topology, host);
-    let sweep = Sweep {
-        rig: Rig { topology: topology.clone(), open: &open, trace: false, watch: &|_| {} },
-        script: Workload::batches(script()),
+    let script = Workload::batches(script());
+    let mut tally = Tally::default();
+    for seed in 0..SWEPT {
+        let again = format!("sweep --stride {stride} --inside {inside}");
+        tally += sweep_one(&topology, &script, (stride, inside, seed), &again)?;
+    }
+    Ok(tally)
+}
+
+/// The same with a scenario of outages, `seed` by `seed`.
+///
+/// # Errors
+/// The first broken promise.
+pub fn scenario(
+    scenario: &Scenario,
+    stride: u64,
+    inside: u64,
+    seed: u64,
+) -> Result<Tally, Failure> {
+    let name = scenario.name;
+    let again = format!("scenario {name} --stride {stride} --inside {inside} --seed {seed}");
+    sweep_one(&scenario.topology, &scenario.script, (stride, inside, seed), &again)
+}
+
+/// Has something befall the site of a scenario at every `stride`-th point.
+///
+/// # Errors
+/// The first broken promise.
+pub fn strikes(scenario: &Scenario, stride: u64, seed: u64) -> Result<Tally, Failure> {
+    let (topology, script) = (&scenario.topology, &scenario.script);
+    let again = format!("scenario {} --strike --stride {stride} --seed {seed}", scenario.name);
+    let open = |host: &Host| engine::open(topology, host);
+    let sweep = sweep_of(topology, script, &open, (stride, 0, seed));
+    let swept = sweep.strike(Whom::Site(1), &TROUBLES, &SPANS);
+    swept.map_err(|found| of_sweep(*found, &again))
+}
+
+fn sweep_one(
+    topology: &Topology,
+    script: &Workload,
+    how: (u64, u64, u64),
+    again: &str,
+) -> Result<Tally, Failure> {
+    let open = |host: &Host| engine::open(topology, host);
+    sweep_of(topology, script, &open, how).run().map_err(|found| of_sweep(*found, again))
+}
+
+fn sweep_of<'a>(
+    topology: &Topology,
+    script: &Workload,
+    open: &'a dyn Fn(&Host) -> Replicator,
+    (stride, stride_inside, seed): (u64, u64, u64),
+) -> Sweep<'a, Replicator> {
+    Sweep {
+        rig: Rig { topology: topology.clone(), open, trace: false, watch: &|_| {} },
+        script: script.clone(),
         cuts: CUTS.to_vec(),
         cuts_inside: CUTS.to_vec(),
         stride,
-        stride_inside: inside,
-    };
-    sweep.run().map_err(|found| Failure {
+        stride_inside,
+        seed,
+    }
+}
+
+fn of_sweep(found: Found, again: &str) -> Failure {
+    Failure {
         violation: found.violation,
-        place: format!("first cut {:?}, cut inside its recovery {:?}", found.first, found.inside),
-        reproduce: format!(
-            "cargo run -p sim --release -- sweep --stride {stride} --inside {inside}"
-        ),
-    })
+        place: format!("at {:?}", found.at),
+        reproduce: format!("cargo run -p sim --release -- {again}"),
+    }
 }
 
 fn failure(
@@ -146,3 +204,17 @@ fn failure(
 fn one_line(topology: &Topology) -> String {
     engine::table_text(topology).trim_end().replace('\n', " ; ")
 }
+
+/// Runs of the script with other chances: a sweep of one run cuts it as it happened to go.
+const SWEPT: u64 = 3;
+/// What befalls a site in a sweep, in turn.
+const TROUBLES: [Trouble; 6] = [
+    Trouble::PowerLost(Keep::None),
+    Trouble::PowerLost(Keep::Any { torn: false }),
+    Trouble::Hangs,
+    Trouble::Fails,
+    Trouble::Absent,
+    Trouble::MediaLost,
+];
+/// For how long, in turn.
+const SPANS: [Span; 3] = [Span::from_millis(3), Span::from_millis(250), Span::from_secs(2)];

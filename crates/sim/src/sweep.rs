@@ -1,5 +1,5 @@
 //! A script, cut after every single effect; and its recovery, cut after every single
-//! effect again.
+//! effect again. Or struck there: something befalls the sites, and the machine lives on.
 //!
 //! ```text
 //! script ──┬────┬────┬──▶        each k: cut, recover, judge: the reference
@@ -7,8 +7,12 @@
 //!          └─ recovery ─┬──┬─▶   each j: cut again, recover, judge, compare (P10)
 //!                       j  j
 //! ```
+//!
+//! A recovery goes on until every site has everything, so that it is cut inside a resync, too.
 
-use blk::{DevNr, Op, Sector, Sectors};
+use std::cell::RefCell;
+
+use blk::{DevNr, Op, Sector, Sectors, Span};
 
 use crate::disk::Keep;
 use crate::oracle::{Oracle, Violation};
@@ -16,7 +20,8 @@ use crate::payload::Content;
 use crate::rig::{Rig, Tally};
 use crate::rng::Rng;
 use crate::workload::{Ask, Workload};
-use crate::world::{Cut, Halt, Host, Subject, World};
+use crate::world::weather::{Outage, Trouble, Whom};
+use crate::world::{Cut, Host, Subject, World};
 
 /// A script to be swept.
 pub struct Sweep<'a, M> {
@@ -32,6 +37,8 @@ pub struct Sweep<'a, M> {
     pub stride: u64,
     /// The same for cuts inside a recovery; 0 leaves them out.
     pub stride_inside: u64,
+    /// What is up to chance in the script's run.
+    pub seed: u64,
 }
 
 /// Where a sweep found a broken promise.
@@ -39,116 +46,162 @@ pub struct Sweep<'a, M> {
 pub struct Found {
     /// The promise.
     pub violation: Violation,
-    /// The point of the first cut, and how.
-    pub first: (u64, Cut),
-    /// The point of the cut inside the recovery, and how.
-    pub inside: Option<(u64, Cut)>,
+    /// The point at which something was done, and what, of those first and second.
+    pub at: Vec<(u64, Did)>,
 }
 
-impl<M: Subject> Sweep<'_, M> {
+/// What was done at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// The machine died.
+    Cut(Cut),
+    /// Something befell a site.
+    Strike(Trouble, Span),
+}
+
+impl<'a, M: Subject> Sweep<'a, M> {
     /// Cuts everywhere and judges every recovery.
     ///
     /// # Errors
     /// The first broken promise.
     pub fn run(&self) -> Result<Tally, Box<Found>> {
+        let sweeping = Sweeping { sweep: self, tally: RefCell::default(), at: RefCell::default() };
+        let host = Host::new(&self.rig.topology);
+        let machine = (self.rig.open)(&host);
+        let probe = |world: &World<'_, M>| sweeping.cut_here(world);
+        let mut world = World::start(host, machine, self.script.clone(), Rng::new(self.seed))
+            .probed(Box::new(probe));
+        let lived = live(&mut world);
+        let mut tally = sweeping.tally.take();
+        tally.add(&world);
+        drop(world);
+        match lived {
+            Ok(()) => Ok(tally),
+            Err(violation) => Err(Box::new(Found { violation, at: sweeping.at.take() })),
+        }
+    }
+
+    /// Has one of `troubles`, in turn, befall `whom` at every `stride`-th point, for one of
+    /// `spans`; the machine lives on.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn strike(
+        &self,
+        whom: Whom,
+        troubles: &[Trouble],
+        spans: &[Span],
+    ) -> Result<Tally, Box<Found>> {
         let mut tally = Tally::default();
-        for &cut in &self.cuts {
-            let mut point = 1;
-            while self.cut_at(point, cut, &mut tally)? {
-                point += self.stride;
+        let points = (1..).step_by(usize::try_from(self.stride).unwrap_or(1));
+        for (turn, point) in points.enumerate() {
+            let trouble = troubles[turn % troubles.len()];
+            let long = spans[(turn / troubles.len()) % spans.len()];
+            let host = Host::new(&self.rig.topology);
+            let machine = (self.rig.open)(&host);
+            let outage = |now| Outage { whom, from: now, until: now + long, trouble };
+            let mut world = World::start(host, machine, self.script.clone(), Rng::new(self.seed))
+                .struck_at(point, Box::new(outage));
+            live(&mut world).map_err(|violation| {
+                Box::new(Found { violation, at: vec![(point, Did::Strike(trouble, long))] })
+            })?;
+            tally.add(&world);
+            if world.points() < point {
+                break;
             }
         }
         Ok(tally)
     }
+}
 
-    /// Cuts the script at one point, if it is that long.
-    fn cut_at(&self, point: u64, cut: Cut, tally: &mut Tally) -> Result<bool, Box<Found>> {
-        let found = |violation| Box::new(Found { violation, first: (point, cut), inside: None });
-        let host = Host::new(&self.rig.topology);
-        let workload = self.script.clone();
-        let rng = Rng::new(point);
-        let mut world = {
-            let machine = (self.rig.open)(&host);
-            World::start(host, machine, workload, rng).cut_at(Some(point))
-        };
-        let halt = live(&mut world).map_err(found)?;
-        tally.points += world.points();
-        if halt == Halt::Done {
-            return Ok(false);
-        }
-        let (host, _) = world.crash(cut).map_err(found)?;
-        self.recover(&host, (point, cut), tally)?;
-        Ok(true)
-    }
+/// Looks at a recovery at every point.
+type Look<'l, M> = dyn Fn(&World<'_, M>) -> Result<(), Violation> + 'l;
 
-    fn recover(&self, host: &Host, first: (u64, Cut), tally: &mut Tally) -> Result<(), Box<Found>> {
-        let found = |violation| Box::new(Found { violation, first, inside: None });
-        let (reference, points) = self.settle(host.clone(), first.0, tally).map_err(found)?;
-        if self.stride_inside == 0 {
+/// A sweep under way.
+struct Sweeping<'s, 'a, M> {
+    sweep: &'s Sweep<'a, M>,
+    tally: RefCell<Tally>,
+    /// What is being done.
+    at: RefCell<Vec<(u64, Did)>>,
+}
+
+impl<M: Subject> Sweeping<'_, '_, M> {
+    /// Lets the script's machine die here, in every way, and judges the recoveries.
+    fn cut_here(&self, world: &World<'_, M>) -> Result<(), Violation> {
+        let point = world.points();
+        if !(point - 1).is_multiple_of(self.sweep.stride) {
             return Ok(());
         }
-        for &cut in &self.cuts_inside {
-            // After a kill the disks still cache what a power cut may take.
-            let comparable = first.1 != Cut::Kill || cut == Cut::Kill;
-            let reference = comparable.then_some(&reference[..]);
-            for point in (1..=points).step_by(usize::try_from(self.stride_inside).unwrap_or(1)) {
-                let inside = Some((point, cut));
-                self.cut_inside(host.clone(), (point, cut), reference, tally)
-                    .map_err(|violation| Box::new(Found { violation, first, inside }))?;
-            }
+        for &cut in &self.sweep.cuts {
+            self.at.replace(vec![(point, Did::Cut(cut))]);
+            let host = world.crashed(cut, &mut Rng::new(point))?;
+            self.recover(&host, point, cut)?;
         }
+        self.at.replace(Vec::new());
         Ok(())
     }
 
-    /// Recovers without further ado and lets everything drain. Returns what the devices
-    /// read as and how many points it took to get there.
-    fn settle(
+    fn recover(&self, host: &Host, first: u64, how: Cut) -> Result<(), Violation> {
+        let (reference, opened) = self.come_back(host.clone(), first, None)?;
+        if self.sweep.stride_inside == 0 {
+            return Ok(());
+        }
+        let again = |world: &World<'_, M>| {
+            let inside = world.points();
+            if !(inside - 1).is_multiple_of(self.sweep.stride_inside) {
+                return Ok(());
+            }
+            for &cut in &self.sweep.cuts_inside {
+                self.at.borrow_mut().truncate(1);
+                self.at.borrow_mut().push((inside, Did::Cut(cut)));
+                let host = world.crashed(cut, &mut Rng::new(inside))?;
+                let oracle = host.oracle.clone();
+                let (shown, _) = self.come_back(host, inside, None)?;
+                self.tally.borrow_mut().repeated += 1;
+                // After a kill the disks still cache what a power cut may take; and when it
+                // is open, applications go on.
+                if inside < opened && (how != Cut::Kill || cut == Cut::Kill) {
+                    same(&reference, &shown, &oracle)?;
+                }
+            }
+            self.at.borrow_mut().truncate(1);
+            Ok(())
+        };
+        self.come_back(host.clone(), first, Some(&again)).map(drop)
+    }
+
+    /// Recovers, and has every site become equal. Returns what the devices read as and how
+    /// many points it took to open.
+    fn come_back(
         &self,
         host: Host,
         seed: u64,
-        tally: &mut Tally,
+        probe: Option<&Look<'_, M>>,
     ) -> Result<(Vec<Content>, u64), Violation> {
         let no_more = Workload::script(Vec::new());
-        let machine = (self.rig.open)(&host);
+        let machine = (self.sweep.rig.open)(&host);
         let mut world = World::start(host, machine, no_more, Rng::new(seed));
+        if let Some(probe) = probe {
+            world = world.probed(Box::new(probe));
+        }
         world.open()?;
         let (shown, points) = (world.recovered().to_vec(), world.points());
+        world.converge()?;
         world.settle()?;
-        tally.points += world.points();
+        let mut tally = self.tally.borrow_mut();
+        tally.add(&world);
         tally.recoveries += 1;
         tally.settled += 1;
         Ok((shown, points))
     }
-
-    fn cut_inside(
-        &self,
-        host: Host,
-        (point, cut): (u64, Cut),
-        reference: Option<&[Content]>,
-        tally: &mut Tally,
-    ) -> Result<(), Violation> {
-        let no_more = Workload::script(Vec::new());
-        let machine = (self.rig.open)(&host);
-        let mut world = World::start(host, machine, no_more, Rng::new(point)).cut_at(Some(point));
-        if world.open()? == Halt::Done {
-            return Ok(());
-        }
-        tally.points += world.points();
-        let (host, _) = world.crash(cut)?;
-        let oracle = host.oracle.clone();
-        let (shown, _) = self.settle(host, point, tally)?;
-        reference.map_or(Ok(()), |reference| same(reference, &shown, &oracle))
-    }
 }
 
 /// The application's whole life with one machine.
-fn live<M: Subject>(world: &mut World<'_, M>) -> Result<Halt, Violation> {
-    for phase in [World::open, World::work, World::settle] {
-        if phase(world)? == Halt::Cut {
-            return Ok(Halt::Cut);
-        }
+fn live<M: Subject>(world: &mut World<'_, M>) -> Result<(), Violation> {
+    for phase in [World::open, World::work, World::converge, World::settle] {
+        phase(world)?;
     }
-    Ok(Halt::Done)
+    Ok(())
 }
 
 /// Two recoveries of one log brought back the same (P10).
@@ -218,6 +271,7 @@ mod tests {
             cuts_inside: CUTS.to_vec(),
             stride: 1,
             stride_inside: 1,
+            seed: 1,
         };
         sweep.run()
     }

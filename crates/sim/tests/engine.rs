@@ -8,6 +8,7 @@ use sim::engine;
 use sim::oracle::Violation;
 use sim::rng::Rng;
 use sim::runs::{self, Marks};
+use sim::scenario;
 use sim::topology::{Role, Topology};
 use sim::workload::{Ask, Workload};
 use sim::world::{Fault, Faults, Halt, Host, OpKind, World};
@@ -34,6 +35,18 @@ fn random_lives_meet_full_rings_and_wraps_and_recoveries() {
     let Marks { wrapped, ring_full, tail_full, recovered } = marks.get();
     let met = [wrapped, ring_full, tail_full, recovered];
     assert!(met.iter().all(|&lives| lives > 0), "{:?}", marks.get());
+}
+
+#[test]
+fn random_lives_meet_everything_that_befalls_sites() {
+    let (tally, failure) = runs::seeds(100..250, None);
+    assert_eq!(failure, None, "{}", failure.as_ref().unwrap());
+    let met = tally.met;
+    let sites = [met.down, met.detached, met.resyncs, met.inconsistent, met.consistent];
+    let disks = [met.outages, met.hung, met.zombies, met.not_opened, met.replaced];
+    let all = [met.demoted, met.promoted, met.converged];
+    let all = sites.into_iter().chain(disks).chain(all);
+    assert!(all.clone().all(|count| count > 3), "{met}");
 }
 
 #[test]
@@ -139,4 +152,95 @@ fn reads_served_from_a_lagging_ld_are_seen() {
 #[test]
 fn a_write_to_the_wrong_place_is_seen() {
     assert!(matches!(accused(Bug::Misdirected, 3), Violation::Garbage { .. }));
+}
+
+#[test]
+fn a_dirty_log_that_is_never_flushed_is_seen() {
+    accused(Bug::DirtyLogFlushLies, 300);
+}
+
+#[test]
+fn marks_that_never_reach_a_dirty_log_are_seen() {
+    accused(Bug::MarksLost, 300);
+}
+
+#[test]
+fn regions_cleared_before_the_copy_is_on_media_are_seen() {
+    accused(Bug::ResyncFlushLies, 20);
+}
+
+#[test]
+fn a_copy_that_never_reaches_a_site_is_seen() {
+    accused(Bug::CopyLost, 20);
+}
+
+#[test]
+fn a_write_that_lands_after_it_was_given_up_is_seen() {
+    accused(Bug::ZombieLands, 20);
+}
+
+#[test]
+fn a_replaced_disk_that_passes_for_the_old_one_is_seen() {
+    assert!(matches!(accused(Bug::OldIdentity, 300), Violation::Stranger { .. }));
+}
+
+#[test]
+fn a_site_that_is_said_to_be_consistent_and_is_not_is_seen() {
+    let seen = accused(Bug::ClaimsConsistent, 20);
+    assert!(matches!(seen, Violation::Unsynced { .. } | Violation::Order { .. }), "{seen}");
+}
+
+#[test]
+fn a_site_that_is_said_to_be_in_force_and_is_not_is_seen() {
+    let seen = accused(Bug::ClaimsInForce, 20);
+    let is_it = matches!(
+        seen,
+        Violation::OverLimit { .. } | Violation::SyncAck { .. } | Violation::FalselyInForce { .. }
+    );
+    assert!(is_it, "{seen}");
+}
+
+#[test]
+fn a_limit_that_is_not_heeded_is_seen() {
+    assert!(matches!(accused(Bug::LimitIgnored, 20), Violation::OverLimit { .. }));
+}
+
+#[test]
+fn a_sync_site_that_nobody_waits_for_is_seen() {
+    let seen = accused(Bug::SyncIgnored, 20);
+    let is_it = matches!(seen, Violation::SyncAck { .. } | Violation::FalselyInForce { .. });
+    assert!(is_it, "{seen}");
+}
+
+#[test]
+fn writers_that_wait_for_a_site_though_the_table_does_not_say_so_are_seen() {
+    let seen = accused(Bug::Stalls, 300);
+    assert!(matches!(seen, Violation::Stall { .. } | Violation::Stuck { .. }), "{seen}");
+}
+
+#[test]
+fn no_promise_is_broken_by_a_cut_in_a_scenario_of_outages() {
+    for scenario in scenario::all() {
+        let swept = runs::scenario(&scenario, 31, 0, 1);
+        let tally = swept.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(tally.recoveries > 30, "{}: {tally:?}", scenario.name);
+    }
+}
+
+#[test]
+fn no_promise_is_broken_by_a_second_cut_inside_a_resync() {
+    for scenario in scenario::all().iter().filter(|scenario| scenario.name == "overflow") {
+        let swept = runs::scenario(scenario, 211, 11, 2);
+        let tally = swept.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(tally.repeated > 100 && tally.met.resyncs > 100, "{tally:?}");
+    }
+}
+
+#[test]
+fn no_promise_is_broken_by_what_befalls_a_site_in_a_scenario_of_outages() {
+    for scenario in scenario::all() {
+        let struck = runs::strikes(&scenario, 29, 1);
+        let tally = struck.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(tally.met.converged > 5, "{}: {tally:?}", scenario.name);
+    }
 }

@@ -3,6 +3,7 @@
 use blk::{Op, Span};
 
 use super::clock::Due;
+use super::weather::{FOR_EVER, Outage};
 use super::{Subject, World};
 use crate::oracle::Violation;
 use crate::workload::{Ask, Deed, Next};
@@ -34,7 +35,10 @@ impl<M: Subject> World<'_, M> {
         self.tell(|| format!("     {deed:?}"));
         match deed {
             Deed::Rest(pause) => return Ok(pause),
-            Deed::Outage(whom, trouble) => self.strike(whom, trouble)?,
+            Deed::Outage(whom, trouble) => {
+                let from = self.host.time;
+                self.begin(Outage { whom, from, until: FOR_EVER, trouble })?;
+            }
             Deed::Heal => self.heal()?,
             Deed::Resync(site) => self.resync(site, None),
         }

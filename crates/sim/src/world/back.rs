@@ -219,6 +219,7 @@ fn submit_leg(
     let ticket = host.disks.submit_leg(disk, command)?;
     if let Some(row) = changed {
         host.known.insert(disk);
+        host.unused.remove(&disk);
         host.oracle.put_to_use(site, dev);
         host.learn(Role::Leg { dev, site }, Outcome::Leg(vec![row]))?;
     }

@@ -39,6 +39,10 @@ pub struct Host {
     pub(super) replaced: BTreeSet<DiskId>,
     /// Those of them that no machine was told to use.
     pub(super) strangers: BTreeSet<DiskId>,
+    /// Those of them that nobody has written to.
+    pub(super) unused: BTreeSet<DiskId>,
+    /// Disks that may be whatever they are, until everything was copied to them.
+    pub(super) welcome: BTreeSet<DiskId>,
     /// The deaths since the last recovery that came to its end.
     deaths: Option<Deaths>,
     /// What the devices read as after the last recovery.
@@ -84,6 +88,8 @@ impl Host {
             known: BTreeSet::new(),
             replaced: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            unused: BTreeSet::new(),
+            welcome: BTreeSet::new(),
             deaths: None,
             recovered: Vec::new(),
         }
@@ -163,7 +169,6 @@ impl Host {
         }
         if sites.len() == self.topology.sites.len() {
             self.replaced.clear();
-            self.oracle.settled();
         }
         Ok(())
     }

@@ -91,10 +91,14 @@ pub struct World<'p, M> {
     points: u64,
     cut_at: Option<u64>,
     probe: Option<Probe<'p, M>>,
+    /// At which point something befalls the sites, and what.
+    strike: Option<(u64, Strike<'p>)>,
     met: Met,
     /// Tells what happens.
     trace: bool,
     digest: u64,
+    /// Whether all was healed: from then on, who replaces a disk says so.
+    healed: bool,
     /// Whether applications are let in: not before recovery has been judged.
     serving: bool,
     arriving: bool,
@@ -103,6 +107,9 @@ pub struct World<'p, M> {
 
 /// Looks at a world at every point.
 pub type Probe<'p, M> = Box<dyn FnMut(&World<'p, M>) -> Result<(), Violation> + 'p>;
+
+/// The outage that begins at an instant.
+pub type Strike<'p> = Box<dyn FnOnce(Time) -> weather::Outage + 'p>;
 
 /// What a world is run towards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +155,11 @@ impl<'p, M: Subject> World<'p, M> {
             points: 0,
             cut_at: None,
             probe: None,
+            strike: None,
             met: Met::default(),
             trace: false,
             digest: 0,
+            healed: false,
             serving: false,
             arriving: false,
             idle_polls: 0,
@@ -165,6 +174,13 @@ impl<'p, M: Subject> World<'p, M> {
     #[must_use]
     pub fn probed(mut self, probe: Probe<'p, M>) -> Self {
         self.probe = Some(probe);
+        self
+    }
+
+    /// At its `point`-th point, something befalls the sites.
+    #[must_use]
+    pub fn struck_at(mut self, point: u64, strike: Strike<'p>) -> Self {
+        self.strike = Some((point, strike));
         self
     }
 
@@ -274,6 +290,10 @@ impl<'p, M: Subject> World<'p, M> {
         let reached: Vec<usize> =
             sites.filter(|&site| has_everything(site)).filter(is_old).collect();
         self.host.compare_legs(&reached)?;
+        if reached.len() == self.host.topology.sites.len() {
+            // Only now: a machine that goes on may feed a site once more what it has.
+            self.host.oracle.settled();
+        }
         Ok(Halt::Done)
     }
 
@@ -353,7 +373,9 @@ impl<'p, M: Subject> World<'p, M> {
         Ok(match goal {
             Goal::Running => stage == Stage::Running,
             Goal::Quiet => self.front.under_way() == 0 && !self.arriving,
-            Goal::Converged => self.views.iter().all(View::is_well),
+            Goal::Converged => {
+                self.host.strangers.is_empty() && self.views.iter().all(View::is_well)
+            }
             Goal::Stopped => stage == Stage::Stopped,
         })
     }
@@ -466,6 +488,11 @@ impl<'p, M: Subject> World<'p, M> {
                 self.tell(|| format!("site {site}: {now:?}"));
             }
         }
+        for site in 0..self.views.len() {
+            if self.views[site].state == slink::State::Streaming {
+                self.has_taken_its_disks(site);
+            }
+        }
         self.host.oracle.reported(&self.views)
     }
 
@@ -533,6 +560,9 @@ impl<'p, M: Subject> World<'p, M> {
 
     fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
+        if let Some((_, strike)) = self.strike.take_if(|(point, _)| *point == self.points) {
+            self.begin(strike(self.host.time))?;
+        }
         if let Some(mut probe) = self.probe.take() {
             let seen = probe(self);
             self.probe = Some(probe);

@@ -18,6 +18,7 @@ impl<M: Subject> World<'_, M> {
     /// The promise that was seen broken.
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.host.weather.clear();
+        self.healed = true;
         self.faults.heal();
         let hanging = self.back.hanging();
         let zombies = self.zombies.iter().map(|&disk| Due::Zombies(disk));
@@ -43,9 +44,35 @@ impl<M: Subject> World<'_, M> {
         self.host.oracle.asked_to_resync(site);
         let topology = self.host.topology.clone();
         for of in topology.layout().devices().filter(|&of| dev.is_none_or(|dev| dev == of)) {
-            self.host.strangers.remove(&topology.disk(Role::Leg { dev: of, site }));
+            let disk = topology.disk(Role::Leg { dev: of, site });
+            self.host.strangers.remove(&disk);
+            self.host.welcome.insert(disk);
         }
         self.machine.resync(self.clock.now, site, dev);
+    }
+
+    /// A site that streams has taken the disks that it was told to take; what was replaced
+    /// behind its back since has to be told anew.
+    pub(super) fn has_taken_its_disks(&mut self, site: usize) {
+        if self.host.welcome.is_empty() {
+            return;
+        }
+        let topology = self.host.topology.clone();
+        for dev in topology.layout().devices() {
+            let disk = topology.disk(Role::Leg { dev, site });
+            if self.host.welcome.remove(&disk) && self.host.unused.contains(&disk) {
+                self.host.strangers.insert(disk);
+                self.plan_resync(site, dev, self.healed);
+            }
+        }
+    }
+
+    /// Somebody will notice, in a while, that a disk is another.
+    fn plan_resync(&mut self, site: usize, dev: DevNr, surely: bool) {
+        if surely || self.rng.chance(50) {
+            let after = clock::moment(&mut self.rng) * 200;
+            self.clock.plan(after, Due::Resync(site, Some(dev)));
+        }
     }
 
     /// Plans what is known to come: outages, and the landing of what dead processes left.
@@ -95,12 +122,12 @@ impl<M: Subject> World<'_, M> {
         }
     }
 
-    /// An outage begins now, until it is healed.
-    pub(super) fn strike(&mut self, whom: Whom, trouble: Trouble) -> Result<(), Violation> {
-        let (from, until) = (self.host.time, FOR_EVER);
+    /// An outage begins now.
+    pub(super) fn begin(&mut self, outage: Outage) -> Result<(), Violation> {
+        self.tell(|| format!("     {outage:?}"));
         let nr = self.host.weather.all().count();
-        self.host.weather.add(Weather::new(vec![Outage { whom, from, until, trouble }]));
-        if trouble.takes_away() { self.outage_begins(nr) } else { Ok(()) }
+        self.host.weather.add(Weather::new(vec![outage]));
+        if outage.trouble.takes_away() { self.outage_begins(nr) } else { Ok(()) }
     }
 
     /// An outage begins that takes disks away.
@@ -137,12 +164,12 @@ impl<M: Subject> World<'_, M> {
                 self.host.disks.replace(disk);
                 self.host.oracle.replaced(site, dev);
                 self.host.replaced.insert(disk);
-                self.host.strangers.insert(disk);
-                self.met.replaced += 1;
-                if self.rng.chance(50) {
-                    let after = clock::moment(&mut self.rng) * 200;
-                    self.clock.plan(after, Due::Resync(site, Some(dev)));
+                if !self.host.welcome.contains(&disk) {
+                    self.host.strangers.insert(disk);
                 }
+                self.met.replaced += 1;
+                self.host.unused.insert(disk);
+                self.plan_resync(site, dev, self.healed);
                 true
             }
             _ => false,
