@@ -45,6 +45,8 @@ pub enum Bug {
     DirtyLogFlushLies,
     /// Now and then a write to a dirty log is reported done and never sent.
     MarksLost,
+    /// The mark at a site is not durable when it says so.
+    MarkInCache,
     /// While a site is copied to, flushes of its disks report success and do nothing.
     ResyncFlushLies,
     /// Now and then a copy to a site is reported done and never sent.
@@ -67,7 +69,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LogFlushLies,
         Self::CheckpointsInCache,
         Self::AckBeforeWrite,
@@ -82,6 +84,7 @@ impl Bug {
         Self::Misdirected,
         Self::DirtyLogFlushLies,
         Self::MarksLost,
+        Self::MarkInCache,
         Self::ResyncFlushLies,
         Self::CopyLost,
         Self::ZombieLands,
@@ -190,6 +193,7 @@ impl<M: Subject> Buggy<M> {
             Role::Log => return self.spoil_log(io, op),
             Role::Leg { site, .. } => *site,
             Role::DirtyLog { .. } => return self.spoil_dirty_log(io, op),
+            Role::Mark { .. } => return self.spoil_mark(io, op),
         };
         match (self.bug?, site, op) {
             (Bug::ResyncFlushLies, 1.., DiskOp::Flush) if self.is_resyncing(site) => self.lie(io),
@@ -213,6 +217,13 @@ impl<M: Subject> Buggy<M> {
         match (self.bug?, op) {
             (Bug::DirtyLogFlushLies, op) => self.weaken(io, op),
             (Bug::MarksLost, DiskOp::Write { .. }) if self.writes.is_multiple_of(3) => self.lie(io),
+            (_, op) => Some(op),
+        }
+    }
+
+    fn spoil_mark(&mut self, io: IoId, op: DiskOp) -> Option<DiskOp> {
+        match (self.bug?, op) {
+            (Bug::MarkInCache, op) => self.weaken(io, op),
             (_, op) => Some(op),
         }
     }

@@ -84,6 +84,7 @@ pub fn path(role: Role) -> String {
         Role::Log => "/sim/log".to_owned(),
         Role::Leg { dev, site } => format!("/sim/dev{dev}-site{site}"),
         Role::DirtyLog { dev, site } => format!("/sim/dirty{dev}-site{site}"),
+        Role::Mark { site } => format!("/sim/mark-site{site}"),
     }
 }
 

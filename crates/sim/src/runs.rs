@@ -51,8 +51,10 @@ fn live(seed: u64, requests: Option<u64>, bug: Option<Bug>, trace: bool) -> Resu
     if let Some(requests) = requests {
         swarm = swarm.with_requests(requests);
     }
-    let misread = Bug::misread(bug, &topology);
-    let open = |host: &Host| Buggy::new(engine::open(&misread, host), bug, &topology);
+    let open = |host: &Host| {
+        let misread = Bug::misread(bug, host.topology());
+        Buggy::new(engine::open(&misread, host), bug, host.topology())
+    };
     let rig: Rig<'_, Buggy<Replicator>> =
         Rig { topology: topology.clone(), open: &open, trace, watch: &|_| {} };
     swarm.run(&rig).map_err(|broken| failure(broken, seed, requests, bug, &topology))
@@ -77,7 +79,7 @@ pub struct Marks {
 /// The first broken promise.
 pub fn marked(at: u64, marks: &Cell<Marks>) -> Result<Tally, Failure> {
     let (topology, swarm) = Swarm::new(at);
-    let open = |host: &Host| engine::open(&topology, host);
+    let open = |host: &Host| engine::open(host.topology(), host);
     let watch = |machine: &Replicator| {
         let Some(log) = machine.log() else { return };
         let (met, counters) = (marks.get(), log.counters());
@@ -142,7 +144,7 @@ pub fn scenario(
 pub fn strikes(scenario: &Scenario, stride: u64, seed: u64) -> Result<Tally, Failure> {
     let (topology, script) = (&scenario.topology, &scenario.script);
     let again = format!("scenario {} --strike --stride {stride} --seed {seed}", scenario.name);
-    let open = |host: &Host| engine::open(topology, host);
+    let open = |host: &Host| engine::open(host.topology(), host);
     let sweep = sweep_of(topology, script, &open, (stride, 0, seed));
     let swept = sweep.strike(Whom::Site(1), &TROUBLES, &SPANS);
     swept.map_err(|found| of_sweep(*found, &again))
@@ -154,7 +156,7 @@ fn sweep_one(
     how: (u64, u64, u64),
     again: &str,
 ) -> Result<Tally, Failure> {
-    let open = |host: &Host| engine::open(topology, host);
+    let open = |host: &Host| engine::open(host.topology(), host);
     sweep_of(topology, script, &open, how).run().map_err(|found| of_sweep(*found, again))
 }
 

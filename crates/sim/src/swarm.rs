@@ -27,6 +27,8 @@ pub struct Swarm {
     faults: u64,
     /// Percent of lives in which something befalls the sites.
     outages: u64,
+    /// Percent of lives that begin with another table.
+    retables: u64,
 }
 
 /// Where a seed found a broken promise.
@@ -49,7 +51,8 @@ impl Swarm {
         }
         let topology = Topology::random(&mut rng);
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
-        (topology, Self { faults, outages, ..Self::drawn(rng) })
+        let retables = *rng.pick(&[0, 0, 30]);
+        (topology, Self { faults, outages, retables, ..Self::drawn(rng) })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -63,7 +66,7 @@ impl Swarm {
         let requests = *rng.pick(&[50, 200, 1000]);
         let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800), Sectors(800)]);
         let crashes = *rng.pick(&[50, 80, 95]);
-        Self { rng, requests, longest, crashes, faults: 0, outages: 0 }
+        Self { rng, requests, longest, crashes, faults: 0, outages: 0, retables: 0 }
     }
 
     /// The same with another number of requests.
@@ -103,10 +106,15 @@ impl Swarm {
         let requests = self.rng.range(1, most).min(self.requests);
         self.requests -= requests;
         let workload = Workload::mixed(&rig.topology, requests, self.longest, &mut self.rng);
-        let end = match self.rng.chance(self.crashes) {
-            true => End::Crash,
+        let crashes = self.rng.chance(self.crashes);
+        let end = match crashes {
+            true => *self.rng.pick(&[End::Crash, End::Crash, End::Converge]),
             false => *self.rng.pick(&[End::Drain, End::Converge]),
         };
+        // How legs join, only their first table says.
+        if self.rng.chance(self.retables) && !host.recovered().is_empty() {
+            host.retable(host.topology().retabled(&mut self.rng));
+        }
         let faults = match self.rng.chance(self.faults) {
             true => Faults::random(&rig.topology, &mut self.rng),
             false => Faults::default(),
@@ -117,14 +125,15 @@ impl Swarm {
         }
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
-            .cut_at((end == End::Crash).then(|| point(&mut self.rng)))
+            .healed_at(self.rng.chance(30).then(|| point(&mut self.rng)))
+            .cut_at(crashes.then(|| point(&mut self.rng)))
             .traced(rig.trace)
             .with_faults(faults);
         let halt = serve(&mut world, end, tally);
         (rig.watch)(world.machine());
         tally.add(&world);
         match halt {
-            Ok(Halt::Done) if end != End::Crash => return Ok(world.close()?.0),
+            Ok(Halt::Done) if !crashes => return Ok(world.close()?.0),
             Err(violation) if !world.is_excused(&violation) => return Err(violation),
             // Stuck by a fault: somebody pulls the plug.
             Ok(_) | Err(_) => {}
@@ -235,11 +244,11 @@ fn serve<M: Subject>(
     if halt == Halt::Cut || end == End::Crash {
         return Ok(halt);
     }
-    if end == End::Converge {
-        world.converge()?;
+    if end == End::Converge && world.converge()? == Halt::Cut {
+        return Ok(Halt::Cut);
     }
-    world.settle()?;
-    tally.settled += 1;
+    let halt = world.settle()?;
+    tally.settled += u64::from(halt == Halt::Done);
     Ok(halt)
 }
 

@@ -44,10 +44,15 @@ pub enum Role {
         /// The site.
         site: usize,
     },
-    /// The dirty log of such a leg: a disk of the local host.
+    /// Where the dirty log of such a leg can be: a disk of the local host.
     DirtyLog {
         /// The device.
         dev: DevNr,
+        /// The site.
+        site: usize,
+    },
+    /// Where a site can keep its own state: a disk there.
+    Mark {
         /// The site.
         site: usize,
     },
@@ -97,20 +102,17 @@ impl Topology {
         }
     }
 
-    /// All disks: the log, then the legs, device by device, then the dirty logs' disks.
+    /// All disks that a table of these sites could name: the log, then the legs, device by
+    /// device, then those for dirty logs and for marks.
     #[must_use]
     pub fn roles(&self) -> Vec<Role> {
         let sites = self.sites.len();
         let devices = || self.layout().devices();
         let legs = devices().flat_map(|dev| (0..sites).map(move |site| Role::Leg { dev, site }));
-        let dirty_logs = devices().flat_map(|dev| {
-            let sites = self.sites.iter().enumerate();
-            let on_disk = sites.filter(move |(_, site)| {
-                matches!(site.dirty_logs[index(dev)], DirtyLogTable::Disk { .. })
-            });
-            on_disk.map(move |(site, _)| Role::DirtyLog { dev, site })
-        });
-        [Role::Log].into_iter().chain(legs).chain(dirty_logs).collect()
+        let dirty_log = move |dev| (1..sites).map(move |site| Role::DirtyLog { dev, site });
+        let marks = (1..sites).map(|site| Role::Mark { site });
+        let others = devices().flat_map(dirty_log).chain(marks);
+        [Role::Log].into_iter().chain(legs).chain(others).collect()
     }
 
     /// The driver's number of a disk.
@@ -130,6 +132,7 @@ impl Topology {
             Role::Log => self.log,
             Role::Leg { dev, .. } => self.devices[index(dev)],
             Role::DirtyLog { .. } => DIRTY_LOG,
+            Role::Mark { .. } => slink::mark::Mark::SIZE,
         }
     }
 
@@ -156,6 +159,17 @@ impl Topology {
     pub fn longest_timeout(&self) -> Span {
         let timeouts = self.sites.iter().skip(1).map(|site| site.link.options.timeout_io());
         timeouts.max().unwrap_or_default()
+    }
+}
+
+impl Role {
+    /// The remote site that a disk stands at.
+    #[must_use]
+    pub fn remote_site(self) -> Option<usize> {
+        match self {
+            Self::Leg { site: site @ 1.., .. } | Self::Mark { site } => Some(site),
+            Self::Log | Self::Leg { .. } | Self::DirtyLog { .. } => None,
+        }
     }
 }
 

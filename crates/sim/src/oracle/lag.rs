@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blk::{SECTOR_BYTES, Time};
+use blk::Time;
 
 use super::Nr;
 
@@ -38,11 +38,12 @@ impl Lag {
         self.lacking.values_mut().for_each(|(_, acked)| *acked = Time(u64::MAX));
     }
 
-    pub(super) fn writes(&self) -> u64 {
-        self.lacking.len() as u64
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.sectors * SECTOR_BYTES as u64
+    /// Writes and sectors up to `nr`: acknowledgements need not come in the order of the log.
+    pub(super) fn upto(&self, nr: Nr) -> (u64, u64) {
+        if self.lacking.last_key_value().is_none_or(|(&last, _)| last <= nr) {
+            return (self.lacking.len() as u64, self.sectors);
+        }
+        let older = self.lacking.range(..=nr).map(|(_, &(sectors, _))| sectors);
+        older.fold((0, 0), |(writes, all), sectors| (writes + 1, all + sectors))
     }
 }

@@ -11,12 +11,12 @@
 
 use std::collections::BTreeSet;
 
-use blk::{DevNr, Span, Time};
+use blk::{DevNr, Sectors, Span, Time};
 use slink::State;
 use table::{FallBehind, Order};
 
 use super::lag::Lag;
-use super::{Nr, Oracle, Range, Violation};
+use super::{Nr, Oracle, Range, SiteRule, Violation};
 use crate::payload::Content;
 
 /// What a machine says of one site.
@@ -51,6 +51,8 @@ pub(super) struct Belief {
     came_back: bool,
     /// What is said of it is to be looked at again, even if it is the same.
     doubted: bool,
+    /// The mark that the site keeps of itself may say that it is consistent.
+    marked: bool,
 }
 
 impl View {
@@ -96,7 +98,7 @@ impl Oracle {
         let belief = &mut self.beliefs[site];
         // In a recovery it is to be looked at again, when the devices are known.
         belief.view = (!self.recovering).then_some(view);
-        let promised = view.consistent && belief.replaced.is_empty();
+        let promised = (view.consistent || belief.marked) && belief.replaced.is_empty();
         if !view.in_force {
             let given_up = std::mem::take(&mut belief.in_force);
             let asked = std::mem::take(&mut belief.asked);
@@ -122,8 +124,8 @@ impl Oracle {
     /// The process that said so is dead.
     pub(super) fn forget_views(&mut self) {
         for belief in &mut self.beliefs {
-            let replaced = std::mem::take(&mut belief.replaced);
-            *belief = Belief { replaced, came_back: true, ..Belief::default() };
+            let Belief { replaced, marked, .. } = std::mem::take(belief);
+            *belief = Belief { replaced, marked, came_back: true, ..Belief::default() };
         }
     }
 
@@ -138,6 +140,26 @@ impl Oracle {
         if self.beliefs[site].replaced.remove(&dev) {
             self.beliefs[site].doubted = true;
         }
+    }
+
+    /// What the mark at a site may say, now and after any cut.
+    ///
+    /// # Errors
+    /// If it says what is not (P3).
+    pub fn marked(&mut self, site: usize, consistent: bool) -> Result<(), Violation> {
+        let belief = &mut self.beliefs[site];
+        if std::mem::replace(&mut belief.marked, consistent) == consistent {
+            return Ok(());
+        }
+        let said = belief.view.map_or(self.sites[site].is_promised(), |view| view.consistent);
+        let promised = (said || consistent) && belief.replaced.is_empty();
+        self.sites[site].promise(promised, &self.history, &self.layout)
+    }
+
+    /// Another table says what is promised of the sites; in what order they are fed stays.
+    pub fn retable(&mut self, rules: Vec<SiteRule>) {
+        self.rules = rules;
+        self.lags.iter_mut().for_each(|lag| *lag = Lag::default());
     }
 
     /// Somebody tells the machine to copy a site anew.
@@ -210,15 +232,17 @@ impl Oracle {
             while lag.first().is_some_and(|(first, _)| !self.lacks_any(site, first)) {
                 lag.pop();
             }
-            let age = lag.first().map_or(Span::ZERO, |(_, since)| time.since(since));
+            let oldest = lag.first().filter(|(first, _)| *first < nr);
+            let age = oldest.map_or(Span::ZERO, |(_, since)| time.since(since));
             let adds = self.lacks_any(site, nr);
             if adds {
                 let sectors = self.history.write(nr).row.len() as u64;
                 lag.push(nr, sectors, time);
             }
             // Who waited until the site had his write is acknowledged, however far it is behind.
-            let over = adds && is_over(limit, &lag, age);
-            let (writes, bytes) = (lag.writes(), lag.bytes());
+            let (writes, sectors) = lag.upto(nr);
+            let bytes = Sectors(sectors).bytes();
+            let over = adds && is_over(limit, writes, bytes, age);
             self.lags[site] = lag;
             if over && self.beliefs[site].binds() {
                 let site = self.rules[site].nr;
@@ -229,10 +253,10 @@ impl Oracle {
     }
 }
 
-fn is_over(limit: FallBehind, lag: &Lag, age: Span) -> bool {
+fn is_over(limit: FallBehind, writes: u64, bytes: u64, age: Span) -> bool {
     match limit {
-        FallBehind::Ios(most) => lag.writes() > most,
-        FallBehind::Size(most) => lag.bytes() > most,
+        FallBehind::Ios(most) => writes > most,
+        FallBehind::Size(most) => bytes > most,
         FallBehind::Timeout(most) => age > most,
     }
 }

@@ -37,6 +37,23 @@ impl Topology {
     }
 }
 
+impl Topology {
+    /// The same disks under another table: what it says of remote sites is drawn anew, but for
+    /// their marks, the order in which they are fed, and how their legs joined.
+    #[must_use]
+    pub fn retabled(&self, rng: &mut Rng) -> Self {
+        let mut topology = self.clone();
+        for (nr, old) in topology.sites.iter_mut().enumerate().skip(1) {
+            let mut new = site(nr, &self.devices, 0, rng);
+            new.link.options.order = old.link.options.order;
+            // A mark that the table does not name any more says what was once true.
+            new.link.options.mark = old.link.options.mark.take();
+            *old = new;
+        }
+        topology
+    }
+}
+
 fn devices(rng: &mut Rng) -> (u32, Vec<Sectors>) {
     let logical_block = if rng.chance(20) { 4096 } else { 512 };
     let sizes = (0..rng.range(1, 3)).map(|_| Sectors(*rng.pick(&[16, 64, 256, 1024])));
@@ -53,7 +70,7 @@ fn site(nr: usize, devices: &[Sectors], joins: u64, rng: &mut Rng) -> Site {
             stall: rng.chance(10),
         }),
         fall_behind: (!sync && rng.chance(40)).then(|| limit(rng)),
-        options: options(rng),
+        options: options(nr, rng),
     };
     let dirty_log = |(dev, size): (usize, &Sectors)| {
         let init = if rng.chance(joins) { Init::Sync } else { Init::Nosync };
@@ -62,7 +79,7 @@ fn site(nr: usize, devices: &[Sectors], joins: u64, rng: &mut Rng) -> Site {
     Site { link, dirty_logs: devices.iter().enumerate().map(dirty_log).collect() }
 }
 
-fn options(rng: &mut Rng) -> SlinkOptions {
+fn options(site: usize, rng: &mut Rng) -> SlinkOptions {
     SlinkOptions {
         on_limit: *rng.pick(&[None, None, Some(OnLimit::Sync), Some(OnLimit::Bitmap)]),
         on_down: *rng.pick(&[
@@ -78,7 +95,7 @@ fn options(rng: &mut Rng) -> SlinkOptions {
         timeout_io: Some(Span::from_millis(*rng.pick(&[100, 200, 500, 2000]))),
         resync_rate: *rng.pick(&[None, None, None, Some(64 << 10), Some(1 << 20)]),
         order: *rng.pick(&[None, None, Some(Order::Group), Some(Order::Flush)]),
-        mark: None,
+        mark: rng.chance(25).then(|| engine::path(Role::Mark { site })),
     }
 }
 

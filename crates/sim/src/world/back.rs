@@ -94,6 +94,11 @@ impl Back {
         let ticket = match role {
             _ if !reaches => None,
             Role::Log | Role::DirtyLog { .. } => Some(host.disks.submit_bytes(disk, &op)?),
+            Role::Mark { .. } => {
+                let ticket = host.disks.submit_bytes(disk, &op)?;
+                host.learn(role, Outcome::Other)?;
+                Some(ticket)
+            }
             Role::Leg { dev, site } => Some(submit_leg(disk, dev, site, &op, host)?),
         };
         let into = match op {

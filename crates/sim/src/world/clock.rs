@@ -56,7 +56,7 @@ pub(super) fn latency(role: Role, rng: &mut Rng) -> Span {
     let micros = match role {
         Role::Log => rng.range(10, 100),
         Role::Leg { site: 0, .. } | Role::DirtyLog { .. } => rng.range(20, 400),
-        Role::Leg { .. } => rng.range(50, 2000),
+        Role::Leg { .. } | Role::Mark { .. } => rng.range(50, 2000),
     };
     let factor = if rng.chance(3) { 30 } else { 1 };
     Span::from_micros(micros * factor)

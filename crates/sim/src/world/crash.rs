@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use blk::{DevNr, DiskId, DiskSeen, Errno, NotOpened, Op, Sector, Sectors, SlinkNr, Time};
 
+use slink::mark::MarkState;
+
 use super::disks::{Disks, Outcome};
 use super::front::Orphan;
 use super::handles::EBUSY;
@@ -145,8 +147,28 @@ impl Host {
             (Outcome::Leg(rows), Role::Leg { dev, site }) => rows.into_iter().try_for_each(|row| {
                 self.look(dev, site, Sector(row.start), Sectors(row.end - row.start))
             }),
-            (Outcome::Leg(_) | Outcome::Nothing, _) => Ok(()),
+            (Outcome::Other, Role::Mark { site }) => self.read_mark(site),
+            (Outcome::Leg(_) | Outcome::Other | Outcome::Nothing, _) => Ok(()),
         }
+    }
+
+    /// What a site's mark may say now, it says to whoever has nothing else.
+    pub(super) fn read_mark(&mut self, site: usize) -> Result<(), Violation> {
+        let marks = self.disks.marks(self.topology.disk(Role::Mark { site }));
+        let consistent = marks.iter().any(|mark| mark.state == MarkState::Consistent);
+        self.oracle.marked(site, consistent)
+    }
+
+    /// What it is made of, and what its table says.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// From now on another table describes the same disks.
+    pub fn retable(&mut self, topology: Topology) {
+        self.oracle.retable(topology.rules());
+        self.topology = Rc::new(topology);
     }
 
     /// Whether a site has disks that are not what they were, nor equal yet.
@@ -184,7 +206,8 @@ impl Host {
         self.oracle.died();
         self.disks_die(cut, rng);
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
-        legs.into_iter().try_for_each(|(dev, site)| self.look_at_all(dev, site))
+        legs.into_iter().try_for_each(|(dev, site)| self.look_at_all(dev, site))?;
+        (1..self.topology.sites.len()).try_for_each(|site| self.read_mark(site))
     }
 
     fn disks_die(&mut self, cut: Cut, rng: &mut Rng) {
@@ -202,7 +225,7 @@ impl Host {
         }
         let others: Vec<(DiskId, Role)> = self.disks.all().skip(1).collect();
         for (disk, role) in others {
-            let is_remote = matches!(role, Role::Leg { site: 1.., .. });
+            let is_remote = role.remote_site().is_some();
             let hangs = self.weather.hangs(role, self.time).is_some();
             match if is_remote { remote } else { local } {
                 // What hangs outlives the process, and keeps the disk busy.

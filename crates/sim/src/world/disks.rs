@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES, Sector, Sectors};
+use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES, Sector, Sectors};
+use slink::mark::Mark;
 
 use crate::cell::{Bytes, Cell as _};
 use crate::disk::{Command, Ended, Keep, SimDisk, Ticket};
@@ -21,8 +22,8 @@ pub struct Disks {
     pub log: SimDisk<Bytes>,
     /// The legs, in the order of their disk numbers.
     pub legs: Vec<SimDisk<Content>>,
-    /// The dirty logs' disks, behind the legs.
-    pub dirty_logs: Vec<SimDisk<Bytes>>,
+    /// The others, behind the legs: for dirty logs, and for marks.
+    pub others: Vec<SimDisk<Bytes>>,
     /// How often each disk was replaced by another.
     lives: Vec<u32>,
 }
@@ -36,6 +37,8 @@ pub(super) enum Outcome {
     Logged(Vec<Logged>),
     /// Sectors of a leg changed.
     Leg(Vec<Range<u64>>),
+    /// A disk that is neither the log's nor a leg changed.
+    Other,
     /// Nothing.
     Nothing,
 }
@@ -50,13 +53,14 @@ impl Disks {
             Role::Leg { dev, site } => {
                 Some(SimDisk::filled(size(role), topology.initial(dev, site)))
             }
-            Role::Log | Role::DirtyLog { .. } => None,
+            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => None,
         });
-        let dirty_logs = roles.iter().filter(|role| matches!(role, Role::DirtyLog { .. }));
+        let is_other = |role: &&Role| matches!(role, Role::DirtyLog { .. } | Role::Mark { .. });
+        let others = roles.iter().filter(is_other);
         Self {
             log: SimDisk::new(topology.log.0),
             legs: legs.collect(),
-            dirty_logs: dirty_logs.map(|role| SimDisk::new(size(role))).collect(),
+            others: others.map(|role| SimDisk::new(size(role))).collect(),
             lives: vec![0; roles.len()],
             roles,
             sites: topology.sites.len(),
@@ -76,7 +80,7 @@ impl Disks {
     pub fn each_leg(&self) -> impl Iterator<Item = (DevNr, usize, &SimDisk<Content>)> {
         self.legs.iter().zip(&self.roles[1..]).filter_map(|(leg, role)| match role {
             Role::Leg { dev, site } => Some((*dev, *site, leg)),
-            Role::Log | Role::DirtyLog { .. } => None,
+            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => None,
         })
     }
 
@@ -91,11 +95,28 @@ impl Disks {
         format!("sim:{}#{}", engine::path(self.roles[index(disk.0)]), self.lives[index(disk.0)])
     }
 
-    /// Puts an empty disk in the place of a leg.
+    /// Puts an empty disk in the place of one at a site.
     pub(super) fn replace(&mut self, disk: DiskId) {
-        let leg = self.leg_mut(disk);
-        *leg = SimDisk::new(leg.sectors());
+        if let Role::Leg { .. } = self.roles[index(disk.0)] {
+            let leg = self.leg_mut(disk);
+            *leg = SimDisk::new(leg.sectors());
+        } else {
+            let other = self.bytes_mut(disk);
+            *other = SimDisk::new(other.sectors());
+        }
         self.lives[index(disk.0)] += 1;
+    }
+
+    /// Every state that a site's mark may be in after a cut now.
+    pub(super) fn marks(&self, disk: DiskId) -> Vec<Mark> {
+        let mark = &self.others[self.other(disk)];
+        let block = |first: Bytes| {
+            // Behind its first sector a mark is all zeroes.
+            let mut block = [0; BLOCK_BYTES];
+            block[..SECTOR_BYTES].copy_from_slice(first.get());
+            Mark::decode(&block).ok()
+        };
+        mark.candidates(0).into_iter().filter_map(block).collect()
     }
 
     /// Whether anything is in flight on a disk, be it of a process that is dead.
@@ -104,18 +125,16 @@ impl Disks {
         match self.roles[index(disk.0)] {
             Role::Log => self.log.is_busy(),
             Role::Leg { .. } => self.legs[index(disk.0) - 1].is_busy(),
-            Role::DirtyLog { .. } => self.dirty_logs[self.dirty_log(disk)].is_busy(),
+            Role::DirtyLog { .. } | Role::Mark { .. } => self.others[self.other(disk)].is_busy(),
         }
     }
 
     /// The process is dead, the disk is not: what is in flight lands as it may.
     pub(super) fn orphan(&mut self, disk: DiskId, rng: &mut Rng) {
         match self.roles[index(disk.0)] {
-            Role::Log => drop(self.log.orphan(rng)),
             Role::Leg { .. } => drop(self.leg_mut(disk).orphan(rng)),
-            Role::DirtyLog { .. } => {
-                let at = self.dirty_log(disk);
-                self.dirty_logs[at].orphan(rng);
+            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => {
+                self.bytes_mut(disk).orphan(rng);
             }
         }
     }
@@ -123,7 +142,6 @@ impl Disks {
     /// Cuts the power of a disk.
     pub(super) fn cut(&mut self, disk: DiskId, keep: Keep, rng: &mut Rng) {
         match self.roles[index(disk.0)] {
-            Role::Log => drop(self.log.cut(keep, rng)),
             Role::Leg { .. } => {
                 // Sectors of a leg are whole: tearing inside a sector is for bytes alone.
                 let whole = match keep {
@@ -132,9 +150,8 @@ impl Disks {
                 };
                 self.leg_mut(disk).cut(whole, rng);
             }
-            Role::DirtyLog { .. } => {
-                let at = self.dirty_log(disk);
-                self.dirty_logs[at].cut(keep, rng);
+            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => {
+                self.bytes_mut(disk).cut(keep, rng);
             }
         }
     }
@@ -143,7 +160,7 @@ impl Disks {
         &mut self.legs[index(disk.0) - 1]
     }
 
-    fn dirty_log(&self, disk: DiskId) -> usize {
+    fn other(&self, disk: DiskId) -> usize {
         index(disk.0) - 1 - self.legs.len()
     }
 
@@ -153,7 +170,7 @@ impl Disks {
         &self.legs[index(dev.0) * self.sites + site]
     }
 
-    /// Hands an operation to the log's disk, or a dirty log's.
+    /// Hands an operation to a disk of bytes.
     pub(super) fn submit_bytes(&mut self, disk: DiskId, op: &DiskOp) -> Result<Ticket, Violation> {
         let command = match op {
             DiskOp::Read { sector, buf } => {
@@ -176,8 +193,8 @@ impl Disks {
         if self.roles[index(disk.0)] == Role::Log {
             return &mut self.log;
         }
-        let at = self.dirty_log(disk);
-        &mut self.dirty_logs[at]
+        let at = self.other(disk);
+        &mut self.others[at]
     }
 
     /// Hands a command to a leg.
@@ -225,8 +242,8 @@ impl Disks {
                 slots.for_each(|(slot, cell)| slot.copy_from_slice(cell.get()));
                 Outcome::Nothing
             }
+            Ended::Cached(_) | Ended::Durable(_) if disk != LOG => Outcome::Other,
             Ended::Cached(_) => Outcome::Nothing,
-            Ended::Durable(_) if disk != LOG => Outcome::Nothing,
             Ended::Durable(rows) => Outcome::Logged(self.logged(rows.into_iter().flatten())),
         }
     }
@@ -234,9 +251,13 @@ impl Disks {
     /// Ends an operation with an error.
     pub(super) fn fail(&mut self, disk: DiskId, ticket: Ticket, rng: &mut Rng) -> Outcome {
         match self.roles[index(disk.0)] {
-            Role::Log | Role::DirtyLog { .. } => {
-                self.bytes_mut(disk).fail(ticket, rng);
+            Role::Log => {
+                self.log.fail(ticket, rng);
                 Outcome::Nothing
+            }
+            Role::DirtyLog { .. } | Role::Mark { .. } => {
+                self.bytes_mut(disk).fail(ticket, rng);
+                Outcome::Other
             }
             Role::Leg { .. } => {
                 let row = self.leg_mut(disk).fail(ticket, rng);

@@ -75,7 +75,7 @@ impl Faults {
         self.planned.iter().any(|fault| match fault.role {
             Role::Log => true,
             Role::Leg { site, .. } => site == 0,
-            Role::DirtyLog { .. } => false,
+            Role::DirtyLog { .. } | Role::Mark { .. } => false,
         })
     }
 

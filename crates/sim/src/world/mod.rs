@@ -14,6 +14,7 @@ mod front;
 mod handles;
 mod met;
 mod outages;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -21,16 +22,17 @@ pub mod weather;
 
 use std::collections::BTreeSet;
 
-use blk::{DevNr, DiskId, DiskOp, Effect, Machine, Sectors, Span, Time};
+use blk::{DiskId, DiskOp, Effect, Sectors, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
 pub use disks::Disks;
 pub use faults::{Fault, Faults};
 pub use met::Met;
+pub use subject::{Stage, Subject};
 pub use weather::Weather;
 
-use crate::oracle::{Admission, View, Violation};
+use crate::oracle::{View, Violation};
 use crate::payload::Content;
 use crate::rng::Rng;
 use crate::topology::Role;
@@ -40,33 +42,6 @@ use clock::{Clock, Due};
 use front::{Front, Orphan, Terms};
 use handles::Handles;
 use trace::ended;
-
-/// A machine that a world can open, stop and ask how it is.
-pub trait Subject: Machine {
-    /// Where it is in its life.
-    fn stage(&self) -> Stage;
-    /// Asks it to let every site catch up and then to stop.
-    fn drain(&mut self);
-    /// How its sites are, in the order of the topology; nothing if it does not say.
-    fn views(&self, _now: Time, _views: &mut Vec<View>) {}
-    /// Has a site, or one device there, copied anew, whatever disks are there.
-    fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) {}
-    /// The writes that an operation on the log's disk takes into the log, in order.
-    fn admissions(op: &DiskOp) -> Vec<Admission>;
-}
-
-/// Where a machine is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Recovering, or making its log.
-    Opening,
-    /// In service.
-    Running,
-    /// Drained and at rest.
-    Stopped,
-    /// It could not open.
-    Failed(String),
-}
 
 /// A machine, its disks, its applications, and the oracle that watches them.
 pub struct World<'p, M> {
@@ -91,6 +66,8 @@ pub struct World<'p, M> {
     points: u64,
     cut_at: Option<u64>,
     probe: Option<Probe<'p, M>>,
+    /// At which point everything is healed.
+    heal_at: Option<u64>,
     /// At which point something befalls the sites, and what.
     strike: Option<(u64, Strike<'p>)>,
     met: Met,
@@ -155,6 +132,7 @@ impl<'p, M: Subject> World<'p, M> {
             points: 0,
             cut_at: None,
             probe: None,
+            heal_at: None,
             strike: None,
             met: Met::default(),
             trace: false,
@@ -174,6 +152,13 @@ impl<'p, M: Subject> World<'p, M> {
     #[must_use]
     pub fn probed(mut self, probe: Probe<'p, M>) -> Self {
         self.probe = Some(probe);
+        self
+    }
+
+    /// At its `point`-th point, everything is healed; applications go on.
+    #[must_use]
+    pub fn healed_at(mut self, point: Option<u64>) -> Self {
+        self.heal_at = point;
         self
     }
 
@@ -356,8 +341,8 @@ impl<'p, M: Subject> World<'p, M> {
 
     /// Writers may wait for ever if the table says so and a site is out of order.
     fn waits_for_a_site(&self, goal: Goal) -> bool {
-        let may_wait = self.host.topology.may_hold() && !self.host.weather.is_fair();
-        goal == Goal::Quiet && self.serving && may_wait
+        let trouble = !self.host.weather.is_fair() || !self.host.strangers.is_empty();
+        goal == Goal::Quiet && self.serving && self.host.topology.may_hold() && trouble
     }
 
     fn set_now(&mut self, now: Time) {
@@ -482,6 +467,9 @@ impl<'p, M: Subject> World<'p, M> {
     fn look_at_sites(&mut self) -> Result<(), Violation> {
         let before = std::mem::take(&mut self.views);
         self.machine.views(self.clock.now, &mut self.views);
+        if before.is_empty() && !self.views.is_empty() {
+            self.tell(|| format!("sites: {:?}", self.views));
+        }
         for (site, (before, now)) in before.into_iter().zip(&self.views).enumerate() {
             self.met.compare(before, *now);
             if self.trace && before != *now && site > 0 {
@@ -560,6 +548,9 @@ impl<'p, M: Subject> World<'p, M> {
 
     fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
+        if self.serving && self.heal_at.take_if(|point| *point <= self.points).is_some() {
+            self.heal()?;
+        }
         if let Some((_, strike)) = self.strike.take_if(|(point, _)| *point == self.points) {
             self.begin(strike(self.host.time))?;
         }

@@ -5,7 +5,7 @@ use blk::{DevNr, DiskId, Event, NotOpened, Time};
 
 use super::clock::{self, Due};
 use super::handles::EBUSY;
-use super::weather::{FOR_EVER, Outage, Trouble, Weather, Whom, devices_of};
+use super::weather::{FOR_EVER, Outage, Trouble, Weather};
 use super::{Stage, Subject, World};
 use crate::oracle::Violation;
 use crate::topology::Role;
@@ -106,10 +106,7 @@ impl<M: Subject> World<'_, M> {
             return Ok(());
         }
         self.host.disks.orphan(disk, &mut self.rng);
-        match self.host.disks.role(disk)? {
-            Role::Leg { dev, site } => self.host.look_at_all(dev, site),
-            Role::Log | Role::DirtyLog { .. } => Ok(()),
-        }
+        self.look_at(self.host.disks.role(disk)?)
     }
 
     /// Something waits for the end of an outage.
@@ -134,52 +131,57 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn outage_begins(&mut self, nr: usize) -> Result<(), Violation> {
         let Some(outage) = self.host.weather.get(nr).copied() else { return Ok(()) };
         self.met.outages += 1;
-        for (dev, site) in devices_of(outage.whom, &self.host.topology.clone()) {
-            let disk = self.host.topology.disk(Role::Leg { dev, site });
-            self.take_away(outage.trouble, disk, dev, site)?;
-        }
-        if let Whom::Disk(role @ Role::DirtyLog { .. }) = outage.whom {
-            let disk = self.host.topology.disk(role);
-            self.back.doom(disk, false);
-            self.handles.spoil(disk);
-        }
-        Ok(())
+        let all: Vec<(DiskId, Role)> = self.host.disks.all().collect();
+        let here = all.into_iter().filter(|&(_, role)| outage.whom.is(role));
+        here.into_iter().try_for_each(|(disk, role)| self.take_away(outage.trouble, disk, role))
     }
 
-    fn take_away(
-        &mut self,
-        trouble: Trouble,
-        disk: DiskId,
-        dev: DevNr,
-        site: usize,
-    ) -> Result<(), Violation> {
+    fn take_away(&mut self, trouble: Trouble, disk: DiskId, role: Role) -> Result<(), Violation> {
         self.handles.spoil(disk);
         let lost = match trouble {
             Trouble::PowerLost(keep) => {
                 self.host.disks.cut(disk, keep, &mut self.rng);
                 true
             }
+            Trouble::MediaLost => self.replace(disk, role),
+            _ => false,
+        };
+        self.back.doom(disk, lost);
+        if !lost {
+            return Ok(());
+        }
+        self.zombies.remove(&disk);
+        self.look_at(role)
+    }
+
+    /// Another disk takes the place of one, if that is one that a machine could miss.
+    fn replace(&mut self, disk: DiskId, role: Role) -> bool {
+        match role {
             // What no machine knows yet, none can find to be another.
-            Trouble::MediaLost if self.host.known.contains(&disk) => {
-                self.host.disks.replace(disk);
+            Role::Leg { dev, site } if self.host.known.contains(&disk) => {
                 self.host.oracle.replaced(site, dev);
                 self.host.replaced.insert(disk);
                 if !self.host.welcome.contains(&disk) {
                     self.host.strangers.insert(disk);
                 }
-                self.met.replaced += 1;
                 self.host.unused.insert(disk);
                 self.plan_resync(site, dev, self.healed);
-                true
             }
-            _ => false,
-        };
-        self.back.doom(disk, lost);
-        if lost {
-            self.zombies.remove(&disk);
-            self.host.look_at_all(dev, site)?;
+            Role::Mark { .. } => {}
+            Role::Log | Role::DirtyLog { .. } | Role::Leg { .. } => return false,
         }
-        Ok(())
+        self.host.disks.replace(disk);
+        self.met.replaced += 1;
+        true
+    }
+
+    /// Shows the oracle what a disk may hold now.
+    fn look_at(&mut self, role: Role) -> Result<(), Violation> {
+        match role {
+            Role::Leg { dev, site } => self.host.look_at_all(dev, site),
+            Role::Mark { site } => self.host.read_mark(site),
+            Role::Log | Role::DirtyLog { .. } => Ok(()),
+        }
     }
 
     /// A machine wants a disk opened afresh.

@@ -2,7 +2,7 @@
 //!
 //! Times are the host's, which go on when a machine dies: an outage outlives it.
 
-use blk::{DevNr, Span, Time};
+use blk::{Span, Time};
 
 use crate::disk::Keep;
 use crate::rng::Rng;
@@ -24,7 +24,7 @@ pub struct Outage {
 /// Whom an outage befalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// All legs of a site.
+    /// All disks at a site.
     Site(usize),
     /// One disk.
     Disk(Role),
@@ -147,10 +147,9 @@ impl Whom {
     /// Whether a disk is meant. The dirty log of a site's leg is a local disk.
     #[must_use]
     pub fn is(self, role: Role) -> bool {
-        match (self, role) {
-            (Self::Site(whom), Role::Leg { site, .. }) => whom == site,
-            (Self::Site(_), Role::Log | Role::DirtyLog { .. }) => false,
-            (Self::Disk(whom), role) => whom == role,
+        match self {
+            Self::Site(whom) => role.remote_site() == Some(whom),
+            Self::Disk(whom) => role == whom,
         }
     }
 }
@@ -166,8 +165,8 @@ impl Trouble {
 /// One outage, or a disk that flaps.
 fn one(topology: &Topology, disks: &[Role], now: Time, within: Span, rng: &mut Rng) -> Vec<Outage> {
     let role = *rng.pick(disks);
-    let whom = match role {
-        Role::Leg { site, .. } if rng.chance(50) => Whom::Site(site),
+    let whom = match role.remote_site() {
+        Some(site) if rng.chance(50) => Whom::Site(site),
         _ => Whom::Disk(role),
     };
     let from = now + up_to(within, rng);
@@ -190,13 +189,13 @@ fn one(topology: &Topology, disks: &[Role], now: Time, within: Span, rng: &mut R
 
 fn trouble(role: Role, topology: &Topology, rng: &mut Rng) -> Trouble {
     let keep = *rng.pick(&[Keep::None, Keep::All, Keep::Any { torn: false }]);
-    let local = matches!(role, Role::DirtyLog { .. });
-    match rng.below(12) {
+    let local = role.remote_site().is_none();
+    match rng.below(14) {
         0..=2 => Trouble::Fails,
-        3..=5 => Trouble::Hangs,
-        6 | 7 => Trouble::Absent,
-        8 | 9 => Trouble::Slow(*rng.pick(&[3, 30, 300])),
-        10 if !local => Trouble::PowerLost(keep),
+        3..=7 => Trouble::Hangs,
+        8 | 9 => Trouble::Absent,
+        10 | 11 => Trouble::Slow(*rng.pick(&[3, 30, 300])),
+        12 if !local => Trouble::PowerLost(keep),
         // What a table calls equal must not be lost before it was ever looked at.
         _ if !local && topology.sites.len() > 1 => Trouble::MediaLost,
         _ => Trouble::Fails,
@@ -216,16 +215,6 @@ fn flapping(whom: Whom, from: Time, trouble: Trouble, rng: &mut Rng) -> Vec<Outa
 
 fn up_to(most: Span, rng: &mut Rng) -> Span {
     Span::from_micros(rng.range(1, u64::try_from(most.as_micros()).expect("some seconds")))
-}
-
-/// The disk of a device's leg there, or all of the site's.
-pub(super) fn devices_of(whom: Whom, topology: &Topology) -> Vec<(DevNr, usize)> {
-    let legs = topology.roles().into_iter().filter(|&role| whom.is(role));
-    let leg = |role| match role {
-        Role::Leg { dev, site } => Some((dev, site)),
-        Role::Log | Role::DirtyLog { .. } => None,
-    };
-    legs.filter_map(leg).collect()
 }
 
 /// The end of what does not end by itself.
