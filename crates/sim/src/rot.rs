@@ -30,6 +30,26 @@ pub fn flip(log: &mut SimDisk<Bytes>, rng: &mut Rng) -> bool {
     true
 }
 
+/// Flips a bit of a dirty log, or swaps two of them: what they say can't be believed then, and
+/// nobody may take it for "clean".
+pub fn spoil_dirty_logs(dirty_logs: &mut [SimDisk<Bytes>], rng: &mut Rng) {
+    if dirty_logs.is_empty() {
+        return;
+    }
+    let one = rng.index(dirty_logs.len());
+    if rng.chance(30) {
+        let other = rng.index(dirty_logs.len());
+        dirty_logs.swap(one, other);
+        return;
+    }
+    let sectors = dirty_logs[one].sectors();
+    let written = |at: &u64| *dirty_logs[one].durable(*at).get() != [0; SECTOR_BYTES];
+    let written: Vec<u64> = (0..sectors).filter(written).collect();
+    if !written.is_empty() {
+        flip_bit(&mut dirty_logs[one], *rng.pick(&written), rng.index(SECTOR_BYTES * 8));
+    }
+}
+
 fn flip_bit(log: &mut SimDisk<Bytes>, start: u64, bit: usize) {
     let (sector, bit) = (start + (bit / 8 / SECTOR_BYTES) as u64, bit % (8 * SECTOR_BYTES));
     let mut bytes = *log.durable(sector).get();

@@ -29,6 +29,10 @@ pub struct Swarm {
     outages: u64,
     /// Percent of lives that begin with another table.
     retables: u64,
+    /// Percent of lives before which a dirty log is spoiled.
+    rots: u64,
+    /// Percent of lives in which the driver is held up now and then.
+    pauses: u64,
 }
 
 /// Where a seed found a broken promise.
@@ -52,7 +56,8 @@ impl Swarm {
         let topology = Topology::random(&mut rng);
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
         let retables = *rng.pick(&[0, 0, 30]);
-        (topology, Self { faults, outages, retables, ..Self::drawn(rng) })
+        let (rots, pauses) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[0, 0, 0, 50]));
+        (topology, Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -66,7 +71,17 @@ impl Swarm {
         let requests = *rng.pick(&[50, 200, 1000]);
         let longest = *rng.pick(&[Sectors(8), Sectors(64), Sectors(800), Sectors(800)]);
         let crashes = *rng.pick(&[50, 80, 95]);
-        Self { rng, requests, longest, crashes, faults: 0, outages: 0, retables: 0 }
+        Self {
+            rng,
+            requests,
+            longest,
+            crashes,
+            faults: 0,
+            outages: 0,
+            retables: 0,
+            rots: 0,
+            pauses: 0,
+        }
     }
 
     /// The same with another number of requests.
@@ -119,12 +134,17 @@ impl Swarm {
             true => Faults::random(&rig.topology, &mut self.rng),
             false => Faults::default(),
         };
+        let nobody = host.disks.dirty_logs().iter().all(|disk| !disk.is_busy());
+        if self.rng.chance(self.rots) && nobody {
+            rot::spoil_dirty_logs(host.disks.dirty_logs(), &mut self.rng);
+        }
         host.weather.forget_what_is_over(host.time());
         if self.rng.chance(self.outages) {
             host.weather.add(Weather::random(&rig.topology, host.time(), &mut self.rng));
         }
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
+            .held_up(self.rng.chance(self.pauses))
             .healed_at(self.rng.chance(30).then(|| point(&mut self.rng)))
             .cut_at(crashes.then(|| point(&mut self.rng)))
             .traced(rig.trace)

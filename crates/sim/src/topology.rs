@@ -154,11 +154,12 @@ impl Topology {
         self.sites.iter().skip(1).any(|site| site.link.options.on_down == Some(OnDown::Error))
     }
 
-    /// The longest deadline of an I/O to a site.
+    /// How long a dirty log may take to answer, or not to.
     #[must_use]
-    pub fn longest_timeout(&self) -> Span {
-        let timeouts = self.sites.iter().skip(1).map(|site| site.link.options.timeout_io());
-        timeouts.max().unwrap_or_default()
+    pub fn dirty_log_deadline(&self) -> Span {
+        let on_disk = |table: &DirtyLogTable| matches!(table, DirtyLogTable::Disk { .. });
+        let logged = self.sites.iter().skip(1).filter(|site| site.dirty_logs.iter().any(on_disk));
+        logged.map(|site| site.link.options.timeout_io()).max().unwrap_or_default()
     }
 }
 

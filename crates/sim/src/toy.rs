@@ -180,7 +180,7 @@ impl Toy {
         let word = |at| word(slot, at);
         let (dev, sector, len) = (word(1), Sector(word(2)), word(3));
         let end = SECTOR_BYTES + usize::try_from(len).unwrap_or(usize::MAX / 2);
-        if self.has(Flaw::NoReplay) || word(0) != MAGIC || end > slot.len() {
+        if self.has(Flaw::NoReplay) || word(0) != MAGIC || len == 0 || end > slot.len() {
             return;
         }
         let payload = Buf::from(&slot[SECTOR_BYTES..end]);

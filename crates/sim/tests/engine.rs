@@ -10,7 +10,8 @@ use sim::rng::Rng;
 use sim::runs::{self, Marks};
 use sim::scenario;
 use sim::topology::{Role, Topology};
-use sim::workload::{Ask, Workload};
+use sim::workload::{Ask, Deed, Step, Workload};
+use sim::world::weather::{Trouble, Whom};
 use sim::world::{Fault, Faults, Halt, Host, OpKind, World};
 
 /// What the oracle says of a planted bug, within so many seeds.
@@ -29,7 +30,7 @@ fn no_promise_is_broken_in_random_lives() {
 #[test]
 fn random_lives_meet_full_rings_and_wraps_and_recoveries() {
     let marks = Cell::new(Marks::default());
-    for seed in 0..60 {
+    for seed in 0..300 {
         runs::marked(seed, &marks).unwrap_or_else(|failure| panic!("{failure}"));
     }
     let Marks { wrapped, ring_full, tail_full, recovered } = marks.get();
@@ -87,6 +88,29 @@ fn a_disk_that_never_flushes_is_tried_less_and_less_often() {
     // Half a second, doubled up to 15 s: some 45 times, a write and a flush each.
     let tried = world.points() - before;
     assert!((40..250).contains(&tried), "{tried} points in ten minutes");
+}
+
+/// A site that is not there for long is asked for now and then, whatever there is to send.
+#[test]
+fn a_site_that_is_not_there_is_looked_for_less_and_less_often() {
+    for trouble in [Trouble::Absent, Trouble::Hangs, Trouble::Fails] {
+        let topology = Topology::plain(&[Sectors(16)], &[false, false], 512);
+        let op = Op::Write { sector: Sector(0), len: Sectors(8), fua: false };
+        let write = || Step::Together(vec![Ask { dev: DevNr(0), op }]);
+        let outage = Deed::Outage(Whom::Site(1), trouble);
+        let script = Workload::script(vec![write(), Step::Do(outage), write(), write()]);
+        let host = Host::new(&topology);
+        let machine = engine::open(&topology, &host);
+        let mut world = World::start(host, machine, script, Rng::new(1));
+        assert_eq!(world.open(), Ok(Halt::Done));
+        assert_eq!(world.work(), Ok(Halt::Done));
+        let before = world.points();
+        world.idle(Span::from_secs(600)).unwrap();
+        // Half a second, doubled up to 15 s: some 45 times, an open and a read each.
+        let tried = world.points() - before;
+        assert!(tried < 300, "{trouble:?}: {tried} points in ten minutes");
+        assert_eq!(world.converge(), Ok(Halt::Done));
+    }
 }
 
 #[test]

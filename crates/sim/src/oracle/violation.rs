@@ -91,6 +91,9 @@ pub enum Violation {
     /// P5, P6: a write waited, and nothing in the table says that it may.
     #[error("P5: request {} waited for {waited:?}, because of a remote site", req.0)]
     Stall { req: ReqId, waited: Span },
+    /// P5: something hangs at a site that is not said to be down.
+    #[error("P5: an operation at site {site} is past its deadline, and the site is not down")]
+    NotDown { site: SlinkNr },
     /// P15: written to a disk that is not the one the site had, and nobody allowed it.
     #[error("P15: disk {disk} is a stranger's, and is written to")]
     Stranger { disk: u32 },

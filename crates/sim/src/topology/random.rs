@@ -92,7 +92,7 @@ fn options(site: usize, rng: &mut Rng) -> SlinkOptions {
             Some(OnDown::Hold),
             Some(OnDown::Error),
         ]),
-        timeout_io: Some(Span::from_millis(*rng.pick(&[100, 200, 500, 2000]))),
+        timeout_io: Some(Span::from_millis(*rng.pick(&[50, 100, 200, 500, 2000]))),
         resync_rate: *rng.pick(&[None, None, None, Some(64 << 10), Some(1 << 20)]),
         order: *rng.pick(&[None, None, Some(Order::Group), Some(Order::Flush)]),
         mark: rng.chance(25).then(|| engine::path(Role::Mark { site })),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Event, IoId, Sector, Span, Time};
 
+use slink::State;
+
 use super::crash::Host;
 use super::disks::{self, Outcome, shipment};
 use super::faults::Faults;
@@ -136,6 +138,24 @@ impl Back {
         }
         if count > IN_FLIGHT_MAX {
             return Err(Violation::Unbounded { site, count });
+        }
+        Ok(())
+    }
+
+    /// P5: a site where something hangs for longer than its deadline is down.
+    pub(super) fn check_deadline(
+        &self,
+        site: usize,
+        state: State,
+        host: &Host,
+    ) -> Result<(), Violation> {
+        let of_site = |flight: &&InFlight| {
+            host.disks.role(flight.disk).is_ok_and(|role| role.remote_site() == Some(site))
+        };
+        let deadline = host.topology.sites[site].link.options.timeout_io();
+        let late = |flight: &InFlight| host.time.since(flight.since) > deadline;
+        if state != State::Down && self.in_flight.values().filter(of_site).any(late) {
+            return Err(Violation::NotDown { site: host.topology.sites[site].link.nr });
         }
         Ok(())
     }

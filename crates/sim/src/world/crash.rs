@@ -218,7 +218,7 @@ impl Host {
         };
         let durable = match local {
             None => self.disks.log.orphan(rng),
-            Some(keep) => self.disks.log.cut(keep, rng),
+            Some(keep) => self.disks.log.cut(of_disk(keep, rng), rng),
         };
         for (dev, sector, content) in self.disks.logged(durable) {
             self.oracle.logged(dev, sector, content);
@@ -231,7 +231,7 @@ impl Host {
                 // What hangs outlives the process, and keeps the disk busy.
                 None if hangs && cut == Cut::Kill => {}
                 None => self.disks.orphan(disk, rng),
-                Some(keep) => self.disks.cut(disk, keep, rng),
+                Some(keep) => self.disks.cut(disk, of_disk(keep, rng), rng),
             }
         }
     }
@@ -333,6 +333,14 @@ impl Host {
             self.orphans.clear();
         }
         self.die(cut, rng)
+    }
+}
+
+/// What one disk of several keeps: they know nothing of each other.
+fn of_disk(keep: Keep, rng: &mut Rng) -> Keep {
+    match keep {
+        Keep::None | Keep::All => keep,
+        Keep::Any { .. } => *rng.pick(&[keep, keep, Keep::None, Keep::All]),
     }
 }
 

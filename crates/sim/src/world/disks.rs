@@ -95,6 +95,13 @@ impl Disks {
         format!("sim:{}#{}", engine::path(self.roles[index(disk.0)]), self.lives[index(disk.0)])
     }
 
+    /// The disks for dirty logs that nobody uses just now.
+    pub fn dirty_logs(&mut self) -> &mut [SimDisk<Bytes>] {
+        let marks = self.sites - 1;
+        let count = self.others.len() - marks;
+        &mut self.others[..count]
+    }
+
     /// Puts an empty disk in the place of one at a site.
     pub(super) fn replace(&mut self, disk: DiskId) {
         if let Role::Leg { .. } = self.roles[index(disk.0)] {

@@ -19,7 +19,7 @@ pub(super) struct Front {
     /// What audit reads returned, in the row of all sectors.
     audited: Vec<Content>,
     audit_failed: bool,
-    /// The longest that a request has taken.
+    /// The longest that a request has taken that nothing may hold up.
     pub(super) longest: Span,
 }
 
@@ -165,7 +165,9 @@ impl Front {
         let wrong = |what| Violation::Request { req, what };
         let live = self.live.remove(&req).ok_or(wrong("completed, but not under way"))?;
         let waited = terms.now.since(live.since);
-        self.longest = self.longest.max(waited);
+        if terms.patience < Span::MAX {
+            self.longest = self.longest.max(waited);
+        }
         if waited > terms.patience {
             return Err(Violation::Stall { req, waited });
         }

@@ -36,7 +36,7 @@ pub struct Met {
     pub replaced: u64,
     /// Times that everything was healed, and every site became equal.
     pub converged: u64,
-    /// The longest that a request took.
+    /// The longest that a request took that no site may hold up.
     pub longest: Span,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Met {
              {not_opened} not opened, {replaced} replaced; sites: {down} down, {detached} detached, \
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
              {demoted} out of force, {promoted} in force again, {} converged; \
-             the longest request took {:?}",
+             the longest request that no site may hold up took {:?}",
             self.converged, self.longest
         )
     }

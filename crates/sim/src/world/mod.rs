@@ -14,6 +14,7 @@ mod front;
 mod handles;
 mod met;
 mod outages;
+mod setup;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -66,6 +67,8 @@ pub struct World<'p, M> {
     points: u64,
     cut_at: Option<u64>,
     probe: Option<Probe<'p, M>>,
+    /// Whether the driver is held up now and then.
+    held_up: bool,
     /// At which point everything is healed.
     heal_at: Option<u64>,
     /// At which point something befalls the sites, and what.
@@ -132,6 +135,7 @@ impl<'p, M: Subject> World<'p, M> {
             points: 0,
             cut_at: None,
             probe: None,
+            held_up: false,
             heal_at: None,
             strike: None,
             met: Met::default(),
@@ -146,51 +150,6 @@ impl<'p, M: Subject> World<'p, M> {
         world.met.zombies += world.zombies.len() as u64;
         world.plan_weather();
         world
-    }
-
-    /// Has `probe` look at it at every point.
-    #[must_use]
-    pub fn probed(mut self, probe: Probe<'p, M>) -> Self {
-        self.probe = Some(probe);
-        self
-    }
-
-    /// At its `point`-th point, everything is healed; applications go on.
-    #[must_use]
-    pub fn healed_at(mut self, point: Option<u64>) -> Self {
-        self.heal_at = point;
-        self
-    }
-
-    /// At its `point`-th point, something befalls the sites.
-    #[must_use]
-    pub fn struck_at(mut self, point: u64, strike: Strike<'p>) -> Self {
-        self.strike = Some((point, strike));
-        self
-    }
-
-    /// Cuts the world at its `point`-th point; points are counted from its start.
-    #[must_use]
-    pub fn cut_at(mut self, point: Option<u64>) -> Self {
-        self.cut_at = point;
-        self
-    }
-
-    /// Tells on standard error what happens, if `trace`.
-    #[must_use]
-    pub fn traced(mut self, trace: bool) -> Self {
-        self.trace = trace;
-        if trace {
-            eprintln!("---- a machine starts; the weather: {:?}", self.host.weather);
-        }
-        self
-    }
-
-    /// Disks fail as `faults` say.
-    #[must_use]
-    pub fn with_faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
-        self
     }
 
     /// Whether a fault explains that it got stuck or, if it is the log's or an LD's, did not
@@ -371,7 +330,9 @@ impl<'p, M: Subject> World<'p, M> {
         self.set_now(at);
         if self.rng.chance(20) {
             // The driver was busy elsewhere: several things have happened meanwhile.
-            let busy = Span::from_micros(self.rng.range(1, 300));
+            let held_up = self.held_up && self.rng.chance(2);
+            let most = if held_up { 3_000_000 } else { 300 };
+            let busy = Span::from_micros(self.rng.range(1, most));
             self.set_now(self.clock.now + busy);
         }
         while let Some(due) = self.clock.pop() {
@@ -477,6 +438,7 @@ impl<'p, M: Subject> World<'p, M> {
             }
         }
         for site in 0..self.views.len() {
+            self.back.check_deadline(site, self.views[site].state, &self.host)?;
             if self.views[site].state == slink::State::Streaming {
                 self.has_taken_its_disks(site);
             }
@@ -537,12 +499,15 @@ impl<'p, M: Subject> World<'p, M> {
     /// What a request that ends now is measured by.
     fn terms(&self) -> Terms {
         let topology = &self.host.topology;
-        let excused = self.faults.any() || topology.may_hold();
+        let excused = self.faults.any() || topology.may_hold() || self.held_up;
         Terms {
             now: self.clock.now,
             any_fails: self.faults.reach_applications(),
             change_fails: topology.may_refuse(),
-            patience: if excused { Span::MAX } else { REQUEST_PATIENCE },
+            patience: match excused {
+                true => Span::MAX,
+                false => REQUEST_PATIENCE + topology.dirty_log_deadline(),
+            },
         }
     }
 
@@ -588,9 +553,9 @@ const PATIENCE: Span = Span::from_secs(600);
 /// the site is healed.
 const OUTAGE_PATIENCE: Span = Span::from_secs(30);
 
-/// Virtual time that a request may take, whatever befalls the remote sites: a full log, an LD
-/// that has to catch up, a dirty log that does not answer.
-const REQUEST_PATIENCE: Span = Span::from_secs(5);
+/// Virtual time that a request may take, whatever befalls the remote sites: the log may be
+/// full, and the LD has to catch up. A dirty log that does not answer has its deadline.
+const REQUEST_PATIENCE: Span = Span::from_millis(500);
 
 /// Polls without any effect, in a row, that a machine may ask for.
 const IDLE_POLLS_MAX: u32 = 1000;
