@@ -36,7 +36,7 @@ pub(crate) use post::{Answers, Post};
 pub use serve::serve;
 pub(crate) use wire::{Call, Work};
 
-/// How a helper is started: a program that calls [`serve`] at once.
+/// How a helper is started: a program that calls [`serve()`] at once.
 #[derive(Clone, Debug)]
 pub struct Program {
     executable: PathBuf,
