@@ -154,6 +154,29 @@ fn a_dirty_log_that_fails_never_says_clean_and_is_used_again_when_it_is_back() {
 }
 
 #[test]
+fn a_dirty_log_that_another_table_did_not_use_is_not_believed_again() {
+    let sites = two_sites("1 1");
+    let absent = || BTreeMap::from([(RD, Fault::Absent)]);
+    let write = |host: &mut Host, sector, byte| {
+        let write = host.write(sector, 96, byte);
+        host.run_for(Span::from_millis(20));
+        assert_eq!(host.ended.get(&write), Some(&Ok(())));
+    };
+    let mut first = host(&sites, DIRTY_LOGS[2]);
+    first.faults = absent();
+    (0..100).for_each(|i| write(&mut first, 0, i));
+    assert!(first.site().detached && first.site().dirty_bytes < 200 * 512, "a part is dirty");
+    // What is written now, only memory knows, and the log that this is so.
+    let mut second = Host::of(&sites, "open 4096", DIRTY_LOGS[1], first.disks, absent());
+    write(&mut second, 3000, 7);
+    second.run();
+    let mut third = Host::of(&sites, "open 4096", DIRTY_LOGS[2], second.disks, absent());
+    third.faults.clear();
+    third.run();
+    assert_in_sync(&mut third);
+}
+
+#[test]
 fn a_site_that_the_table_no_longer_names_does_not_fill_the_log_for_ever() {
     let mut first = host(&two_sites("1 1"), DIRTY_LOGS[2]);
     write_all_over(&mut first, 20);

@@ -5,8 +5,9 @@
 //! none to be would be waiting for ever.
 //!
 //! What a crash finds (I7): until the roster says `detached`, the log still holds all of it.
-//! From then on a `disk` dirty log of this session is believed, if nothing failed, and
-//! everything else is all dirty.
+//! From then on a `disk` dirty log of this session is believed, unless the roster says that
+//! its leg is all dirty: since it failed, or since the table named another dirty log for a
+//! while. Everything else is all dirty.
 
 use blk::{DiskId, DiskSeen, Effect, Errno, NotOpened, Seq, Time};
 use replog::{Replog, Version};
@@ -83,8 +84,7 @@ impl Marks {
             && legs.iter().all(|leg| {
                 let log_says = log.leg(leg.dev, legs.site).is_some_and(|known| known.all_dirty)
                     && log.stands(log.standing());
-                // Without a disk it is all dirty for whoever opens a detached site.
-                leg.dirty_log.disk().is_none() || leg.dirty_log.is_settled() || log_says
+                leg.dirty_log.is_settled() || log_says
             });
         if stands {
             log.cover(legs.site, upto);
@@ -137,16 +137,17 @@ impl Ordered {
         }
         let detached = matches!(self.mode, Mode::Detached(_) | Mode::Attached);
         for leg in self.legs.iter_mut() {
-            let Some(disk) = leg.dirty_log.disk() else { continue };
             while let Some(ask) = leg.dirty_log.poll() {
+                let disk = leg.dirty_log.disk().expect("who asks for I/O has a disk");
                 let flight = (leg.dev, "its dirty log", To::DirtyLog, Step::DirtyLog(ask.nr));
                 self.flights.submit(now, disk, ask.op, flight, effects);
             }
             if !detached {
                 continue;
             }
-            // The roster stands in for a dirty log that failed, and no longer than it has to:
-            // what a resync has done is to be known after a crash.
+            // The roster stands in for a dirty log that failed, or lives in memory: one of this
+            // session may lie on a disk that a later table names again. And no longer than it
+            // has to: what a resync has done is to be known after a crash.
             // But nobody knows yet for which disk it speaks (P15).
             let is_known = log.leg(leg.dev, self.nr).is_some_and(|leg| !leg.identity.is_empty());
             match (leg.dirty_log.survives(), leg.dirty_log.is_settled() && is_known) {
