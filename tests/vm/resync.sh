@@ -158,7 +158,7 @@ a_daemon_that_dies_in_a_resync_begins_again_with_a_dirty_log_in_memory() {
     scribble d0.0
     scribble d0.1
     replicator create table
-    eventually dirty_is_below 16
+    eventually dirty_is_below 24
     kill_daemon
     replicator recover repl
     after=$(site_number 1 dirty)
