@@ -185,9 +185,68 @@ a_site_that_is_absent_is_noticed_and_taken_in_and_refused_if_all_is_required() {
     replicator remove repl
 }
 
+# Two devices; the RD of the first one is a disk that takes 16 requests at a time, and can be made to sit on them.
+two_devices_and_one_can_be_full() {
+    two_devices
+    modprobe -a dm-mod
+    rmmod scsi_debug 2>/dev/null || true # another's, with other parameters
+    modprobe scsi_debug dev_size_mb=32 max_queue=16 host_max_queue=16
+    eventually compgen -G "$scsi_debug/adapter0/host*/target*/*/block/*" >/dev/null
+    scsi=$(basename "$scsi_debug"/adapter0/host*/target*/*/block/*)
+    udevadm settle
+    echo 1000 >"/sys/block/$scsi/device/timeout" # or the kernel would give the requests up
+    echo none >"/sys/block/$scsi/queue/scheduler"
+    dmsetup create "hung-$$" --table "0 65536 linear /dev/$scsi 0"
+    sed -i "s,$work/rd0,/dev/mapper/hung-$$," table
+}
+
+scsi_debug=/sys/bus/pseudo/drivers/scsi_debug
+
+# requests_take SECONDS: set while nothing is in flight.
+requests_take() {
+    dmsetup suspend --noudevsync --nolockfs --noflush "hung-$$"
+    until is_idle; do sleep 0.5; done
+    echo $(($1 * 250 + 1)) >"$scsi_debug/delay" # in jiffies, of which Debian has 250 a second
+    dmsetup resume --noudevsync "hung-$$" # udev would look at the disk, and hang
+}
+
+is_idle() { [[ $(tr -d ' ' <"/sys/block/$scsi/inflight") == 00 ]]; }
+
+is_full() {
+    local reads writes
+    read -r reads writes <"/sys/block/$scsi/inflight"
+    ((reads + writes == 16))
+}
+
+a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_seconds() {
+    two_devices_and_one_can_be_full
+    replicator create table
+    # In bursts of more than the disk takes, and so few of them that the site stays fed from the log.
+    fio --ioengine=io_uring --direct=1 --iodepth=24 --iodepth_batch=24 --iodepth_batch_complete_min=24 \
+        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=24 --output-format=terse \
+        --time_based --runtime=25 --name=d0 --filename=/dev/replicator/d0 >fio.txt 2>&1 &
+    load=$!
+    sleep 4
+    requests_take 20
+    eventually is_full
+    sleep 1 # for those that find no room
+    kill_and_recover 'a queue is full'
+    is_full || fail 'the queue is not full any more: this proves nothing'
+    the_devices_live
+    end_load
+    requests_take 0
+    replicator wait --timeout 60s repl
+    replicator remove repl
+    cmp ld0 "/dev/$scsi"
+    cmp ld1 rd1
+    dmsetup remove "hung-$$"
+    rmmod scsi_debug
+}
+
 run_cases \
     a_daemon_killed_while_a_flush_to_a_remote_device_hangs_is_followed_in_seconds \
     a_daemon_killed_while_writes_to_a_remote_device_hang_is_followed_in_seconds \
+    a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_seconds \
     with_a_flush_that_hangs_all_verbs_answer_and_the_daemon_ends \
     with_writes_that_hang_all_verbs_answer_and_the_daemon_ends \
     a_site_that_is_absent_is_noticed_and_taken_in_and_refused_if_all_is_required

@@ -141,6 +141,10 @@ pub(crate) struct Refusals {
     pub(crate) punch: Refusal,
     /// Zeroing that keeps the space.
     pub(crate) zero_range: Refusal,
+    /// Reads and writes that end at once if they would have to wait (`RWF_NOWAIT`).
+    pub(crate) nowait: Refusal,
+    /// Writes by its helper, which is not let to read this process's memory.
+    pub(crate) elsewhere: Refusal,
 }
 
 /// A flag that is set once.

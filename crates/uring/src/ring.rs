@@ -5,16 +5,17 @@
 //! memory that somebody else has got. A hung device holds its buffers as long as
 //! it hangs, and nothing else of the ring.
 //!
-//! Reads and writes wait in the kernel without a thread. A flush or a zeroing takes
-//! a worker thread of this process, which cannot be killed while its disk hangs,
-//! and the process cannot end before it. For a disk that was opened on a
-//! [`crate::helper::Lane`] the lane's helper does these.
+//! Most reads and writes wait in the kernel without a thread. A flush, a zeroing, or a
+//! write that finds the disk's queue full takes a worker thread of this process, which
+//! cannot be killed while its disk hangs, and the process cannot end before it. For a
+//! disk that was opened on a [`crate::helper::Lane`] the lane's helper does these.
 //!
 //! Two rings may serve one thread: [`Ring::fd`] is readable when there is
 //! something to reap, and can be polled from the other one.
 #![allow(unsafe_code, reason = "whoever puts an entry into a ring vouches for its memory")]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -26,9 +27,9 @@ use slab::Slab;
 
 use crate::disk::Disk;
 use crate::error::RingError;
-use crate::helper::{Answers, Call, Lane, Post};
+use crate::helper::{Answers, Call, Ended, Post};
 use crate::token::{CommandTag, Token};
-use crate::transfer::{Progress, Transfer, ZERO_PAGE};
+use crate::transfer::{Next, Progress, Transfer, ZERO_PAGE};
 
 /// How large a ring is.
 #[derive(Clone, Copy, Debug)]
@@ -209,18 +210,16 @@ impl Ring {
     }
 
     fn submit_next(&mut self, slot: usize) {
-        if let Some(lane) = self.transfers[slot].disk().lane().map(Lane::nr)
-            && let Some(work) = self.transfers[slot].work()
-        {
-            return self.ask(lane, Call { nr: slot as u64, work });
+        match self.transfers[slot].next() {
+            Next::Entry(entry) => self.push(entry.user_data(Token::Transfer { slot }.encode())),
+            Next::Work(work) => self.ask(Call { nr: slot as u64, work }),
         }
-        let entry = self.transfers[slot].entry();
-        self.push(entry.user_data(Token::Transfer { slot }.encode()));
     }
 
     /// Has the helper of a lane make a call.
-    fn ask(&mut self, lane: u16, call: Call) {
+    fn ask(&mut self, call: Call) {
         let slot = usize::try_from(call.nr).expect("it was made from a slot");
+        let lane = self.transfers[slot].disk().lane().expect("only they have work").nr();
         let asked = self.connect(lane).and_then(|()| {
             let post = self.posts.get_mut(&lane).expect("a disk comes with its post");
             post.ask(call, self.transfers[slot].disk().as_fd())
@@ -253,13 +252,27 @@ impl Ring {
         let post = self.posts.get_mut(&lane).expect("only what is there is watched");
         let Answers { ended, ready } = post.collect();
         self.watch(lane);
-        for (nr, result) in ended {
+        for Ended { nr, result, bytes } in ended {
             let slot = usize::try_from(nr).expect("it was made from a slot");
+            let result = self.take_bytes(slot, result, bytes);
             let event = self.transfer_completed(slot, result);
             self.ended.extend(event);
         }
         for nr in ready {
             self.submit_next(usize::try_from(nr).expect("it was made from a slot"));
+        }
+    }
+
+    /// Puts what a helper has read where it belongs; the result of the read.
+    fn take_bytes(&mut self, slot: usize, result: i32, bytes: Option<File>) -> i32 {
+        let (Some(bytes), Ok(len)) = (bytes, usize::try_from(result)) else { return result };
+        match self.transfers[slot].take(&bytes, len) {
+            Ok(()) => result,
+            Err(error) => {
+                let path = self.transfers[slot].disk().path().display();
+                log::error!("{path}: what its helper has read is lost: {error}");
+                -libc::EIO
+            }
         }
     }
 

@@ -104,6 +104,41 @@ pub(crate) fn loop_status(file: &File) -> Option<LoopStatus> {
     Some(LoopStatus { device, inode, offset, size_limit })
 }
 
+/// Fills `to` with what `count` vectors at the address `vectors` in another process's memory
+/// point to there.
+pub(crate) fn read_vectors_of_process(
+    process: libc::pid_t,
+    vectors: u64,
+    count: usize,
+    to: &mut [u8],
+) -> io::Result<()> {
+    if count > IOV_MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut there = vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; count];
+    let bytes = size_of_val(there.as_slice());
+    // SAFETY: an iovec is a plain address and a length: any bytes are one.
+    let as_bytes =
+        unsafe { std::slice::from_raw_parts_mut(there.as_mut_ptr().cast::<u8>(), bytes) };
+    let array = libc::iovec { iov_base: vectors as *mut libc::c_void, iov_len: bytes };
+    read_process(process, &[array], as_bytes)?;
+    read_process(process, &there, to)
+}
+
+fn read_process(process: libc::pid_t, there: &[libc::iovec], to: &mut [u8]) -> io::Result<()> {
+    let here = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
+    let count = there.len() as libc::c_ulong;
+    // SAFETY: writes into `to` only, and reads the addresses in the other process, where a bad
+    // one is an error.
+    let moved =
+        unsafe { libc::process_vm_readv(process, &raw const here, 1, there.as_ptr(), count, 0) };
+    match usize::try_from(moved) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(moved) if moved == to.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
 /// Keeps a program that this process starts from getting any descriptor but those that it is
 /// started with: also what this process got itself from whoever started it.
 pub(crate) fn keep_descriptors() -> io::Result<()> {

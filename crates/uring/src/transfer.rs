@@ -10,14 +10,20 @@
 //! WriteFua ──refused──▶ Write ──▶ Sync ─▶ end      (Sync only for FUA)
 //! Punch ──refused──▶ ZeroRange ──refused──▶ ZeroWrite ──▶ Sync ─▶ end
 //! ```
+//!
+//! If the disk may hang, no call of a transfer waits in a thread of this process: what would
+//! is done by the helper of the disk's lane ([`Way`]).
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use blk::{Buf, BufMut, DiskOp, Errno, Event, Gather, IoId, Sector, Sectors};
 use io_uring::{opcode, squeue, types};
 
 use crate::disk::Disk;
-use crate::helper::Work;
+use crate::helper::{self, Work};
 use crate::sys;
 
 /// One [`DiskOp`] between its submission and its end; owns its buffers.
@@ -35,8 +41,32 @@ pub(crate) struct Transfer {
     /// A `Sync` has to follow before the end may be called stable.
     sync_after: bool,
     attempts: u8,
-    /// What the call in flight points to, if it is vectored.
+    /// How the read or write in flight is made.
+    way: Way,
+    /// The next read or write would have to wait for the disk to take it.
+    would_block: bool,
+    /// What the read or write in flight points to.
     vectors: Vec<libc::iovec>,
+}
+
+/// What a transfer does next.
+pub(crate) enum Next {
+    /// Something for the ring.
+    Entry(squeue::Entry),
+    /// Something for the helper of the disk's lane.
+    Work(Work),
+}
+
+/// How a read or a write is made. Also these may need a thread of the kernel that waits, and
+/// keeps its process: when the disk's queue is full, for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By the ring, with a thread if it takes one.
+    Waiting,
+    /// By the ring, or not at all if that took a thread.
+    NotWaiting,
+    /// By the helper.
+    Elsewhere,
 }
 
 /// Where a transfer stands after a completion.
@@ -106,6 +136,8 @@ impl Transfer {
             asked: 0,
             sync_after: fua,
             attempts: 0,
+            way: Way::Waiting,
+            would_block: false,
             vectors,
         }
     }
@@ -114,43 +146,127 @@ impl Transfer {
         &self.disk
     }
 
-    /// The next call, if it takes a thread that waits for the disk.
-    pub(crate) fn work(&mut self) -> Option<Work> {
+    /// The next call. What it points to lives as long as this transfer does.
+    pub(crate) fn next(&mut self) -> Next {
+        let may_hang = self.disk.lane().is_some();
+        if let Some(work) = self.blocking_call() {
+            return if may_hang { Next::Work(work) } else { Next::Entry(self.entry_of(work)) };
+        }
+        let refusals = self.disk.refusals();
+        self.way = match may_hang && !refusals.elsewhere.is_set() {
+            false => Way::Waiting,
+            true if self.would_block || refusals.nowait.is_set() => Way::Elsewhere,
+            true => Way::NotWaiting,
+        };
+        self.point(if may_hang { LANE_BYTES_MAX } else { MOVE_BYTES_MAX });
+        match self.way {
+            Way::Waiting => Next::Entry(self.entry(0)),
+            Way::NotWaiting => Next::Entry(self.entry(libc::RWF_NOWAIT)),
+            Way::Elsewhere => Next::Work(self.work()),
+        }
+    }
+
+    /// The next call, if it always takes a thread that waits for the disk.
+    fn blocking_call(&mut self) -> Option<Work> {
         let mode = match self.step {
             Step::Sync => return Some(Work::Sync),
             Step::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
             Step::ZeroRange => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
             Step::Read | Step::Write | Step::WriteFua | Step::ZeroWrite => return None,
         };
-        let (offset, left) = (self.start.bytes() + self.done, self.total - self.done);
-        self.asked = left.min(ZERO_BYTES_MAX);
-        Some(Work::Fallocate { mode, offset, len: self.asked })
+        self.asked = (self.total - self.done).min(ZERO_BYTES_MAX as u64);
+        Some(Work::Fallocate { mode, offset: self.offset(), len: self.asked })
     }
 
-    /// The next call. What it points to lives as long as this transfer does.
-    pub(crate) fn entry(&mut self) -> squeue::Entry {
+    fn entry_of(&self, work: Work) -> squeue::Entry {
         let fd = types::Fd(self.disk.fd());
-        match self.work() {
-            Some(Work::Sync) => {
-                return opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
+        match work {
+            Work::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
+            Work::Fallocate { mode, offset, len } => {
+                opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build()
             }
-            Some(Work::Fallocate { mode, offset, len }) => {
-                return opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build();
-            }
-            None => {}
-        }
-        let offset = self.start.bytes() + self.done;
-        match self.step {
-            Step::Read => self.read_entry(fd, offset),
-            Step::Write => self.write_entry(fd, offset, 0),
-            Step::WriteFua => self.write_entry(fd, offset, sys::RWF_DSYNC),
-            Step::ZeroWrite => self.zero_entry(fd, offset),
-            Step::Sync | Step::Punch | Step::ZeroRange => unreachable!("`work` has these"),
+            Work::Read { .. } | Work::Write { .. } => unreachable!("`entry` makes these"),
         }
     }
 
-    /// Takes the result of the call that [`Transfer::entry`] made.
+    /// Points at what the next read or write moves, at most `room` bytes of it.
+    fn point(&mut self, room: usize) {
+        let (skip, left) =
+            (in_memory(self.done), in_memory((self.total - self.done).min(ROOM_MAX)));
+        self.vectors.clear();
+        match &mut self.payload {
+            Payload::None => unreachable!("what moves has memory"),
+            Payload::Read { buf, bounce } => {
+                let rest = &mut bounce.as_mut().unwrap_or(buf)[skip..];
+                let len = rest.len().min(room);
+                let iov_base = rest.as_mut_ptr().cast();
+                self.vectors.push(libc::iovec { iov_base, iov_len: len });
+            }
+            Payload::Write { data } => fill_vectors(&mut self.vectors, data, skip, room),
+            Payload::Zeroes { page } => {
+                let mut left = left.min(room).min(ZERO_BYTES_MAX);
+                while left > 0 {
+                    let len = left.min(page.len());
+                    self.vectors.push(vector(&page[..len]));
+                    left -= len;
+                }
+            }
+        }
+        self.asked = self.vectors.iter().map(|vector| vector.iov_len as u64).sum();
+    }
+
+    /// The read or write that was pointed at, for the ring.
+    fn entry(&mut self, flags: i32) -> squeue::Entry {
+        let (fd, offset) = (types::Fd(self.disk.fd()), self.offset());
+        let flags = if self.step == Step::WriteFua { flags | sys::RWF_DSYNC } else { flags };
+        match (self.step, self.vectors.as_slice()) {
+            (Step::Read, [one]) => {
+                let (memory, len) = (one.iov_base.cast(), one.iov_len as u32);
+                opcode::Read::new(fd, memory, len).offset(offset).rw_flags(flags).build()
+            }
+            (_, [one]) => {
+                let (memory, len) = (one.iov_base.cast(), one.iov_len as u32);
+                opcode::Write::new(fd, memory, len).offset(offset).rw_flags(flags).build()
+            }
+            (_, many) => {
+                let (vectors, len) = (many.as_ptr(), many.len() as u32);
+                opcode::Writev::new(fd, vectors, len).offset(offset).rw_flags(flags).build()
+            }
+        }
+    }
+
+    /// The same for a helper, which copies what is written from here.
+    fn work(&self) -> Work {
+        let (offset, len) = (self.offset(), self.asked);
+        if self.step == Step::Read {
+            return Work::Read { offset, len };
+        }
+        let (vectors, count) = (self.vectors.as_ptr() as u64, self.vectors.len() as u64);
+        Work::Write { offset, len, dsync: self.step == Step::WriteFua, vectors, count }
+    }
+
+    /// Takes what a helper has read.
+    pub(crate) fn take(&mut self, bytes: &File, len: usize) -> io::Result<()> {
+        let Payload::Read { buf, bounce } = &mut self.payload else {
+            return Err(io::Error::other("nothing was to be read"));
+        };
+        let rest = &mut bounce.as_mut().unwrap_or(buf)[in_memory(self.done)..];
+        let most = rest.len().min(in_memory(self.asked));
+        let part = rest.get_mut(..len.min(most)).expect("not longer than it");
+        bytes.read_exact_at(part, 0)
+    }
+
+    fn offset(&self) -> u64 {
+        self.start.bytes() + self.done
+    }
+
+    /// Takes the result of the call that [`Transfer::next`] made.
     pub(crate) fn completed(&mut self, result: i32) -> Progress {
+        if !matches!(self.step, Step::Sync | Step::Punch | Step::ZeroRange)
+            && self.takes_another_way(result)
+        {
+            return Progress::More;
+        }
         match (self.step, result) {
             // A failed flush has lost what it failed to write: asking again can
             // succeed without it ever having become stable (I11).
@@ -195,6 +311,7 @@ impl Transfer {
             }
         }
         self.done += moved;
+        self.would_block = false;
         match (self.done == self.total, self.sync_after) {
             (false, _) => Progress::More,
             (true, false) => Progress::Ended(Ok(())),
@@ -229,48 +346,25 @@ impl Transfer {
         Progress::More
     }
 
-    fn read_entry(&mut self, fd: types::Fd, offset: u64) -> squeue::Entry {
-        let Payload::Read { buf, bounce } = &mut self.payload else {
-            unreachable!("a read has a buffer")
-        };
-        let target = bounce.as_mut().unwrap_or(buf);
-        let done = in_memory(self.done);
-        let rest = &mut target[done..];
-        let len = rest.len().min(MOVE_BYTES_MAX);
-        self.asked = len as u64;
-        opcode::Read::new(fd, rest.as_mut_ptr(), len as u32).offset(offset).build()
-    }
-
-    fn write_entry(&mut self, fd: types::Fd, offset: u64, flags: i32) -> squeue::Entry {
-        let Payload::Write { data } = &self.payload else { unreachable!("a write has data") };
-        fill_vectors(&mut self.vectors, data, in_memory(self.done));
-        self.vectored(fd, offset, flags)
-    }
-
-    fn zero_entry(&mut self, fd: types::Fd, offset: u64) -> squeue::Entry {
-        let Payload::Zeroes { page } = &self.payload else { unreachable!("zeroing has a page") };
-        let mut left = (self.total - self.done).min(ZERO_BYTES_MAX);
-        self.vectors.clear();
-        while left > 0 {
-            let len = left.min(page.len() as u64);
-            self.vectors.push(vector(&page[..in_memory(len)]));
-            left -= len;
+    /// Whether the read or write was not made, because the way in which it was tried does not
+    /// lead there: no error of the disk, and not counted as an attempt.
+    fn takes_another_way(&mut self, result: i32) -> bool {
+        let refusals = self.disk.refusals();
+        match (self.way, -result) {
+            (Way::NotWaiting, libc::EAGAIN) => self.would_block = true,
+            (Way::NotWaiting, libc::EOPNOTSUPP) => refusals.nowait.set(),
+            (Way::Elsewhere, helper::OUT_OF_REACH) => {
+                if !refusals.elsewhere.is_set() {
+                    let path = self.disk.path().display();
+                    log::warn!(
+                        "{path}: its helper may not read what is to be written; if the disk hangs, this process may have to wait for it when it ends"
+                    );
+                }
+                refusals.elsewhere.set();
+            }
+            _ => return false,
         }
-        self.vectored(fd, offset, 0)
-    }
-
-    fn vectored(&mut self, fd: types::Fd, offset: u64, flags: i32) -> squeue::Entry {
-        self.asked = self.vectors.iter().map(|vector| vector.iov_len as u64).sum();
-        match self.vectors.as_slice() {
-            [one] => opcode::Write::new(fd, one.iov_base.cast(), one.iov_len as u32)
-                .offset(offset)
-                .rw_flags(flags)
-                .build(),
-            many => opcode::Writev::new(fd, many.as_ptr(), many.len() as u32)
-                .offset(offset)
-                .rw_flags(flags)
-                .build(),
-        }
+        true
     }
 }
 
@@ -302,8 +396,7 @@ fn aligned(disk: &Disk, data: Gather) -> Gather {
 }
 
 /// Points `vectors` at `data` behind its first `skip` bytes, as far as one call reaches.
-fn fill_vectors(vectors: &mut Vec<libc::iovec>, data: &Gather, mut skip: usize) {
-    let mut room = MOVE_BYTES_MAX;
+fn fill_vectors(vectors: &mut Vec<libc::iovec>, data: &Gather, mut skip: usize, mut room: usize) {
     vectors.clear();
     for buf in data {
         if skip >= buf.len() {
@@ -340,7 +433,11 @@ fn is_refusal(result: i32) -> bool {
 /// How much one call moves: far below the kernel's limit of 2 GiB, and whole blocks.
 const MOVE_BYTES_MAX: usize = 64 << 20;
 /// How much one call zeroes: a piece has to end within a deadline.
-const ZERO_BYTES_MAX: u64 = 64 << 20;
+const ZERO_BYTES_MAX: usize = 64 << 20;
+/// How much one call moves that a helper may have to make: it needs as much memory for it.
+const LANE_BYTES_MAX: usize = 1 << 20;
+/// More than any call moves.
+const ROOM_MAX: u64 = 1 << 30;
 /// How often an interrupted call is made again before its error counts.
 const ATTEMPTS_MAX: u8 = 16;
 /// The memory that explicit zeroes are written from.

@@ -2,8 +2,9 @@
 //!
 //! A thread that waits in the kernel for a device that hangs cannot be killed, and its
 //! process cannot end before it: with it stay the process's other files, its memory and
-//! whatever waits for its end. Reads and writes wait without a thread. Opening, flushing and
-//! zeroing do not, so for a disk on a [`Lane`] another process does them:
+//! whatever waits for its end. Most reads and writes wait without a thread. Opening, flushing,
+//! zeroing, and a write that finds the disk's queue full do not, so for a disk on a [`Lane`]
+//! another process does them:
 //!
 //! ```text
 //!  Ring ── Post ──(socket: call + fd)──▶ helper of the lane: a thread for each call
@@ -32,9 +33,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::sys;
 
 pub use opening::Opening;
-pub(crate) use post::{Answers, Post};
+pub(crate) use post::{Answers, Ended, Post};
 pub use serve::serve;
-pub(crate) use wire::{Call, Work};
+pub(crate) use wire::{Call, OUT_OF_REACH, Work};
 
 /// How a helper is started: a program that calls [`serve()`] at once.
 #[derive(Clone, Debug)]

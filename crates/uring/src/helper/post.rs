@@ -5,6 +5,7 @@
 //! closed has no call under way any more.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,12 +30,21 @@ pub(crate) struct Post {
 }
 
 /// What a look into the post brought.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// Calls that have ended, by their numbers, with 0 or a negative errno.
-    pub(crate) ended: Vec<(u64, i32)>,
+    pub(crate) ended: Vec<Ended>,
     /// Calls that can be made now.
     pub(crate) ready: Vec<u64>,
+}
+
+/// A call that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) nr: u64,
+    /// What the kernel answered; an errno if negative.
+    pub(crate) result: i32,
+    /// What was read.
+    pub(crate) bytes: Option<File>,
 }
 
 impl Post {
@@ -86,8 +96,8 @@ impl Post {
         let mut answers = Answers::default();
         while let Some(socket) = &self.socket {
             match wire::receive(socket.as_fd(), RecvFlags::DONTWAIT) {
-                Ok(Some((Reply::Called { nr, result }, _))) if self.under_way.remove(&nr) => {
-                    answers.ended.push((nr, result));
+                Ok(Some((Reply::Called { nr, result }, fd))) if self.under_way.remove(&nr) => {
+                    answers.ended.push(Ended { nr, result, bytes: fd.map(File::from) });
                     answers.ready.extend(self.waiting.pop_front());
                 }
                 Ok(Some((reply, _))) => {
@@ -109,7 +119,7 @@ impl Post {
         self.socket = None;
         let lost = std::mem::take(&mut self.under_way).into_iter();
         let lost = lost.chain(std::mem::take(&mut self.waiting)).chain(answers.ready.drain(..));
-        answers.ended.extend(lost.map(|nr| (nr, -libc::EIO)));
+        answers.ended.extend(lost.map(|nr| Ended { nr, result: -libc::EIO, bytes: None }));
     }
 }
 

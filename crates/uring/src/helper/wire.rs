@@ -26,6 +26,11 @@ pub(crate) enum Work {
     Sync,
     /// `fallocate` of `len` bytes from `offset` on.
     Fallocate { mode: i32, offset: u64, len: u64 },
+    /// `pread` of `len` bytes from `offset` on; they come back in a file of their own.
+    Read { offset: u64, len: u64 },
+    /// `pwritev2` of `len` bytes to `offset`, which the asker keeps where `count` of its
+    /// `iovec`s at the address `vectors` say.
+    Write { offset: u64, len: u64, dsync: bool, vectors: u64, count: u64 },
 }
 
 /// A call to be made on the descriptor that comes with it.
@@ -46,7 +51,8 @@ pub(super) enum Request {
 /// What a helper answers.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// The call of that number has ended, with 0 or a negative errno.
+    /// The call of that number has ended, with bytes moved (0 if none are to be) or a negative
+    /// errno. What was read comes with it.
     Called { nr: u64, result: i32 },
     /// The disk is open, as the descriptor that comes with it, or could not be opened.
     Opened(Result<Facts, NotOpened>),
@@ -119,6 +125,12 @@ impl Wire for Request {
             Self::Call(Call { nr, work: Work::Fallocate { mode, offset, len } }) => {
                 put(to, &[FALLOCATE, *nr, u64::from(mode.cast_unsigned()), *offset, *len]);
             }
+            Self::Call(Call { nr, work: Work::Read { offset, len } }) => {
+                put(to, &[READ, *nr, *offset, *len]);
+            }
+            Self::Call(Call { nr, work: Work::Write { offset, len, dsync, vectors, count } }) => {
+                put(to, &[WRITE, *nr, *offset, *len, u64::from(*dsync), *vectors, *count]);
+            }
             Self::Open { path, spec } => {
                 let busy_ms = u64::try_from(spec.busy_limit.as_millis()).unwrap_or(u64::MAX);
                 let exclusive = u64::from(spec.access == Access::Exclusive);
@@ -136,6 +148,16 @@ impl Wire for Request {
                 let mode = u32::try_from(from.number()?).ok()?.cast_signed();
                 let (offset, len) = (from.number()?, from.number()?);
                 Self::Call(Call { nr, work: Work::Fallocate { mode, offset, len } })
+            }
+            READ => {
+                let nr = from.number()?;
+                let work = Work::Read { offset: from.number()?, len: from.number()? };
+                Self::Call(Call { nr, work })
+            }
+            WRITE => {
+                let (nr, offset, len) = (from.number()?, from.number()?, from.number()?);
+                let (dsync, vectors, count) = (from.flag()?, from.number()?, from.number()?);
+                Self::Call(Call { nr, work: Work::Write { offset, len, dsync, vectors, count } })
             }
             OPEN => {
                 let access = if from.flag()? { Access::Exclusive } else { Access::Look };
@@ -241,6 +263,11 @@ const OPEN: u64 = 3;
 const CALLED: u64 = 4;
 const OPENED: u64 = 5;
 const NOT_OPENED: u64 = 6;
+const READ: u64 = 7;
+const WRITE: u64 = 8;
+
+/// A write was not made: the helper cannot read the asker's memory. No file says this.
+pub(crate) const OUT_OF_REACH: i32 = libc::EUNATCH;
 
 #[cfg(test)]
 mod tests;

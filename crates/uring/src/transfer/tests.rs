@@ -15,19 +15,29 @@ fn lens(vectors: &[libc::iovec]) -> Vec<usize> {
 
 /// A disk that only answers for its facts: nothing here reaches the kernel.
 fn disk(logical_block: u32, memory_align: u32) -> Arc<Disk> {
+    disk_on(None, logical_block, memory_align)
+}
+
+/// One that may hang.
+fn disk_on_lane() -> Arc<Disk> {
+    let program = helper::Program::new("/nowhere".into(), [""; 0]);
+    disk_on(Some(helper::Lane::new(0, Arc::new(program))), 512, 512)
+}
+
+fn disk_on(lane: Option<helper::Lane>, logical_block: u32, memory_align: u32) -> Arc<Disk> {
     let file = std::fs::File::open("/dev/null").unwrap();
     let medium = Medium { volatile_cache: true, rotational: false };
     let identity = Identity::new("name:test");
     let size = Sectors(1 << 30);
     let facts = Facts { size, logical_block, memory_align, direct: true, medium, identity };
-    Arc::new(Disk::new(file, "test".into(), facts, None))
+    Arc::new(Disk::new(file, "test".into(), facts, lane))
 }
 
 fn transfer(disk: &Arc<Disk>, op: DiskOp) -> Transfer {
     let io = IoId { owner: blk::IoOwner(0), nr: 0 };
     let mut transfer =
         Transfer::new(io, Arc::clone(disk), op, &BufMut::zeroed(ZERO_PAGE.len()).freeze());
-    transfer.entry();
+    transfer.next();
     transfer
 }
 
@@ -35,7 +45,7 @@ fn transfer(disk: &Arc<Disk>, op: DiskOp) -> Transfer {
 fn next(transfer: &mut Transfer, result: i32) -> Result<Step, Result<(), Errno>> {
     match transfer.completed(result) {
         Progress::More => {
-            transfer.entry();
+            transfer.next();
             Ok(transfer.step)
         }
         Progress::Ended(result) => Err(result),
@@ -162,12 +172,12 @@ fn what_is_not_aligned_is_written_from_a_copy_and_what_is_aligned_from_its_place
 fn a_write_goes_on_in_the_middle_of_its_gather_list() {
     let data = gather(&[512, 1024, 512]);
     let mut vectors = Vec::new();
-    fill_vectors(&mut vectors, &data, 0);
+    fill_vectors(&mut vectors, &data, 0, MOVE_BYTES_MAX);
     assert_eq!(lens(&vectors), [512, 1024, 512]);
-    fill_vectors(&mut vectors, &data, 1024);
+    fill_vectors(&mut vectors, &data, 1024, MOVE_BYTES_MAX);
     assert_eq!(lens(&vectors), [512, 512]);
     assert_eq!(vectors[0].iov_base as usize, data[1].as_ptr() as usize + 512);
-    fill_vectors(&mut vectors, &data, 2048);
+    fill_vectors(&mut vectors, &data, 2048, MOVE_BYTES_MAX);
     assert!(vectors.is_empty());
 }
 
@@ -175,9 +185,9 @@ fn a_write_goes_on_in_the_middle_of_its_gather_list() {
 fn one_call_takes_no_more_vectors_than_the_kernel_does() {
     let data = gather(&vec![512; sys::IOV_MAX + 3]);
     let mut vectors = Vec::new();
-    fill_vectors(&mut vectors, &data, 0);
+    fill_vectors(&mut vectors, &data, 0, MOVE_BYTES_MAX);
     assert_eq!(vectors.len(), sys::IOV_MAX);
-    fill_vectors(&mut vectors, &data, sys::IOV_MAX * 512);
+    fill_vectors(&mut vectors, &data, sys::IOV_MAX * 512, MOVE_BYTES_MAX);
     assert_eq!(vectors.len(), 3);
 }
 
@@ -185,6 +195,59 @@ fn one_call_takes_no_more_vectors_than_the_kernel_does() {
 fn one_call_moves_no_more_than_its_limit() {
     let data = gather(&[MOVE_BYTES_MAX - 512, 4096]);
     let mut vectors = Vec::new();
-    fill_vectors(&mut vectors, &data, 0);
+    fill_vectors(&mut vectors, &data, 0, MOVE_BYTES_MAX);
     assert_eq!(lens(&vectors), [MOVE_BYTES_MAX - 512, 512]);
+}
+
+#[test]
+fn what_would_block_is_written_by_the_helper_and_the_rest_is_tried_here_again() {
+    let disk = disk_on_lane();
+    let mut write = transfer(&disk, write(&[LANE_BYTES_MAX, 4096], true));
+    assert_eq!((write.way, write.asked), (Way::NotWaiting, LANE_BYTES_MAX as u64));
+    assert!(matches!(write.completed(-libc::EAGAIN), Progress::More));
+    let Next::Work(Work::Write { offset: 0, len, dsync: true, vectors, count: 1 }) = write.next()
+    else {
+        panic!("it is written here")
+    };
+    assert_eq!((len, vectors), (LANE_BYTES_MAX as u64, write.vectors.as_ptr() as u64));
+    assert_eq!(next(&mut write, LANE_BYTES_MAX as i32), Ok(Step::WriteFua));
+    assert_eq!((write.way, write.asked), (Way::NotWaiting, 4096));
+    assert_eq!(next(&mut write, 4096), Err(Ok(())));
+    assert!(!disk.refusals().nowait.is_set(), "a full queue is no property of a disk");
+}
+
+#[test]
+fn a_disk_that_cannot_say_whether_it_would_block_is_left_to_the_helper_for_good() {
+    let disk = disk_on_lane();
+    let read = || DiskOp::Read { sector: Sector(8), buf: BufMut::zeroed(1024) };
+    let mut first = transfer(&disk, read());
+    assert_eq!(first.way, Way::NotWaiting);
+    assert!(matches!(first.completed(-libc::EOPNOTSUPP), Progress::More));
+    let asked = Work::Read { offset: 4096, len: 1024 };
+    assert!(matches!(first.next(), Next::Work(work) if work == asked));
+    let mut second = transfer(&disk, read());
+    assert_eq!(second.way, Way::Elsewhere);
+    assert_eq!(next(&mut second, -libc::EIO), Err(Err(Errno::EIO)));
+}
+
+#[test]
+fn what_the_helper_may_not_read_is_written_here_after_all() {
+    let disk = disk_on_lane();
+    let mut first = transfer(&disk, write(&[512], false));
+    assert!(matches!(first.completed(-libc::EAGAIN), Progress::More));
+    assert!(matches!(first.next(), Next::Work(Work::Write { .. })));
+    assert_eq!(next(&mut first, -helper::OUT_OF_REACH), Ok(Step::Write));
+    assert_eq!(first.way, Way::Waiting);
+    assert_eq!(next(&mut first, 512), Err(Ok(())));
+    assert_eq!(transfer(&disk, write(&[512], false)).way, Way::Waiting);
+}
+
+#[test]
+fn on_a_disk_that_may_hang_a_refused_fua_is_found_out_by_the_helper() {
+    let mut write = transfer(&disk_on_lane(), write(&[512], true));
+    assert_eq!(next(&mut write, -libc::EOPNOTSUPP), Ok(Step::WriteFua));
+    assert_eq!(write.way, Way::Elsewhere);
+    assert_eq!(next(&mut write, -libc::EOPNOTSUPP), Ok(Step::Write));
+    assert_eq!(next(&mut write, 512), Ok(Step::Sync));
+    assert_eq!(next(&mut write, 0), Err(Ok(())));
 }

@@ -26,6 +26,11 @@ fn requests() -> Vec<Request> {
             nr: u64::MAX,
             work: Work::Fallocate { mode: -3, offset: 1 << 40, len: 512 },
         }),
+        Request::Call(Call { nr: 7, work: Work::Read { offset: 4096, len: 512 } }),
+        Request::Call(Call {
+            nr: 8,
+            work: Work::Write { offset: 1, len: 2, dsync: true, vectors: 1 << 47, count: 3 },
+        }),
         Request::Open { path: odd.into(), spec },
         Request::Open { path: "/x".into(), spec: OpenSpec::default() },
     ]
