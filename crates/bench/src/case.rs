@@ -33,6 +33,11 @@ pub(crate) struct Case {
     /// Acknowledgements wait for the remote sites.
     #[arg(long)]
     pub(crate) sync: bool,
+    /// Compares the engine with itself while its first remote site is copied anew, in place of
+    /// the bare disk and the engine.
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) resync: bool,
     /// Devices of the group; they share the log, and the requests in flight.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) devices: u32,
@@ -88,6 +93,7 @@ impl Case {
             phase,
             remotes: 0,
             sync: false,
+            resync: false,
             devices: 1,
             log_mib: None,
             data_mib: 1024,
@@ -107,6 +113,9 @@ impl Case {
             }
             () if self.sync && self.remotes == 0 => {
                 Some("acknowledgements cannot wait for remote sites: there is none".to_owned())
+            }
+            () if self.resync && self.remotes == 0 => {
+                Some("no remote site can be copied anew: there is none".to_owned())
             }
             () if self.block > log / 8 => Some(format!(
                 "blocks of {} bytes: expected at most {}, an eighth of the log",
@@ -166,6 +175,9 @@ impl fmt::Display for Case {
             let policy = if self.sync { "sync" } else { "async" };
             write!(f, ", {} {policy} remote", self.remotes)?;
         }
+        if self.resync {
+            f.write_str(", beside a resync")?;
+        }
         Ok(())
     }
 }
@@ -199,6 +211,7 @@ mod tests {
             Case { block: 100, ..case.clone() },
             Case { depth: 0, ..case.clone() },
             Case { sync: true, ..case.clone() },
+            Case { resync: true, ..case.clone() },
             Case { block: 1 << 20, log_mib: Some(4), ..case.clone() },
             Case { depth: 4096, data_mib: 1, ..case },
         ] {

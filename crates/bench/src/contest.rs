@@ -9,10 +9,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use blk::Machine;
+use blk::{Machine, SlinkNr, Time};
 use clap::Args;
 use rand::seq::SliceRandom;
 use replicator::{Phase as EnginePhase, Replicator};
+use slink::State;
 
 use crate::case::{Case, Kind, Phase};
 use crate::drive::{Drive, Measured};
@@ -68,7 +69,15 @@ pub(crate) fn contest(case: &Case, place: &Place, method: &Method) -> Result<Out
     let mut engine = Drive::new(rig.engine()?, &rig.disks)?;
     track.open(&mut engine)?;
     track.prime(&mut engine)?;
+    let rounds = rounds(method, |turn| match (turn, case.resync) {
+        (Turn::Raw | Turn::RawAgain, false) => track.slice(&mut raw),
+        (Turn::Engine, false) | (Turn::Raw | Turn::RawAgain, true) => track.slice(&mut engine),
+        (Turn::Engine, true) => track.slice_beside_a_resync(&mut engine),
+    })?;
+    Ok(Outcome { name: case.to_string(), case: case.clone(), rounds, busy: Busy::probe() })
+}
 
+fn rounds(method: &Method, mut slice: impl FnMut(Turn) -> Result<Slice>) -> Result<Vec<Round>> {
     let mut rng = rand::rng();
     let mut rounds = Vec::new();
     for _ in 0..method.rounds {
@@ -76,17 +85,18 @@ pub(crate) fn contest(case: &Case, place: &Place, method: &Method) -> Result<Out
         order.shuffle(&mut rng);
         let (mut first, mut ours, mut again) = (None, None, None);
         for turn in order {
+            let slice = Some(slice(turn)?);
             match turn {
-                Turn::Raw => first = Some(track.slice(&mut raw)?),
-                Turn::Engine => ours = Some(track.slice(&mut engine)?),
-                Turn::RawAgain => again = Some(track.slice(&mut raw)?),
+                Turn::Raw => first = slice,
+                Turn::Engine => ours = slice,
+                Turn::RawAgain => again = slice,
             }
         }
         let all = first.zip(ours).zip(again);
         let ((raw, engine), raw_again) = all.expect("each contender had its turn");
         rounds.push(Round { raw, engine, raw_again });
     }
-    Ok(Outcome { name: case.to_string(), case: case.clone(), rounds, busy: Busy::probe() })
+    Ok(rounds)
 }
 
 #[derive(Clone, Copy)]
@@ -126,15 +136,38 @@ impl Track<'_> {
 
     /// One slice, from a quiet machine to a quiet machine.
     fn slice<M: Contender>(&mut self, drive: &mut Drive<M>) -> Result<Slice> {
+        self.slice_until(drive, |_, _| {})
+    }
+
+    /// The same with a last look at the machine while it is still at work.
+    fn slice_until<M: Contender>(
+        &mut self,
+        drive: &mut Drive<M>,
+        look: impl FnOnce(&M, Time),
+    ) -> Result<Slice> {
         self.warm_up(drive)?;
         let (cpu, groups) = (cpu_time(), drive.machine.groups());
         let end = drive.now() + Duration::from_millis(self.method.slice_ms);
         let phase = self.case.phase;
         let measured = drive.measure(&mut self.load, |m, now| now >= end || m.is_leaving(phase))?;
         let (cpu, groups) = (cpu_time() - cpu, drive.machine.groups() - groups);
+        look(&drive.machine, drive.now());
         drive.settle(&mut self.load)?;
         ensure!(measured.tally.completed > 0, "{}: nothing was completed in a slice", self.case);
         Ok(self.summary(&measured, cpu, groups))
+    }
+
+    /// A slice all through which the first remote site is copied anew; the copy ends behind it.
+    fn slice_beside_a_resync(&mut self, engine: &mut Drive<Replicator>) -> Result<Slice> {
+        let site = SlinkNr(1);
+        engine.machine.resync(engine.now(), site, None)?;
+        let mut lasted = false;
+        let slice = self.slice_until(engine, |machine, now| {
+            let report = machine.reports(now).find(|(slink, _)| *slink == site);
+            lasted = report.is_some_and(|(_, report)| report.state == State::Resyncing);
+        })?;
+        ensure!(lasted, "{}: the resync was over before the slice; expected more data", self.case);
+        Ok(slice)
     }
 
     fn warm_up<M: Contender>(&mut self, drive: &mut Drive<M>) -> Result<()> {

@@ -132,7 +132,9 @@ pub(crate) fn preface() -> String {
          compares slices of the same round, and is given as median [lower quartile..upper \
          quartile]. A case whose control is off by more than {:.0} % is inconclusive: the machine \
          was too busy with other things. *Burst*: the log has room, and copies to the LD wait. \
-         *Steady*: the log is kept full, so writes are acknowledged as fast as they are copied.\n",
+         *Steady*: the log is kept full, so writes are acknowledged as fast as they are copied. \
+         *Beside a resync*: both are the engine; in place of *raw* its sites are in sync, in place of \
+         *engine* one of them is copied anew all the while, at the pace that is the default.\n",
         CONTROL_MAX * 100.0
     )
 }

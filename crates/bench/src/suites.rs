@@ -41,6 +41,7 @@ pub(crate) fn quick() -> Vec<Case> {
         sequential(64, 8, Phase::Steady),
         Case { devices: 2, remotes: 1, ..steady },
         Case { devices: 2, remotes: 2, sync: true, ..Case::random_writes(8, Phase::Burst) },
+        resync(32),
         reads(32),
     ]
     .map(small)
@@ -66,6 +67,7 @@ fn standard() -> Vec<Case> {
     let burst = Case::random_writes(32, Phase::Burst);
     cases.push(Case { devices: 4, ..burst.clone() });
     cases.extend([1, 2].map(|remotes| Case { remotes, ..burst.clone() }));
+    cases.extend([1, 16, 32].map(resync));
     cases
 }
 
@@ -102,6 +104,11 @@ fn sequential(kib: u64, depth: usize, phase: Phase) -> Case {
     let log_mib = (phase == Phase::Steady && kib >= 64).then_some(64);
     let pattern = Pattern::Sequential;
     Case { block: kib << 10, pattern, log_mib, ..Case::random_writes(depth, phase) }
+}
+
+/// What a resync at its own pace costs an application.
+fn resync(depth: usize) -> Case {
+    Case { resync: true, remotes: 1, ..Case::random_writes(depth, Phase::Steady) }
 }
 
 fn reads(depth: usize) -> Case {
