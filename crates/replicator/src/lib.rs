@@ -12,6 +12,7 @@
 mod acks;
 mod compose;
 mod device;
+mod front;
 pub mod machine;
 pub mod message;
 mod orphans;

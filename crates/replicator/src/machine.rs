@@ -23,6 +23,7 @@ use slink::{Grant, Load, Report, SiteEvent, SiteLink};
 use crate::acks::{Acks, Reached, Waiting};
 use crate::compose::{Leases, Parts, link_at};
 use crate::device::Device;
+use crate::front::FrontCounters;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
 use crate::plan::Plan;
@@ -40,10 +41,13 @@ pub struct Replicator {
     /// Changes whose payload is on its way into the open group.
     fetching: BTreeMap<ReqId, Seq>,
     acks: Acks,
-    reads: Reads,
+    pub(crate) reads: Reads,
     load: Load,
     /// Sites of the log that are none of the table's.
     orphans: Orphans,
+    pub(crate) front: FrontCounters,
+    /// `status` shows the ring's counters.
+    pub(crate) ring_shown: bool,
     /// Nothing is taken any more.
     closed: bool,
     /// Changes get an error, because a site's table says so.
@@ -90,6 +94,8 @@ struct Parked {
     req: ReqId,
     dev: DevNr,
     op: Op,
+    /// It did not find room at first.
+    waited: bool,
 }
 
 impl Replicator {
@@ -106,6 +112,8 @@ impl Replicator {
             reads: Reads::default(),
             load: Load::default(),
             orphans: Orphans::default(),
+            front: FrontCounters::default(),
+            ring_shown: false,
             closed: false,
             refusing: false,
             events: VecDeque::new(),
@@ -239,7 +247,7 @@ impl Replicator {
     fn admit(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let mut changes_blocked = false;
         for _ in 0..self.parked.len() {
-            let request = self.parked.pop_front().expect("counted above");
+            let mut request = self.parked.pop_front().expect("counted above");
             let device = &self.devices[&request.dev];
             let waits = device.suspended || (changes_blocked && request.op.changes_data());
             if waits {
@@ -247,11 +255,12 @@ impl Replicator {
                 continue;
             }
             match self.take(now, &request, effects) {
-                Ok(()) => {}
+                Ok(()) => self.front.taken(request.op, request.waited),
                 // Others may pass a change that overlaps the open group; nothing passes one
                 // that finds no room, or it would never find any.
                 Err(refusal) => {
                     changes_blocked |= refusal != Refusal::Overlap;
+                    request.waited = true;
                     self.parked.push_back(request);
                 }
             }
@@ -264,7 +273,7 @@ impl Replicator {
         request: &Parked,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let &Parked { req, dev, op } = request;
+        let &Parked { req, dev, op, .. } = request;
         self.load.last_request = now;
         match op {
             Op::Read { .. } => self.take_read(req, dev, op, effects),
@@ -508,7 +517,8 @@ impl Machine for Replicator {
                 if self.closed {
                     self.pending.push(Effect::Complete { req, result: Err(Errno::EIO) });
                 } else if self.devices.get(&dev).is_some_and(holds) {
-                    self.parked.push_back(Parked { req, dev, op });
+                    self.front.came(op);
+                    self.parked.push_back(Parked { req, dev, op, waited: false });
                 } else {
                     let result = Err(Errno::EINVAL);
                     self.pending.push(Effect::Complete { req, result });

@@ -1,86 +1,26 @@
-//! Messages to a running replicator: the words of 2009, and `resync`.
+//! Messages to a running replicator: the words of 2009, and more.
 //!
 //! ```text
-//! resume [all]  start [all]             take requests again
-//! suspend [all] stop [all] postsuspend  hold requests back
-//! resync [all | SITE [DEV]]             copy everything there anew, whatever disk is there by now
+//! resume [all]  start [all]               take requests again
+//! suspend [all] stop [all] postsuspend    hold requests back
+//! statistics {on|off|reset}               show counters of the front end in `status`
+//! replog statistics {on|off|reset}        the ring's
+//! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! ```
 //!
 //! As in 2009 the first word may be cut short; the first line above that has it wins, so that
 //! `res` is `resume`. A message to a device is about that device only.
 
+mod error;
+mod statistics;
+mod verb;
+
 use blk::{DevNr, SlinkNr, Time};
 
-use crate::machine::Replicator;
+pub use error::MessageError;
 
-/// Why a message was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// No word at all.
-    #[error("an empty message: expected one of: {MESSAGES}")]
-    Empty,
-    /// An unknown word.
-    #[error("unknown message \"{found}\": expected one of: {MESSAGES}")]
-    Unknown {
-        /// What was found.
-        found: String,
-    },
-    /// Something behind the message's words.
-    #[error("message \"{message}\": unexpected \"{found}\" behind it")]
-    TooMany {
-        /// The message.
-        message: String,
-        /// What was found.
-        found: String,
-    },
-    /// A device that the replicator does not have.
-    #[error("there is no device {dev}")]
-    NoDevice {
-        /// Its number.
-        dev: DevNr,
-    },
-    /// A remote site that the table does not name.
-    #[error("there is no remote site {slink}")]
-    NoSite {
-        /// Its number.
-        slink: SlinkNr,
-    },
-    /// A device that a site does not have.
-    #[error("site {slink} has no copy of device {dev}")]
-    NoLeg {
-        /// The site.
-        slink: SlinkNr,
-        /// The device.
-        dev: DevNr,
-    },
-    /// A word that is no remote site of the table.
-    #[error(
-        "message \"resync\": expected `all` or one of the remote sites {sites}, found \"{found}\""
-    )]
-    WhichSite {
-        /// What was found.
-        found: String,
-        /// The remote sites there are.
-        sites: String,
-    },
-    /// A word that is no device of the table.
-    #[error("message \"resync\": expected one of the devices {devices}, found \"{found}\"")]
-    WhichDevice {
-        /// What was found.
-        found: String,
-        /// The devices there are.
-        devices: String,
-    },
-    /// Nothing but the local site, from which others are copied.
-    #[error("there is no remote site{of_device} that could be copied to")]
-    Nowhere {
-        /// Of which device.
-        of_device: String,
-    },
-    /// The log is not open yet, or no more.
-    #[error("the log is not open")]
-    NotRunning,
-}
+use crate::machine::Replicator;
+use verb::Verb;
 
 impl Replicator {
     /// Carries out a message; the answer is for people, and often empty.
@@ -94,9 +34,11 @@ impl Replicator {
         words: &[&str],
     ) -> Result<String, MessageError> {
         let (first, rest) = words.split_first().ok_or(MessageError::Empty)?;
-        match verb(first)? {
+        match Verb::of(first)? {
             Verb::Resume => self.suspension(target, first, rest, false),
             Verb::Suspend => self.suspension(target, first, rest, true),
+            Verb::Statistics => self.front_statistics(first, rest),
+            Verb::Replog => self.replog_message(first, rest),
             Verb::Resync => self.resync_message(now, target, first, rest),
         }
     }
@@ -183,25 +125,6 @@ impl Replicator {
     }
 }
 
-/// What a message asks for.
-#[derive(Clone, Copy)]
-enum Verb {
-    Resume,
-    Suspend,
-    Resync,
-}
-
-fn verb(word: &str) -> Result<Verb, MessageError> {
-    let is = |names: &[&str]| names.iter().any(|name| name.starts_with(word));
-    match () {
-        () if word.is_empty() => Err(MessageError::Empty),
-        () if is(&["resume", "start"]) => Ok(Verb::Resume),
-        () if is(&["suspend", "postsuspend", "stop"]) => Ok(Verb::Suspend),
-        () if is(&["resync"]) => Ok(Verb::Resync),
-        () => Err(MessageError::Unknown { found: word.to_owned() }),
-    }
-}
-
 fn refuse_more(message: &str, words: &[&str], taken: usize) -> Result<(), MessageError> {
     words.get(taken).map_or(Ok(()), |found| {
         Err(MessageError::TooMany { message: message.to_owned(), found: (*found).to_owned() })
@@ -211,7 +134,3 @@ fn refuse_more(message: &str, words: &[&str], taken: usize) -> Result<(), Messag
 fn joined(words: impl Iterator<Item = String>) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
-
-/// The messages there are.
-const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all], \
-                        resync [all | SITE [DEV]]";

@@ -16,6 +16,8 @@ pub(crate) struct Reads {
     jobs: BTreeMap<ReqId, Job>,
     flying: BTreeMap<u64, Part>,
     next_io: u64,
+    /// Reads that found something newer in the log than on the LD.
+    pub(crate) met_pending: u64,
 }
 
 /// What a read asks for.
@@ -68,10 +70,12 @@ impl Reads {
         log: &mut Replog,
         effects: &mut Vec<Effect>,
     ) -> Option<EndedRead> {
-        let mut waiting = 0;
+        let (mut waiting, mut met) = (0, false);
         for piece in log.pieces(request.dev, request.sector, request.len) {
+            met |= piece.seq.is_some();
             waiting += usize::from(self.begin_piece(request, &piece, log, effects));
         }
+        self.met_pending += u64::from(met);
         let (req, dev) = (request.req, request.dev);
         if waiting == 0 {
             return Some(EndedRead { req, dev, result: Ok(()) });

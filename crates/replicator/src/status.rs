@@ -10,7 +10,7 @@ pub mod why;
 
 use blk::{DevNr, Seq, Time};
 use dirty_log::DirtyLog;
-use replog::Replog;
+use replog::{Replog, RingCounters, RingStatistics};
 use slink::{Condition, Down, Failure, Policy, Report, State, Transition, Verdict};
 use table::SlinkTable;
 
@@ -20,7 +20,7 @@ use crate::plan::LegPlan;
 
 use data::{
     DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus, ResyncStatus,
-    RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
+    RingStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
 };
 
 impl Replicator {
@@ -31,11 +31,18 @@ impl Replicator {
             name: self.plan.name.clone(),
             state: run_state(&self.phase()),
             trouble: self.trouble(now),
-            log: self.log.as_ref().map(log_status),
+            log: self.log.as_ref().map(|log| self.log_status(log)),
             sites: (0..self.links.len()).map(|at| self.site_status(at, now)).collect(),
             devices: self.devices.values().map(|device| self.device_status(device)).collect(),
             events: self.event_statuses(),
+            statistics: self.front.shown.then(|| self.front.status()),
         }
+    }
+
+    fn log_status(&self, log: &Replog) -> LogStatus {
+        let met_pending = self.reads.met_pending;
+        let ring = self.ring_shown.then(|| ring_status(log.ring_statistics(), met_pending));
+        log_status(log, ring)
     }
 
     /// The single reason why things don't move, if they don't.
@@ -181,7 +188,7 @@ impl Replicator {
     }
 }
 
-fn log_status(log: &Replog) -> LogStatus {
+fn log_status(log: &Replog, statistics: Option<RingStatus>) -> LogStatus {
     let counters = log.counters();
     let (tail_used_bytes, tail_bytes) = log.tail_bytes();
     LogStatus {
@@ -203,6 +210,30 @@ fn log_status(log: &Replog) -> LogStatus {
         bytes_written: counters.log_bytes,
         flushes: counters.flushes,
         checkpoints: counters.checkpoints,
+        statistics,
+    }
+}
+
+fn ring_status(ring: RingStatistics, met_pending: u64) -> RingStatus {
+    let RingStatistics { start, head, tail, next_avail, end, free, laps, live, counters } = ring;
+    let RingCounters { reads, writes, inserts, live_max, single, multi, stalls } = counters;
+    RingStatus {
+        start: start.0,
+        end: end.0,
+        head: head.0,
+        tail: tail.0,
+        next_avail: next_avail.0,
+        free,
+        laps,
+        reads,
+        writes,
+        met_pending,
+        live,
+        inserts,
+        live_max,
+        single,
+        multi,
+        stalls,
     }
 }
 

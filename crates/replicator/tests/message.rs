@@ -88,3 +88,61 @@ fn a_wrong_word_is_answered_with_what_was_expected_and_changes_nothing() {
     }
     assert!(sent(&mut host, None, "resynch").unwrap_err().contains("resync [all | SITE [DEV]]"));
 }
+
+fn line(host: &Host) -> String {
+    host.machine.status(host.now).replicator_line()
+}
+
+#[test]
+fn counters_are_shown_after_the_message_that_asks_for_them_and_only_then() {
+    let mut host = host();
+    host.read(0, 8);
+    assert!(line(&host).starts_with("A,0,0 A,0,0 0/0/4096 state:"), "{}", line(&host));
+    assert_eq!(sent(&mut host, None, "stat on").as_deref(), Ok(""));
+    let front = format!("v={} r=1 w=1 rs=1 ws=1 nc=1 c=0 A,0,0 ", env!("CARGO_PKG_VERSION"));
+    assert!(line(&host).starts_with(&front), "{}", line(&host));
+    assert_eq!(sent(&mut host, None, "replog statistics on").as_deref(), Ok(""));
+    // The ring begins behind two superblock slots of 128 KiB; a group of one write of 9 sectors
+    // has three blocks, and no site needs it any more.
+    let ring = " 0/0/4096 ring->start=512 ring->head=536 ring->tail=536 ring->next_avail=536 \
+                ring->end=4096 ring_free=3584 wrap=0 r=0 w=1 wp=0 he=0 hash_insert=1 \
+                hash_insert_max=1 single=0 multi=1 stall=0 state:";
+    assert!(line(&host).contains(ring), "{}", line(&host));
+    for words in ["statistics reset", "replog statistics reset"] {
+        assert_eq!(sent(&mut host, None, words).as_deref(), Ok(""));
+    }
+    assert!(line(&host).contains(" r=0 w=0 rs=0 ws=0 nc=0 c=0 "), "{}", line(&host));
+    assert!(line(&host).contains(" r=0 w=0 wp=0 he=0 hash_insert=0 hash_insert_max=0 "));
+    for words in ["statistics off", "rep statistics off"] {
+        assert_eq!(sent(&mut host, None, words).as_deref(), Ok(""));
+    }
+    assert!(line(&host).starts_with("A,0,0 A,0,0 0/0/4096 state:"), "{}", line(&host));
+}
+
+#[test]
+fn a_read_that_meets_what_the_log_holds_is_counted_as_one() {
+    let mut host = host();
+    host.faults.insert(DiskId(1), host::Fault::Fails);
+    host.write(64, 8, 1);
+    host.run_for(Span::from_millis(1));
+    assert_eq!(host.read(64, 8), [1; 4096], "from memory");
+    sent(&mut host, None, "replog statistics on").unwrap();
+    assert!(line(&host).contains(" wp=1 he=1 "), "{}", line(&host));
+}
+
+#[test]
+fn counters_can_be_shown_hidden_and_reset_and_nothing_else() {
+    let switch = "expected `on`, `off` or `reset`, found ";
+    let mut host = host();
+    for (words, expected) in [
+        ("statistics", format!("message \"statistics\": {switch}nothing")),
+        ("stat maybe", format!("message \"stat\": {switch}\"maybe\"")),
+        ("statistics on off", "message \"statistics\": unexpected \"off\" behind it".into()),
+        ("replog", "message \"replog\": expected `statistics`, found nothing".into()),
+        ("replog stat on", "message \"replog\": expected `statistics`, found \"stat\"".into()),
+        ("replog statistics o", format!("message \"replog statistics\": {switch}\"o\"")),
+    ] {
+        assert_eq!(sent(&mut host, None, words), Err(expected), "{words}");
+        assert!(line(&host).starts_with("A,0,0 "), "{words}");
+    }
+}

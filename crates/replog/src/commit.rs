@@ -111,6 +111,7 @@ impl Replog {
         if self.footprint(bytes) <= self.free_bytes() {
             return Ok(());
         }
+        self.ring.stalls += u64::from(!self.starved);
         self.starved = true;
         Err(Refusal::RingFull)
     }
@@ -125,6 +126,7 @@ impl Replog {
         while !self.tail.may_grow() {
             let oldest = self.tail.oldest().expect("a full tail has an oldest segment");
             if !self.may_leave_memory(oldest.last) {
+                self.ring.stalls += u64::from(!self.tail_full);
                 self.tail_full = true;
                 return Err(Refusal::TailFull);
             }
@@ -253,6 +255,7 @@ impl Replog {
         self.counters.groups += u64::from(count > 0);
         self.counters.log_bytes += group.bytes;
         self.index.push(group, header.entries.iter().map(|entry| write(entry, header.nr)));
+        self.ring.entered(count, self.index.len() as u64);
     }
 
     fn send(&mut self, memory: Buf, effects: &mut Vec<Effect>) {

@@ -20,9 +20,11 @@ pub mod index;
 pub mod log;
 pub mod open;
 pub mod overlay;
+mod pins;
 pub mod roster;
 pub mod scan;
 mod standing;
+mod statistics;
 mod tail;
 pub mod tools;
 
@@ -34,3 +36,4 @@ pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
 pub use overlay::Piece;
 pub use roster::{Joining, Roster, RosterError};
 pub use standing::Version;
+pub use statistics::{RingCounters, RingStatistics};

@@ -10,8 +10,6 @@
 //! Promises: I1 (dense numbers), I2 (`written` and `durable` are contiguous), I5 and
 //! I6 (what is reused), I11 (a failed flush is never made good by another).
 
-use std::collections::BTreeMap;
-
 use blk::{Buf, BufMut, DevNr, DiskId, Effect, Errno, IoOwner, Sector, Sectors, Seq};
 use blk::{SECTOR_BYTES, SlinkNr, Time, Wall};
 
@@ -24,7 +22,9 @@ use crate::format::superblock::{Anchor, Superblock};
 use crate::geometry::{Geometry, RingPos};
 use crate::index::{Index, Write};
 use crate::overlay::{Cuts, Overlay, Piece};
+use crate::pins::Pins;
 use crate::standing::Standing;
+use crate::statistics::RingCounters;
 use crate::tail::Tail;
 
 /// The ring-buffer log of one replicator.
@@ -57,8 +57,8 @@ pub struct Replog {
     pub(crate) starved: bool,
     /// A write was refused because the RAM tail is full of what the LD lacks.
     pub(crate) tail_full: bool,
-    /// Groups whose ring space is being read, and how often.
-    pins: BTreeMap<u64, Pin>,
+    pub(crate) pins: Pins,
+    pub(crate) ring: RingCounters,
     pub(crate) failure: Option<Failure>,
     pub(crate) counters: Counters,
 }
@@ -179,12 +179,6 @@ pub struct Counters {
     pub tail_full: u64,
 }
 
-#[derive(Debug)]
-struct Pin {
-    count: usize,
-    pos: RingPos,
-}
-
 impl RingPlace {
     /// The payload in what was read from here, if it is still what was written (P11).
     #[must_use]
@@ -221,7 +215,8 @@ impl Replog {
             members: Standing::of(&superblock),
             starved: false,
             tail_full: false,
-            pins: BTreeMap::new(),
+            pins: Pins::default(),
+            ring: RingCounters::default(),
             failure: None,
             counters: Counters::default(),
             config,
@@ -357,8 +352,9 @@ impl Replog {
     }
 
     fn advance_head(&mut self) {
-        let head = self.consumers.head();
+        let (head, before) = (self.consumers.head(), self.head.group);
         if let Some(anchor) = self.index.forget(head, self.written_end.group) {
+            self.ring.let_go(anchor.group - before, self.consumers.len());
             self.head = anchor;
             self.tail.released_through(anchor.group);
         }
@@ -464,21 +460,6 @@ impl Replog {
         }
     }
 
-    /// Keeps a group's ring space from being reused while it is read (I6).
-    pub fn pin(&mut self, group: u64) {
-        let pos = self.index.group(group).expect("a group is pinned while it is needed").pos;
-        self.pins.entry(group).or_insert(Pin { count: 0, pos }).count += 1;
-    }
-
-    /// Ends one [`Replog::pin`].
-    pub fn unpin(&mut self, group: u64) {
-        let pin = self.pins.get_mut(&group).expect("only what was pinned is unpinned");
-        pin.count -= 1;
-        if pin.count == 0 {
-            self.pins.remove(&group);
-        }
-    }
-
     // ---- space and time
 
     /// Bytes of the ring that may be written: what lies before the *durable* head, and is
@@ -486,7 +467,7 @@ impl Replog {
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
         let reclaimed = self.superblock.head.pos;
-        let oldest = self.pins.values().next().map_or(reclaimed, |pin| pin.pos.min(reclaimed));
+        let oldest = self.pins.oldest().map_or(reclaimed, |pos| pos.min(reclaimed));
         self.geometry().ring_bytes() - self.tip.pos.since(oldest)
     }
 

@@ -21,6 +21,63 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
     /// What happened to its sites lately, oldest first.
     pub events: Vec<EventStatus>,
+    /// Counters of the front end, after the message `statistics on`.
+    pub statistics: Option<FrontStatistics>,
+}
+
+/// Requests since the start, or since the message `statistics reset`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontStatistics {
+    /// Reads, and of them those that were taken.
+    pub reads: u64,
+    /// See `reads`.
+    pub reads_taken: u64,
+    /// Changes, and of them those that were taken.
+    pub writes: u64,
+    /// See `writes`.
+    pub writes_taken: u64,
+    /// Changes that were taken at once, and those that waited for room.
+    pub not_congested: u64,
+    /// See `not_congested`.
+    pub congested: u64,
+}
+
+/// The ring: places as sectors of the log device; counters since the start, or since the
+/// message `replog statistics reset`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingStatus {
+    /// Where the ring begins, and behind its end.
+    pub start: u64,
+    /// See `start`.
+    pub end: u64,
+    /// Where the oldest group lies that a site needs.
+    pub head: u64,
+    /// Where the last group ends that is written.
+    pub tail: u64,
+    /// Where the next one goes.
+    pub next_avail: u64,
+    /// Sectors that may be written.
+    pub free: u64,
+    /// Laps since the log was made.
+    pub laps: u64,
+    /// Payloads read back, and groups written.
+    pub reads: u64,
+    /// See `reads`.
+    pub writes: u64,
+    /// Reads of applications that found something newer in the log than on the LD.
+    pub met_pending: u64,
+    /// Writes that a site needs, those that came in, and the most that were needed at once.
+    pub live: u64,
+    /// See `live`.
+    pub inserts: u64,
+    /// See `live`.
+    pub live_max: u64,
+    /// Groups that were let go of when one site, or each of several, had them.
+    pub single: u64,
+    /// See `single`.
+    pub multi: u64,
+    /// How often writes began to wait for space.
+    pub stalls: u64,
 }
 
 /// What a replicator is doing.
@@ -79,6 +136,8 @@ pub struct LogStatus {
     pub flushes: u64,
     /// See `groups`.
     pub checkpoints: u64,
+    /// Counters of the ring, after the message `replog statistics on`.
+    pub statistics: Option<RingStatus>,
 }
 
 /// How a site is.

@@ -5,19 +5,28 @@
 //! replicator-dev:  "<replicator> <dev_nr>" { "<A|R|W|RW>,<-|in sync[+]/regions>" } per site, key:value …
 //! ```
 //!
+//! After the message `statistics on` a line of the target `replicator` begins with counters,
+//! `v=VERSION r=.. w=.. rs=.. ws=.. nc=.. c=..`: reads and writes that came (`r`, `w`) and were
+//! taken (`rs`, `ws`), writes taken at once (`nc`) and after waiting for room (`c`). After
+//! `replog statistics on` the ring's follow the total.
+//!
 //! `S`: writers wait for the site now. Writes and sectors are those that the site lacks. `R`,
 //! `W`, `RW`: the site is down since a read, a write, or either failed. `+`: a resync copies.
 //! `unmarked`: whether the site is consistent is known only here, for it has no `mark:`.
 //! All sizes are in 512-byte sectors unless they have a unit.
 
-use super::data::{DeviceStatus, LegStatus, SiteState, SiteStatus, Status};
+use super::data::{
+    DeviceStatus, FrontStatistics, LegStatus, RingStatus, SiteState, SiteStatus, Status,
+};
 
 impl Status {
     /// The line of the target `replicator`.
     #[must_use]
     pub fn replicator_line(&self) -> String {
-        let mut words: Vec<String> = self.sites.iter().map(SiteStatus::word).collect();
+        let mut words: Vec<String> = self.statistics.iter().map(FrontStatistics::words).collect();
+        words.extend(self.sites.iter().map(SiteStatus::word));
         words.push(self.total());
+        words.extend(self.log.iter().filter_map(|log| Some(log.statistics.as_ref()?.words())));
         words.push(format!("state:{}", self.state.word()));
         words.extend(self.log_field());
         words.extend(self.sites.iter().map(SiteStatus::field));
@@ -69,6 +78,30 @@ impl Status {
             _ => "-".to_owned(),
         };
         format!("{},{sync}", site.map_or("A", SiteStatus::error_word))
+    }
+}
+
+impl FrontStatistics {
+    fn words(&self) -> String {
+        let Self { reads, reads_taken, writes, writes_taken, not_congested, congested } = self;
+        format!(
+            "v={} r={reads} w={writes} rs={reads_taken} ws={writes_taken} nc={not_congested} \
+             c={congested}",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+}
+
+impl RingStatus {
+    fn words(&self) -> String {
+        let Self { start, end, head, tail, next_avail, free, laps, reads, writes, .. } = self;
+        let Self { met_pending, live, inserts, live_max, single, multi, stalls, .. } = self;
+        format!(
+            "ring->start={start} ring->head={head} ring->tail={tail} ring->next_avail={next_avail} \
+             ring->end={end} ring_free={free} wrap={laps} r={reads} w={writes} wp={met_pending} \
+             he={live} hash_insert={inserts} hash_insert_max={live_max} single={single} \
+             multi={multi} stall={stalls}"
+        )
     }
 }
 

@@ -1,0 +1,92 @@
+//! What is wrong with a message, with the facts.
+
+use blk::{DevNr, SlinkNr};
+
+use super::verb::MESSAGES;
+
+/// Why a message was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// No word at all.
+    #[error("an empty message: expected one of: {MESSAGES}")]
+    Empty,
+    /// An unknown word.
+    #[error("unknown message \"{found}\": expected one of: {MESSAGES}")]
+    Unknown {
+        /// What was found.
+        found: String,
+    },
+    /// A word that is not one of those that may stand there, or none.
+    #[error("message \"{message}\": expected {expected}, found {found}")]
+    Word {
+        /// The message, as far as it was understood.
+        message: String,
+        /// What may stand there.
+        expected: String,
+        /// What was found, in quotes.
+        found: String,
+    },
+    /// Something behind the message's words.
+    #[error("message \"{message}\": unexpected \"{found}\" behind it")]
+    TooMany {
+        /// The message.
+        message: String,
+        /// What was found.
+        found: String,
+    },
+    /// A device that the replicator does not have.
+    #[error("there is no device {dev}")]
+    NoDevice {
+        /// Its number.
+        dev: DevNr,
+    },
+    /// A remote site that the table does not name.
+    #[error("there is no remote site {slink}")]
+    NoSite {
+        /// Its number.
+        slink: SlinkNr,
+    },
+    /// A device that a site does not have.
+    #[error("site {slink} has no copy of device {dev}")]
+    NoLeg {
+        /// The site.
+        slink: SlinkNr,
+        /// The device.
+        dev: DevNr,
+    },
+    /// A word that is no remote site of the table.
+    #[error(
+        "message \"resync\": expected `all` or one of the remote sites {sites}, found \"{found}\""
+    )]
+    WhichSite {
+        /// What was found.
+        found: String,
+        /// The remote sites there are.
+        sites: String,
+    },
+    /// A word that is no device of the table.
+    #[error("message \"resync\": expected one of the devices {devices}, found \"{found}\"")]
+    WhichDevice {
+        /// What was found.
+        found: String,
+        /// The devices there are.
+        devices: String,
+    },
+    /// Nothing but the local site, from which others are copied.
+    #[error("there is no remote site{of_device} that could be copied to")]
+    Nowhere {
+        /// Of which device.
+        of_device: String,
+    },
+    /// The log is not open yet, or no more.
+    #[error("the log is not open")]
+    NotRunning,
+}
+
+impl MessageError {
+    /// `expected` was expected behind the words of `message`.
+    pub(super) fn word(message: &str, expected: impl Into<String>, found: Option<&&str>) -> Self {
+        let found = found.map_or("nothing".to_owned(), |found| format!("\"{found}\""));
+        Self::Word { message: message.to_owned(), expected: expected.into(), found }
+    }
+}

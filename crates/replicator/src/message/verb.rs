@@ -1,0 +1,65 @@
+//! The first word of a message.
+
+use super::MessageError;
+
+/// What a message asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Resume,
+    Suspend,
+    Statistics,
+    Replog,
+    Resync,
+}
+
+impl Verb {
+    /// As in 2009 a word may be cut short, and the first list that has it wins.
+    pub(super) fn of(word: &str) -> Result<Self, MessageError> {
+        if word.is_empty() {
+            return Err(MessageError::Empty);
+        }
+        let has = |(names, _): &&(&[&str], Self)| names.iter().any(|name| name.starts_with(word));
+        let found = VERBS.iter().find(has).map(|(_, verb)| *verb);
+        found.ok_or_else(|| MessageError::Unknown { found: word.to_owned() })
+    }
+}
+
+/// What each is called; those of 2009 come first, in their order.
+const VERBS: &[(&[&str], Verb)] = &[
+    (&["resume", "start"], Verb::Resume),
+    (&["suspend", "postsuspend", "stop"], Verb::Suspend),
+    (&["statistics"], Verb::Statistics),
+    (&["replog"], Verb::Replog),
+    (&["resync"], Verb::Resync),
+];
+
+/// The messages there are.
+pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all], \
+                                   statistics {on|off|reset}, replog statistics {on|off|reset}, \
+                                   resync [all | SITE [DEV]]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_list_that_has_a_word_wins() {
+        for (words, verb) in [
+            ("s st sta star start r re res resu resum resume", Verb::Resume),
+            ("su sus suspend sto stop p po postsuspend", Verb::Suspend),
+            ("stat stati statistics", Verb::Statistics),
+            ("rep repl replog", Verb::Replog),
+            ("resy resync", Verb::Resync),
+        ] {
+            for word in words.split(' ') {
+                assert_eq!(Verb::of(word), Ok(verb), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_longer_than_any_is_none() {
+        assert!(Verb::of("starts").is_err() && Verb::of("statisticsx").is_err());
+        assert_eq!(Verb::of(""), Err(MessageError::Empty));
+    }
+}
