@@ -82,6 +82,11 @@ pub(crate) struct Counted<'w> {
 }
 
 impl<'w> Counted<'w> {
+    /// `words`, which nobody counted; `word` is the first of them.
+    pub(crate) fn all(argument: &'static str, word: &'w Word<'w>, words: &'w [Word<'w>]) -> Self {
+        Self { argument, word, words }
+    }
+
     /// The words as arguments of their own.
     pub(crate) fn args(&self) -> Args<'w> {
         Args::new(self.words, self.word.at.end)

@@ -70,6 +70,12 @@ impl TableError {
         &self.0.kind
     }
 
+    /// The same, without its place.
+    #[must_use]
+    pub fn into_kind(self) -> ErrorKind {
+        self.0.kind
+    }
+
     /// Where it is.
     #[must_use]
     pub fn position(&self) -> Position {
@@ -126,6 +132,11 @@ impl Fault {
     pub(crate) fn with_first(mut self, first: Where) -> Self {
         self.first = Some(first);
         self
+    }
+
+    /// What is wrong, without its place.
+    pub(crate) fn into_kind(self) -> ErrorKind {
+        *self.kind
     }
 
     pub(crate) fn into_error(self, text: &str) -> TableError {

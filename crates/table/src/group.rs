@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blk::{DevNr, Sectors, SlinkNr};
+use blk::{DevNr, Sector, Sectors, SlinkNr};
 
 use crate::limits::{DEVICES_MAX, LEGS_MAX};
 use crate::origin::Part;
@@ -55,6 +55,29 @@ impl TableFile {
             }
         }
         Ok(groups.into_iter().map(Draft::finish).collect())
+    }
+}
+
+impl Group {
+    /// Its tables, as a file has them.
+    #[must_use]
+    pub fn file(&self) -> TableFile {
+        let entry =
+            |name: &str, len, target| Entry::new(Some(name.to_owned()), Sector(0), len, target);
+        let group = entry(&self.name, Sectors(1), Target::Replicator(self.table.clone()));
+        let device =
+            |it: &GroupDevice| entry(&it.name, it.len, Target::ReplicatorDev(it.table.clone()));
+        let entries = std::iter::once(group).chain(self.devices.iter().map(device)).collect();
+        TableFile { entries }
+    }
+
+    /// The same group, if a table may say it.
+    ///
+    /// # Errors
+    /// What no table may say.
+    pub fn checked(&self) -> Result<Self, TableError> {
+        let mut groups = self.file().groups()?;
+        Ok(groups.pop().expect("the tables of a group are those of a group"))
     }
 }
 

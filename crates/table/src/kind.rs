@@ -202,7 +202,7 @@ pub enum ErrorKind {
 }
 
 /// A word as found; a long one is cut.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     match word.char_indices().nth(FOUND_MAX) {
         Some((cut, _)) => format!("`{}...`", &word[..cut]),
         None if word.is_empty() => "nothing".to_owned(),
@@ -227,7 +227,7 @@ fn replicators(known: &[String]) -> String {
     }
 }
 
-fn numbers(known: &[SlinkNr]) -> String {
+pub(crate) fn numbers(known: &[SlinkNr]) -> String {
     known.iter().map(SlinkNr::to_string).collect::<Vec<_>>().join(", ")
 }
 

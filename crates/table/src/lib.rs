@@ -27,6 +27,7 @@
 mod args;
 mod check;
 mod concise;
+mod edit;
 mod error;
 mod file;
 mod group;
@@ -44,6 +45,7 @@ mod types;
 mod units;
 mod words;
 
+pub use edit::EditError;
 pub use error::{Position, TableError};
 pub use group::{Group, GroupDevice};
 pub use kind::ErrorKind;

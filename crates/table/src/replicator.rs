@@ -112,7 +112,7 @@ fn check_nr(
 }
 
 /// The parameters behind the number of the `nth` site link.
-fn slink(
+pub(crate) fn slink(
     kind: &str,
     nr: SlinkNr,
     count: &Counted<'_>,
@@ -134,7 +134,7 @@ fn slink(
 }
 
 /// Words joined by `+`: one of `sync` and `async`, and `stall`.
-fn policy(word: &Word<'_>) -> Result<Policy, Fault> {
+pub(crate) fn policy(word: &Word<'_>) -> Result<Policy, Fault> {
     let (mut sync, mut stall) = (None, false);
     for part in word.split('+') {
         let fault = |kind| Err(part.fault(kind));
@@ -166,7 +166,7 @@ fn fall_behind(policy: Option<Policy>, word: &Word<'_>, n: &Word<'_>) -> Result<
 }
 
 /// A limit: which one, in any abbreviation and case as in 2009, and how much.
-fn limit(word: &Word<'_>, n: &Word<'_>) -> Result<FallBehind, Fault> {
+pub(crate) fn limit(word: &Word<'_>, n: &Word<'_>) -> Result<FallBehind, Fault> {
     let given = word.text.to_ascii_lowercase();
     let full = FALL_BEHINDS.iter().find(|full| !given.is_empty() && full.starts_with(&given));
     match full.copied() {

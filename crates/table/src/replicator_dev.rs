@@ -76,7 +76,8 @@ fn check_slink(
     Err(fault.with_first(places.find(Part::LegSlink(taken))))
 }
 
-fn leg(
+/// The leg on a site link, behind its number.
+pub(crate) fn leg(
     slink: SlinkNr,
     args: &mut Args<'_>,
     len: Sectors,
