@@ -3,6 +3,7 @@
 //! - [`plan`]: a table's group with its paths resolved, checked.
 //! - [`types`]: the registry through which a replicator is composed.
 //! - [`machine`]: the replicator as a machine: events in, effects out; [`message`]: its words.
+//! - [`change`], [`reload`]: another table for a group that is in use.
 //! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
 //!   the newest content.
 //! - [`status`]: how it is, in the layouts of 2009, as data, and as sentences.
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod acks;
+pub mod change;
 mod compose;
 mod device;
 mod front;
@@ -18,11 +20,14 @@ pub mod message;
 mod orphans;
 pub mod plan;
 mod reads;
+pub mod reload;
 pub mod status;
 pub mod types;
 
+pub use change::{Change, Fixed, changes};
 pub use machine::{Phase, Replicator};
 pub use message::MessageError;
 pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed};
+pub use reload::ReloadError;
 pub use status::data::{DeviceStatus, SiteState, SiteStatus, Status};
 pub use status::why::{Reason, why};

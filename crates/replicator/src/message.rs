@@ -3,6 +3,7 @@
 //! ```text
 //! resume [all]  start [all]               take requests again
 //! suspend [all] stop [all] postsuspend    hold requests back
+//! slink message NR WORDS ...              another policy, limit, or option of a site
 //! statistics {on|off|reset}               show counters of the front end in `status`
 //! replog statistics {on|off|reset}        the ring's
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
@@ -37,10 +38,25 @@ impl Replicator {
         match Verb::of(first)? {
             Verb::Resume => self.suspension(target, first, rest, false),
             Verb::Suspend => self.suspension(target, first, rest, true),
+            Verb::Slink => self.edit(now, target, "slink", rest),
             Verb::Statistics => self.front_statistics(first, rest),
             Verb::Replog => self.replog_message(first, rest),
             Verb::Resync => self.resync_message(now, target, first, rest),
         }
+    }
+
+    /// A message that says what the table says from now on.
+    fn edit(
+        &mut self,
+        now: Time,
+        target: Option<DevNr>,
+        noun: &str,
+        rest: &[&str],
+    ) -> Result<String, MessageError> {
+        let words: Vec<&str> = std::iter::once(noun).chain(rest.iter().copied()).collect();
+        let group = self.plan.group().edited(target, &words)?;
+        let changes = self.reload(now, &group)?;
+        Ok(changes.iter().map(|change| format!("{change}\n")).collect())
     }
 
     fn suspension(

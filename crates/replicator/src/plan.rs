@@ -271,6 +271,33 @@ impl Plan {
         })
     }
 
+    /// The table it is made of.
+    #[must_use]
+    pub fn group(&self) -> table::Group {
+        let leg = |leg: &LegPlan| table::LegTable {
+            slink: leg.slink,
+            path: leg.disk.path.clone(),
+            dirty_log: leg.dirty_log.clone(),
+        };
+        let device = |device: &DevicePlan| table::GroupDevice {
+            name: device.name.clone(),
+            len: device.size,
+            table: table::ReplicatorDevTable {
+                replicator: self.name.clone(),
+                dev_nr: device.nr,
+                legs: device.legs.iter().map(leg).collect(),
+            },
+        };
+        table::Group {
+            name: self.name.clone(),
+            table: table::ReplicatorTable {
+                log: self.log.table.clone(),
+                slinks: self.slinks.clone(),
+            },
+            devices: self.devices.iter().map(device).collect(),
+        }
+    }
+
     /// A device of the plan.
     #[must_use]
     pub fn device(&self, dev: DevNr) -> Option<&DevicePlan> {

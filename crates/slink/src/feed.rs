@@ -99,6 +99,11 @@ impl Feed {
         Self { order, shipment: None, before_last: None, groups: 0, round_trips: 0 }
     }
 
+    /// What is kept in order, from the next shipment on.
+    pub(crate) fn set_order(&mut self, order: Order) {
+        self.order = order;
+    }
+
     /// Whether nothing of it is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.shipment.is_none()

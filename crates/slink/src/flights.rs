@@ -47,6 +47,11 @@ impl<S> Flights<S> {
         Self { owner, timeout, next: 0, all: BTreeMap::new() }
     }
 
+    /// The deadline is another one, also for what is in flight.
+    pub(crate) fn set_timeout(&mut self, timeout: Span) {
+        self.timeout = timeout;
+    }
+
     /// Asks for an I/O.
     pub(crate) fn submit(
         &mut self,

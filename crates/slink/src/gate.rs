@@ -28,6 +28,14 @@ impl Gate {
         Self { limit, over: None, changed: None }
     }
 
+    /// Another limit, or none: whether writers wait is asked anew.
+    pub(crate) fn set_limit(&mut self, limit: Option<FallBehind>) {
+        self.limit = limit.filter(|limit| !limit.is_unlimited());
+        if self.limit.is_none() {
+            self.open();
+        }
+    }
+
     /// The last write that may be acknowledged, as far as the limit goes; crossing it,
     /// and coming back, is noted.
     pub(crate) fn allows(&mut self, now: Time, log: &Replog, site: SlinkNr) -> Seq {

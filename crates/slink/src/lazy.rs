@@ -18,6 +18,7 @@ use blk::{DiskSeen, NotOpened, Sector, Sectors, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
 use replog::{Piece, Replog, RingPlace, Source};
 use smallvec::SmallVec;
+use table::SlinkTable;
 
 use crate::event::SiteEvent;
 use crate::governor::copies_wanted;
@@ -543,6 +544,10 @@ impl SiteLink for Lazy {
     }
 
     fn resync(&mut self, _now: Time, _log: &mut Replog, _dev: Option<DevNr>) {}
+
+    fn reconfigure(&mut self, _now: Time, _log: &mut Replog, table: &SlinkTable) {
+        self.timeout = table.options.timeout_io();
+    }
 
     fn is_busy(&self) -> bool {
         let flies = |copy: &Copy| !matches!(copy.stage, Stage::Read(_));

@@ -55,6 +55,10 @@ pub trait SiteLink: Send {
     /// they are to be copied anew, whatever disks they are.
     fn resync(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>);
 
+    /// The table says something else of it from now on: policy, limit, options. `nr`, `kind`,
+    /// and whether a local site is `sync`, stay.
+    fn reconfigure(&mut self, now: Time, log: &mut Replog, table: &SlinkTable);
+
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;
 }

@@ -10,12 +10,14 @@
 //! Beside that it is *up* or *down*. The parts:
 //!
 //! - [`crate::feed`]: streaming; [`crate::copier`], [`crate::pace`]: the resync.
+//! - `changes`: another table, while it is in use.
 //! - `marks`: what a detached site lacks becomes dirty regions, durably.
 //! - `outage`: failures, deadlines, coming back.
 //! - `resync`: when it is copied, when attached, when consistent.
 //! - `notice`: what the site is told of itself.
 //! - `writers`: what it means for them; demotion and detachment.
 
+mod changes;
 mod marks;
 mod notice;
 mod outage;
@@ -67,6 +69,8 @@ pub struct Ordered {
     /// What was in the log when it was opened: until the site has that, nobody claims that it
     /// has all that was acknowledged.
     owed: Option<Seq>,
+    /// A site of which the table now says `sync` is that once this stands: demoted, at first.
+    becoming_sync: Option<Version>,
     /// A `sync` site is taken back: acknowledgements beyond this write wait for it already.
     promoting: Option<Seq>,
     /// The site may be written to out of order once this stands (P3).
@@ -134,6 +138,7 @@ impl Ordered {
             stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
             owed: None,
+            becoming_sync: None,
             promoting: None,
             copying: None,
             consistent_at: None,
@@ -322,7 +327,7 @@ impl SiteLink for Ordered {
         Report {
             state: self.state(),
             consistent: self.stands.consistent && !log.site(self.nr).inconsistent,
-            in_force: self.stands.in_force && self.owed.is_none(),
+            in_force: self.stands.in_force && self.owed.is_none() && self.becoming_sync.is_none(),
             over_limit: self.gate.is_over(),
             down: self.health.down().cloned(),
             shipped: self.feed.groups,
@@ -347,6 +352,10 @@ impl SiteLink for Ordered {
 
     fn resync(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>) {
         self.disbelieve(now, log, dev);
+    }
+
+    fn reconfigure(&mut self, now: Time, log: &mut Replog, table: &SlinkTable) {
+        self.reconfigured(now, log, table);
     }
 
     fn is_busy(&self) -> bool {

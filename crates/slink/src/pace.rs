@@ -28,6 +28,13 @@ impl Pace {
         Self { rate, allowance: 0, counted: Time(0), pause_until: Time(0) }
     }
 
+    /// Another rate, from now on; what was not used of the old one is gone.
+    pub(crate) fn set_rate(&mut self, rate: u64) {
+        if rate != self.rate {
+            (self.rate, self.allowance) = (rate, 0);
+        }
+    }
+
     /// How many copies may be in flight.
     pub(crate) fn depth(&mut self, now: Time, idle: bool) -> usize {
         if self.rate > 0 {

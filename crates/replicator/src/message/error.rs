@@ -78,6 +78,12 @@ pub enum MessageError {
         /// Of which device.
         of_device: String,
     },
+    /// Words that no table may say, or that change nothing there is.
+    #[error("nothing was changed: {0}")]
+    Edit(#[from] table::EditError),
+    /// Words that can't be changed while the replicator is in use.
+    #[error(transparent)]
+    Reload(#[from] crate::reload::ReloadError),
     /// The log is not open yet, or no more.
     #[error("the log is not open")]
     NotRunning,

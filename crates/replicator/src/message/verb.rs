@@ -7,6 +7,7 @@ use super::MessageError;
 pub(super) enum Verb {
     Resume,
     Suspend,
+    Slink,
     Statistics,
     Replog,
     Resync,
@@ -28,6 +29,7 @@ impl Verb {
 const VERBS: &[(&[&str], Verb)] = &[
     (&["resume", "start"], Verb::Resume),
     (&["suspend", "postsuspend", "stop"], Verb::Suspend),
+    (&["slink"], Verb::Slink),
     (&["statistics"], Verb::Statistics),
     (&["replog"], Verb::Replog),
     (&["resync"], Verb::Resync),
@@ -35,6 +37,7 @@ const VERBS: &[(&[&str], Verb)] = &[
 
 /// The messages there are.
 pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all], \
+                                   slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
                                    resync [all | SITE [DEV]]";
 
@@ -47,6 +50,7 @@ mod tests {
         for (words, verb) in [
             ("s st sta star start r re res resu resum resume", Verb::Resume),
             ("su sus suspend sto stop p po postsuspend", Verb::Suspend),
+            ("sl sli slink", Verb::Slink),
             ("stat stati statistics", Verb::Statistics),
             ("rep repl replog", Verb::Replog),
             ("resy resync", Verb::Resync),

@@ -139,6 +139,9 @@ impl Ordered {
         if self.stands.in_force || !close || !well || self.nr.is_local() {
             return;
         }
+        if self.becoming_sync.is_some() {
+            return;
+        }
         if self.policy.sync {
             // P1: what was acknowledged without it comes first, and from now on that grows
             // no more.

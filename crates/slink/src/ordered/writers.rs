@@ -16,6 +16,7 @@ impl Ordered {
             return;
         }
         self.end_demotion(now, log);
+        self.become_sync(now, log);
         let over_limit = self.stands.in_force && self.is_over(now, log);
         if let Some(over) = self.gate.take_change() {
             self.note(now, if over { Transition::OverLimit } else { Transition::WithinLimit });
