@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Catch up, stop, and take the devices away.
     Remove(RemoveArgs),
+    /// Let replicators go on as a changed table says, while they are in use.
+    ///
+    /// Prints what is different. What can't be changed says so, and then nothing is.
+    Reload(TableSource),
     /// List replicators and their devices.
     Ls(ListArgs),
     /// Print tables, in the form that `create` reads.
@@ -67,6 +71,17 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) source: TableSource,
+    /// Everything that the table names must be there, or nothing is started. Otherwise a
+    /// remote site whose devices are absent, busy or hang is down until they are back.
+    #[arg(long)]
+    pub(crate) require_all: bool,
+}
+
+/// Where a table comes from.
+#[derive(Debug, Args)]
+pub(crate) struct TableSource {
     /// Table file, lines of `NAME: START LEN TARGET ARGS`; `-` is standard input.
     #[arg(conflicts_with_all = ["table", "concise"])]
     #[arg(required_unless_present_any = ["table", "concise"])]
@@ -77,10 +92,6 @@ pub(crate) struct CreateArgs {
     /// A table in dmsetup's one-line form: `NAME,UUID,MINOR,FLAGS,TABLE[,TABLE];…`.
     #[arg(long, value_name = "SPEC")]
     pub(crate) concise: Option<String>,
-    /// Everything that the table names must be there, or nothing is started. Otherwise a
-    /// remote site whose devices are absent, busy or hang is down until they are back.
-    #[arg(long)]
-    pub(crate) require_all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -341,7 +352,7 @@ mod tests {
     #[test]
     fn create_reads_a_file_or_words() {
         let Ok(Command::Create(from_file)) = parse("create tables/two") else { panic!() };
-        assert_eq!(from_file.file.unwrap().to_str(), Some("tables/two"));
+        assert_eq!(from_file.source.file.unwrap().to_str(), Some("tables/two"));
         assert!(parse("create -").is_ok());
         assert!(parse("create --table a --table b").is_ok());
         assert!(parse("create --concise a,,,,b").is_ok());
@@ -350,6 +361,16 @@ mod tests {
         assert!(all.require_all);
         let wrong = ["create", "create a b", "create a --concise b", "create a --table b"];
         for wrong in wrong.into_iter().chain(["create --table a --concise b"]) {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn reload_reads_a_table_as_create_does() {
+        let Ok(Command::Reload(source)) = parse("reload tables/two") else { panic!() };
+        assert_eq!(source.file.unwrap().to_str(), Some("tables/two"));
+        assert!(parse("reload --table a --table b").is_ok());
+        for wrong in ["reload", "reload a b", "reload a --table b", "reload --require-all a"] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use table::{Entry, Group, TableFile, Target};
 
-use crate::args::CreateArgs;
+use crate::args::TableSource;
 use crate::runtime::Name;
 
 /// One replicator of a table.
@@ -20,11 +20,11 @@ pub(crate) struct Replicator {
 }
 
 /// The replicators that the command line asks for, in the order of the table.
-pub(crate) fn from_arguments(args: &CreateArgs) -> Result<Vec<Replicator>> {
-    let file = match (&args.file, &args.concise) {
+pub(crate) fn from_arguments(source: &TableSource) -> Result<Vec<Replicator>> {
+    let file = match (&source.file, &source.concise) {
         (Some(path), _) => return from_file(path),
         (None, Some(concise)) => TableFile::parse_concise(concise)?,
-        (None, None) => TableFile::parse(&args.table.join("\n"))?,
+        (None, None) => TableFile::parse(&source.table.join("\n"))?,
     };
     replicators(&file)
 }

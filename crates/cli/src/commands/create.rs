@@ -15,7 +15,7 @@ use crate::tables::{self, Replicator};
 
 /// Starts one daemon per replicator of the table; all of them, or none.
 pub(super) fn create(args: &CreateArgs, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
-    let replicators = tables::from_arguments(args)?;
+    let replicators = tables::from_arguments(&args.source)?;
     for replicator in &replicators {
         check_names(replicator, runtime)?;
     }

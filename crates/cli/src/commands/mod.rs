@@ -8,6 +8,7 @@ mod find;
 mod log;
 mod mark;
 mod query;
+mod reload;
 mod remove;
 mod report;
 mod wait;
@@ -41,6 +42,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Create(args) => create::create(&args, verbose, runtime),
         Command::Run(args) => create::run(&args, verbose, runtime),
         Command::Recover(args) => create::recover(&args, verbose, runtime),
+        Command::Reload(source) => reload::reload(&source, runtime),
         Command::Remove(args) => remove::remove(&args, runtime),
         Command::Ls(args) => query::ls(&args, runtime),
         Command::Table(args) => query::table(&args, runtime),

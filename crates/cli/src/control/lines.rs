@@ -84,6 +84,6 @@ pub(crate) fn write_line(stream: &mut impl Write, value: &impl Serialize) -> Res
 }
 
 /// A longer request is refused. The client takes longer answers.
-pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
+pub(crate) const LINE_BYTES_MAX: usize = 256 << 10;
 
 const NO_LINE_IN_TIME: &str = "expected a line in time, found none";

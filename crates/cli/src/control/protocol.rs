@@ -24,6 +24,8 @@ pub(crate) enum Request {
     Resume { device: Option<String> },
     /// A message to the replicator or, with `device`, to one of its devices.
     Message { device: Option<String>, words: Vec<String> },
+    /// Go on as this table says. Answered with a sentence for each thing that is different.
+    Reload { table: String },
     /// End: catch up (within the limit), stop, take the devices away.
     Remove { drain: bool, force: bool, limit_ms: u64 },
 }
@@ -96,6 +98,7 @@ mod tests {
             Request::Suspend { device: Some("data".into()), wait: true },
             Request::Resume { device: None },
             Request::Message { device: None, words: vec!["resume".into(), "a b\n".into()] },
+            Request::Reload { table: "a: 0 1\nb: 0 1\n".into() },
             Request::Remove { drain: true, force: false, limit_ms: 60_000 },
         ];
         for request in requests {

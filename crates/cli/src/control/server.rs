@@ -214,7 +214,7 @@ mod tests {
         let Reply::Error(refusal) = said(&socket, &vec![b' '; LINE_BYTES_MAX + 4096]) else {
             panic!("an endless line was accepted");
         };
-        assert!(refusal.contains("at most 65536 bytes"), "{refusal}");
+        assert!(refusal.contains("at most 262144 bytes"), "{refusal}");
     }
 
     #[test]

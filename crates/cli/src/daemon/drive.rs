@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use blk::{DevNr, Sectors};
 use replicator::{Phase, Plan, Replicator, Seed, Status};
+use table::Group;
 use ublk_target::{Engine, EngineSpec, Handle};
 use uring::RingSpec;
 
@@ -107,6 +108,12 @@ impl Drive {
             machine.message(now, dev, &words)
         })?;
         Ok(answer?)
+    }
+
+    /// Goes on as another table says.
+    pub(super) fn reload(&self, table: Group) -> Result<()> {
+        self.handle().call(move |machine, now| machine.reload(now, &table))??;
+        Ok(())
     }
 
     /// Ends the engine's thread; its disks are closed when this returns.

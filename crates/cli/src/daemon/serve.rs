@@ -15,6 +15,7 @@ use super::served::Daemon;
 use super::stop;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
+use crate::tables;
 
 /// Carries out orders until one of them, or a failure, ends the daemon. `limit` is how long
 /// a signal may wait for the sites.
@@ -36,14 +37,14 @@ pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duratio
 }
 
 /// Does what a caller asks for; the daemon goes on, or has ended.
-fn obey(daemon: Daemon, ask: Ask) -> ControlFlow<Result<()>, Daemon> {
+fn obey(mut daemon: Daemon, ask: Ask) -> ControlFlow<Result<()>, Daemon> {
     match ask.request.clone() {
         Request::Remove { drain, force, limit_ms } => {
             let limit = Duration::from_millis(limit_ms);
             remove(daemon, ask, stop::Terms { drain, force, limit })
         }
         request => {
-            let answer = answer(&daemon, &ask, request);
+            let answer = answer(&mut daemon, &ask, request);
             ask.finish(reply(answer));
             ControlFlow::Continue(daemon)
         }
@@ -83,12 +84,13 @@ pub(super) fn receive(
         Request::Suspend { .. }
         | Request::Resume { .. }
         | Request::Message { .. }
+        | Request::Reload { .. }
         | Request::Remove { .. } => return desk.pass(request, replies),
     };
     replies.send(&reply(looked));
 }
 
-fn answer(daemon: &Daemon, ask: &Ask, request: Request) -> Result<Value> {
+fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
     match request {
         Request::Suspend { device, wait } => {
             let dev = number(daemon, device)?;
@@ -103,7 +105,11 @@ fn answer(daemon: &Daemon, ask: &Ask, request: Request) -> Result<Value> {
             Ok(Value::Null)
         }
         Request::Message { device, words } => {
-            Ok(Value::String(daemon.drive.message(number(daemon, device)?, words)?))
+            let dev = number(daemon, device)?;
+            Ok(Value::String(daemon.message(dev, words)?))
+        }
+        Request::Reload { table } => {
+            Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)
         }
         Request::Info {} | Request::Status {} | Request::Remove { .. } => {
             unreachable!("others answer these")

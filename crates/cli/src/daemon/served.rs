@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use blk::Sectors;
 use replicator::DevicePlan;
+use table::Group;
 use ublk_target::{Added, Device, DeviceSpec};
 
 use super::drive::{Drive, random_u64};
@@ -20,6 +21,8 @@ pub(super) struct Daemon {
     pub(super) dir: GroupDir,
     lock: Lock,
     pub(super) drive: Drive,
+    /// The table it serves.
+    pub(super) table: Group,
     links: Links,
     /// What a successor must know; always written before it is true.
     state: State,
@@ -36,9 +39,9 @@ pub(super) struct Shape {
 }
 
 impl Daemon {
-    pub(super) fn new(dir: GroupDir, lock: Lock, drive: Drive) -> Self {
+    pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive) -> Self {
         let (links, state) = (Links::of_host(), State::of_this_process());
-        Self { dir, lock, drive, links, state, served: Vec::new() }
+        Self { dir, lock, drive, table, links, state, served: Vec::new() }
     }
 
     /// The devices it has, or is about to have.

@@ -36,7 +36,7 @@ pub(super) fn start(
 ) -> Result<Daemon> {
     let inherited = inheritance(job, &dir)?;
     let fresh = inherited.is_empty();
-    let (drive, shape) = match open(job, fresh, reporter) {
+    let (drive, shape, table) = match open(job, fresh, reporter) {
         Ok(opened) => opened,
         Err(error) => {
             if fresh {
@@ -45,7 +45,7 @@ pub(super) fn start(
             return Err(error);
         }
     };
-    let mut daemon = Daemon::new(dir, lock, drive);
+    let mut daemon = Daemon::new(dir, lock, table, drive);
     // A signal until here just ends the process; from here on there are devices to think of.
     match desk
         .watch_signals()
@@ -68,8 +68,9 @@ pub(super) fn start(
 }
 
 /// Opens the disks and the log: from here on the replicator runs, without devices.
-fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, Shape)> {
-    let mut group = tables::from_text(&job.table)?.group;
+fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, Shape, Group)> {
+    let table = tables::from_text(&job.table)?.group;
+    let mut group = table.clone();
     check_links(&group)?;
     if !fresh {
         // The dead daemon made the log, if the table asked for that.
@@ -90,7 +91,7 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
     match drive.wait_until_running(|step, done, total| reporter.progress(step, done, total)) {
         Ok(()) => {
             let shape = Shape { rotational, request_max: drive.request_max()? };
-            Ok((drive, shape))
+            Ok((drive, shape, table))
         }
         Err(error) => {
             drive.end();
