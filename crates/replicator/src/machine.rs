@@ -45,6 +45,8 @@ pub struct Replicator {
     load: Load,
     /// Sites of the log that are none of the table's.
     orphans: Orphans,
+    /// Somebody waits for everything up to here to reach its sites.
+    pub(crate) drain_upto: Option<Seq>,
     pub(crate) front: FrontCounters,
     /// `status` shows the ring's counters.
     pub(crate) ring_shown: bool,
@@ -112,6 +114,7 @@ impl Replicator {
             reads: Reads::default(),
             load: Load::default(),
             orphans: Orphans::default(),
+            drain_upto: None,
             front: FrontCounters::default(),
             ring_shown: false,
             closed: false,
@@ -423,6 +426,8 @@ impl Replicator {
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         self.load.is_waited_for = self.devices.values().any(|device| device.in_flight > 0);
+        self.drain_upto = self.drain_upto.filter(|upto| log.covered(SlinkNr::LOCAL) < *upto);
+        self.load.hurry = self.drain_upto.is_some();
         let mut events = self.orphans.poll(now, log);
         for link in &mut self.links {
             link.poll(now, log, &self.load, effects);

@@ -7,18 +7,25 @@
 //! statistics {on|off|reset}               show counters of the front end in `status`
 //! replog statistics {on|off|reset}        the ring's
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
+//! invalidate ...                          the same
+//! down SITE     up SITE                   an outage by hand, and its end
+//! drain                                   let everything that is written by now reach its sites
+//! bookmark TEXT                           put a text between two writes
 //! ```
 //!
 //! As in 2009 the first word may be cut short; the first line above that has it wins, so that
 //! `res` is `resume`. A message to a device is about that device only.
 
 mod error;
+mod marks;
+mod outage;
 mod statistics;
 mod verb;
 
 use blk::{DevNr, SlinkNr, Time};
 
 pub use error::MessageError;
+pub use verb::is_drain;
 
 use crate::machine::Replicator;
 use verb::Verb;
@@ -41,6 +48,10 @@ impl Replicator {
             Verb::Slink => self.edit(now, target, "slink", rest),
             Verb::Statistics => self.front_statistics(first, rest),
             Verb::Replog => self.replog_message(first, rest),
+            Verb::Down => self.hold_message(now, target, first, rest, true),
+            Verb::Up => self.hold_message(now, target, first, rest, false),
+            Verb::Drain => self.drain_message(now, target, first, rest),
+            Verb::Bookmark => self.bookmark_message(first, rest),
             Verb::Resync => self.resync_message(now, target, first, rest),
         }
     }
@@ -82,9 +93,9 @@ impl Replicator {
         // Who speaks to a device, or of all sites, has no device to name.
         let device = rest.get(1).filter(|_| site.is_some() && target.is_none());
         refuse_more(first, rest, if device.is_some() { 2 } else { 1 })?;
-        let dev = device.map(|word| self.device_called(word)).transpose()?.or(target);
+        let dev = device.map(|word| self.device_called(first, word)).transpose()?.or(target);
         let sites = match site {
-            Some(word) => vec![self.remote_site(word)?],
+            Some(word) => vec![self.remote_site(first, word)?],
             None => self.remote_sites_of(dev)?,
         };
         let mut answer = String::new();
@@ -96,9 +107,11 @@ impl Replicator {
         Ok(answer)
     }
 
-    fn remote_site(&self, word: &str) -> Result<SlinkNr, MessageError> {
+    fn remote_site(&self, message: &str, word: &str) -> Result<SlinkNr, MessageError> {
         let mut sites = self.remote_sites();
         sites.find(|slink| slink.to_string() == word).ok_or_else(|| MessageError::WhichSite {
+            message: message.to_owned(),
+            or_all: Verb::of(message) == Ok(Verb::Resync),
             found: word.to_owned(),
             sites: joined(self.remote_sites().map(|slink| slink.to_string())),
         })
@@ -125,11 +138,12 @@ impl Replicator {
     }
 
     /// A device by its number or by its name.
-    fn device_called(&self, word: &str) -> Result<DevNr, MessageError> {
+    fn device_called(&self, message: &str, word: &str) -> Result<DevNr, MessageError> {
         let devices = &self.plan.devices;
         let by_number = devices.iter().find(|device| device.nr.to_string() == word);
         let found = by_number.or_else(|| devices.iter().find(|device| device.name == word));
         found.map(|device| device.nr).ok_or_else(|| MessageError::WhichDevice {
+            message: message.to_owned(),
             found: word.to_owned(),
             devices: joined(devices.iter().map(|it| format!("{} ({})", it.nr, it.name))),
         })

@@ -19,8 +19,8 @@ use crate::machine::{Phase, Replicator, is_sync};
 use crate::plan::LegPlan;
 
 use data::{
-    DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus, ResyncStatus,
-    RingStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
+    BookmarkStatus, DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus,
+    ResyncStatus, RingStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
 };
 
 impl Replicator {
@@ -114,7 +114,9 @@ impl Replicator {
             _ => None,
         });
         let failures: Vec<&Down> = earlier.chain([down]).collect();
-        let untried = |down: &Down| matches!(down.how, Failure::NotOpened(_) | Failure::Unfit(_));
+        let untried = |down: &Down| {
+            matches!(down.how, Failure::NotOpened(_) | Failure::Unfit(_) | Failure::Asked)
+        };
         let is_read = |down: &Down| down.what.contains("read");
         SiteFailure {
             dev: down.dev.0,
@@ -124,12 +126,14 @@ impl Replicator {
                 Failure::Hung => FailureKind::Hung,
                 Failure::NotOpened(_) => FailureKind::NotOpened,
                 Failure::Unfit(_) => FailureKind::Unfit,
+                Failure::Asked => FailureKind::Asked,
             },
             error: down.to_string(),
             reads_fail: failures.iter().any(|down| untried(down) || is_read(down)),
             writes_fail: failures.iter().any(|down| untried(down) || !is_read(down)),
             seconds: now.since(down.since).as_secs_f64(),
-            retry_seconds: down.retry_at.since(now).as_secs_f64(),
+            retry_seconds: (down.how != Failure::Asked)
+                .then(|| down.retry_at.since(now).as_secs_f64()),
         }
     }
 
@@ -210,6 +214,9 @@ fn log_status(log: &Replog, statistics: Option<RingStatus>) -> LogStatus {
         bytes_written: counters.log_bytes,
         flushes: counters.flushes,
         checkpoints: counters.checkpoints,
+        bookmark: log
+            .last_bookmark()
+            .map(|it| BookmarkStatus { seq: it.seq.0, text: it.text.clone() }),
         statistics,
     }
 }

@@ -13,6 +13,7 @@ use crate::format::group::{Entry, EntryOp, GroupHeader};
 use crate::format::superblock::Anchor;
 use crate::index::{Group, Write};
 use crate::log::{Change, GROUP_IO, LOG_IO, Refusal, Replog};
+use crate::overlay::Cuts;
 
 /// The group that takes writes.
 #[derive(Debug)]
@@ -63,10 +64,10 @@ impl Replog {
     /// Takes a write into the open group, or says why not now.
     pub(crate) fn admit_to_group(&mut self, change: &Change) -> Result<Option<BufMut>, Refusal> {
         let payload = change.payload_bytes();
-        self.make_room(change, payload)?;
-        let nr = self.open_group_nr();
-        let buf = (payload > 0)
-            .then(|| self.tail.take(usize::try_from(payload).expect("a write fits in memory"), nr));
+        if payload == 0 {
+            self.make_room(change, 0)?;
+        }
+        let buf = (payload > 0).then(|| self.take_for(change, payload)).transpose()?;
         let open = self.open.as_mut().expect("make_room opened a group");
         let place = Sectors::from_bytes(if buf.is_some() { open.bytes } else { 0 });
         open.entries.push(change.entry(place));
@@ -74,6 +75,22 @@ impl Replog {
         open.bytes += payload;
         open.fetching += usize::from(buf.is_some());
         Ok(buf)
+    }
+
+    /// Memory for a payload of the open group, or why there is none now.
+    pub(crate) fn take_for(&mut self, change: &Change, payload: u64) -> Result<BufMut, Refusal> {
+        self.make_room(change, payload)?;
+        let nr = self.open_group_nr();
+        Ok(self.tail.take(usize::try_from(payload).expect("a write fits in memory"), nr))
+    }
+
+    /// Adds an entry to the open group whose payload is there already.
+    pub(crate) fn add_filled(&mut self, change: &Change, crc: u32, payload: Buf) {
+        let open = self.open.as_mut().expect("make_room opened a group");
+        let place = Sectors::from_bytes(open.bytes);
+        open.entries.push(Entry { crc, ..change.entry(place) });
+        open.bytes += payload.len() as u64;
+        open.payloads.push(Some(payload));
     }
 
     /// Checks every bound, in the order of how soon it lifts, and opens a group if none is.
@@ -284,6 +301,8 @@ impl Replog {
             for seq in first.0..=launched.last_seq.0 {
                 self.show(Seq(seq));
             }
+            // Of a bookmark the LD lacks nothing, and nothing that is copied goes past it.
+            self.hidden(&Cuts::new());
         }
     }
 

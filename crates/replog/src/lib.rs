@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bookmark;
 mod checkpoint;
 mod commit;
 mod consumers;
@@ -30,6 +31,7 @@ pub mod tools;
 
 pub use crate::log::{Admitted, Change, Counters, Failure, LOG_IO, Refusal, Replog};
 pub use crate::log::{RingPlace, Source};
+pub use bookmark::Bookmark;
 pub use format::group::EntryOp;
 pub use geometry::Geometry;
 pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};

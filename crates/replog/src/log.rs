@@ -13,6 +13,7 @@
 use blk::{Buf, BufMut, DevNr, DiskId, Effect, Errno, IoOwner, Sector, Sectors, Seq};
 use blk::{SECTOR_BYTES, SlinkNr, Time, Wall};
 
+use crate::bookmark::Bookmark;
 use crate::checkpoint::Checkpointing;
 use crate::commit::{Launched, OpenGroup};
 use crate::consumers::Consumers;
@@ -59,6 +60,7 @@ pub struct Replog {
     pub(crate) tail_full: bool,
     pub(crate) pins: Pins,
     pub(crate) ring: RingCounters,
+    pub(crate) bookmark: Option<Bookmark>,
     pub(crate) failure: Option<Failure>,
     pub(crate) counters: Counters,
 }
@@ -217,6 +219,7 @@ impl Replog {
             tail_full: false,
             pins: Pins::default(),
             ring: RingCounters::default(),
+            bookmark: None,
             failure: None,
             counters: Counters::default(),
             config,
@@ -421,6 +424,7 @@ impl Replog {
             self.written = Seq(seq);
             self.show(Seq(seq));
         }
+        self.hidden(&Cuts::new());
     }
 
     // ---- where a write's content is

@@ -20,6 +20,7 @@ use uuid::Uuid;
 pub use error::OpenError;
 
 use crate::commit::write;
+use crate::format::group::EntryOp;
 use crate::format::superblock::{Anchor, Damaged, Features, LogState, Superblock, choose};
 use crate::geometry::{Geometry, RING_OFFSET, RingPos, SLOT_BYTES, SLOTS};
 use crate::index::Group;
@@ -410,7 +411,8 @@ impl Opening {
         let head = known.sites.iter().map(|site| site.covered).min().unwrap_or_default();
         let pending = |dev| {
             let entries = groups.iter().flat_map(|group| group.header.numbered());
-            entries.filter(|(seq, entry)| *seq > head && entry.dev == dev).count() as u64
+            let written = entries.filter(|(_, entry)| entry.op != EntryOp::Bookmark);
+            written.filter(|(seq, entry)| *seq > head && entry.dev == dev).count() as u64
         };
         let members = self.spec.roster.join(known, tip.anchor.seq, old.generation + 1, pending)?;
         let superblock = Superblock {

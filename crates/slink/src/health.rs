@@ -33,6 +33,8 @@ pub enum Failure {
     NotOpened(String),
     /// It is not what it was, or can't be used.
     Unfit(String),
+    /// Somebody took the site down, and it is not tried before somebody says so.
+    Asked,
 }
 
 impl fmt::Display for Down {
@@ -42,6 +44,7 @@ impl fmt::Display for Down {
             Failure::Error(errno) => write!(f, "{what} for device {dev} failed: {errno}"),
             Failure::Hung => write!(f, "{what} for device {dev} hangs"),
             Failure::NotOpened(why) | Failure::Unfit(why) => write!(f, "device {dev}: {why}"),
+            Failure::Asked => f.write_str("the message `down` took it down"),
         }
     }
 }
@@ -52,6 +55,8 @@ pub(crate) struct Health {
     down: Option<Down>,
     /// Failures since the last success.
     failures: u32,
+    /// Somebody took it down: whatever happens, it is until somebody says otherwise.
+    held: bool,
 }
 
 impl Health {
@@ -69,6 +74,9 @@ impl Health {
         what: &'static str,
         how: Failure,
     ) {
+        if self.held {
+            return;
+        }
         let since = self.down.as_ref().map_or(since, |down| down.since);
         let retry_at = now + backoff(self.failures);
         self.failures = self.failures.saturating_add(1);
@@ -77,6 +85,9 @@ impl Health {
 
     /// Something succeeded behind a barrier: the site is well. Whether it was not before.
     pub(crate) fn succeeded(&mut self) -> bool {
+        if self.held {
+            return false;
+        }
         self.failures = 0;
         self.down.take().is_some()
     }
@@ -85,6 +96,29 @@ impl Health {
     /// then another failure is one more in the row.
     pub(crate) fn answers(&mut self) {
         self.down = None;
+    }
+
+    /// Somebody takes it down.
+    pub(crate) fn hold(&mut self, now: Time, dev: DevNr) {
+        let since = self.down.as_ref().map_or(now, |down| down.since);
+        self.down = Some(Down { dev, what: "", how: Failure::Asked, since, retry_at: now });
+        self.held = true;
+    }
+
+    /// Somebody says that it may be tried again: at once.
+    pub(crate) fn release(&mut self, now: Time) {
+        self.failures = 0;
+        if std::mem::take(&mut self.held)
+            && let Some(down) = &mut self.down
+        {
+            down.how = Failure::NotOpened("it was taken down, and is being opened again".into());
+        }
+        self.hurry(now);
+    }
+
+    /// Whether somebody took it down.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
     }
 
     /// It is to be tried again at once.
@@ -96,7 +130,7 @@ impl Health {
 
     /// Whether the link may ask for I/O.
     pub(crate) fn may_try(&self, now: Time) -> bool {
-        self.down.as_ref().is_none_or(|down| now >= down.retry_at)
+        !self.held && self.down.as_ref().is_none_or(|down| now >= down.retry_at)
     }
 
     /// The failure that stopped the link.
@@ -131,6 +165,18 @@ mod tests {
             assert!(health.may_try(now));
         }
         assert!(waits.is_sorted() && waits[0] == FIRST_RETRY && waits[7] == LAST_RETRY);
+    }
+
+    #[test]
+    fn what_was_taken_down_stays_so_whatever_happens_until_somebody_says_otherwise() {
+        let mut health = Health::default();
+        health.hold(Time(1), DevNr(0));
+        health.failed(Time(2), DevNr(0), "a write", Failure::Error(Errno::EIO));
+        assert!(!health.succeeded() && !health.may_try(Time(u64::MAX)));
+        assert_eq!(health.down().map(|down| &down.how), Some(&Failure::Asked));
+        health.release(Time(3));
+        assert!(health.may_try(Time(3)) && health.down().is_some());
+        assert!(health.succeeded() && health.down().is_none());
     }
 
     #[test]

@@ -549,6 +549,10 @@ impl SiteLink for Lazy {
         self.timeout = table.options.timeout_io();
     }
 
+    fn hold(&mut self, _now: Time, _log: &mut Replog, _held: bool) {
+        unreachable!("only a remote site is taken down")
+    }
+
     fn is_busy(&self) -> bool {
         let flies = |copy: &Copy| !matches!(copy.stage, Stage::Read(_));
         self.flying.values().any(flies) || self.flush.as_ref().is_some_and(|r| !r.flying.is_empty())

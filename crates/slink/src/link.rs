@@ -59,6 +59,9 @@ pub trait SiteLink: Send {
     /// and whether a local site is `sync`, stay.
     fn reconfigure(&mut self, now: Time, log: &mut Replog, table: &SlinkTable);
 
+    /// Somebody takes a remote site down, or (`held` is false) lets it be tried again.
+    fn hold(&mut self, now: Time, log: &mut Replog, held: bool);
+
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;
 }
@@ -96,6 +99,8 @@ pub struct Load {
     pub is_waited_for: bool,
     /// The replicator is being stopped: everything is to reach its site now.
     pub draining: bool,
+    /// Somebody waits for everything written to reach the local site.
+    pub hurry: bool,
 }
 
 /// What a link is made of.
@@ -264,7 +269,9 @@ impl Load {
     /// slow log device is not an idle application.
     #[must_use]
     pub fn is_idle(&self, now: Time, log: &Replog) -> bool {
-        self.draining || (now.since(self.last_change) >= IDLE_AFTER && !log.is_committing())
+        self.draining
+            || self.hurry
+            || (now.since(self.last_change) >= IDLE_AFTER && !log.is_committing())
     }
 }
 

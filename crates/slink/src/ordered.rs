@@ -358,6 +358,10 @@ impl SiteLink for Ordered {
         self.reconfigured(now, log, table);
     }
 
+    fn hold(&mut self, now: Time, log: &mut Replog, held: bool) {
+        Self::hold(self, now, log, held);
+    }
+
     fn is_busy(&self) -> bool {
         self.flights.any_lively(self.polled)
     }

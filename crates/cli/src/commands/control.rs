@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result};
 
+use replicator::message::is_drain;
+
 use super::find::{Found, ask, find};
+use super::wait::drain;
 use crate::args::{MessageArgs, ResumeArgs, SuspendArgs};
 use crate::control::Request;
 use crate::output::{Progress, print};
@@ -21,6 +24,9 @@ pub(super) fn resume(args: &ResumeArgs, runtime: &RuntimeDir) -> Result<()> {
 pub(super) fn message(args: &MessageArgs, runtime: &RuntimeDir) -> Result<()> {
     let Found { group, device } = find(runtime, &args.name)?;
     let request = Request::Message { device, words: args.words.clone() };
+    if args.words.first().is_some_and(|word| is_drain(word)) {
+        return drain(&group, &request).with_context(|| args.name.to_string());
+    }
     let answer: String = ask(&group, &request, |_| ()).with_context(|| args.name.to_string())?;
     if answer.is_empty() {
         return Ok(());

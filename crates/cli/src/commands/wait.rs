@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use replicator::status::human::{bytes, seconds};
-use replicator::{SiteStatus, Status, why};
+use replicator::{SiteState, SiteStatus, Status, why};
 
-use super::find::find;
+use super::find::{ask, find};
 use super::query::look;
 use crate::args::WaitArgs;
-use crate::output::Progress;
+use crate::control::Request;
+use crate::output::{Progress, print};
 use crate::runtime::{GroupDir, RuntimeDir};
 
 pub(super) fn wait(args: &WaitArgs, runtime: &RuntimeDir) -> Result<()> {
@@ -43,6 +44,31 @@ fn wait_for(args: &WaitArgs, group: &GroupDir) -> Result<()> {
         thread::sleep(PAUSE);
         status = look(group)?;
     }
+}
+
+/// The message `drain`: begins it, waits for the sites that can be reached, and says what the
+/// others lack.
+pub(super) fn drain(group: &GroupDir, request: &Request) -> Result<()> {
+    let goal = look(group)?.log.as_ref().map_or(0, |log| log.written);
+    ask::<String>(group, request, |_| ())?;
+    let mut progress = Progress::new(group.name().as_str());
+    loop {
+        let status = look(group)?;
+        let (down, others): (Vec<_>, Vec<_>) =
+            lacking(&status, None, goal)?.into_iter().partition(|site| is_down(site));
+        if others.is_empty() {
+            progress.clear();
+            let told = |site: &&SiteStatus| format!("{}\n", cause(&status, &[site]));
+            return print(&down.iter().map(told).collect::<String>());
+        }
+        let step = step(&status, &others);
+        progress.show_with(&step.what, step.done, step.total, &step.pace);
+        thread::sleep(PAUSE);
+    }
+}
+
+fn is_down(site: &SiteStatus) -> bool {
+    site.state == SiteState::Down
 }
 
 /// The sites, of all or the one asked for, that lack something up to the write `goal`.
@@ -97,7 +123,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replicator::SiteState;
     use replicator::status::data::ResyncStatus;
 
     fn site(slink: u16, cursor: u64) -> SiteStatus {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use blk::{DevNr, Sectors};
-use replicator::{Phase, Plan, Replicator, Seed, Status};
+use replicator::{MessageError, Phase, Plan, Replicator, Seed, Status};
 use table::Group;
 use ublk_target::{Engine, EngineSpec, Handle};
 use uring::RingSpec;
@@ -103,11 +103,19 @@ impl Drive {
     }
 
     pub(super) fn message(&self, dev: Option<DevNr>, words: Vec<String>) -> Result<String> {
-        let answer = self.handle().call(move |machine, now| {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            machine.message(now, dev, &words)
-        })?;
-        Ok(answer?)
+        let deadline = Instant::now() + ROOM_LIMIT;
+        loop {
+            let words = words.clone();
+            let answer = self.handle().call(move |machine, now| {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                machine.message(now, dev, &words)
+            })?;
+            match answer {
+                // It may find room in the next group, a few milliseconds from now.
+                Err(MessageError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     /// Goes on as another table says.
@@ -163,6 +171,9 @@ pub(super) fn random_u64() -> Result<u64> {
     let (number, _) = random_uuid()?.as_u64_pair();
     Ok(number)
 }
+
+/// How long a message waits for room in the log.
+const ROOM_LIMIT: Duration = Duration::from_secs(5);
 
 const SECTORS_PER_PAGE: u64 = 8;
 

@@ -56,17 +56,24 @@ pub enum MessageError {
     },
     /// A word that is no remote site of the table.
     #[error(
-        "message \"resync\": expected `all` or one of the remote sites {sites}, found \"{found}\""
+        "message \"{message}\": expected {}one of the remote sites {sites}, found \"{found}\"",
+        if *or_all { "`all` or " } else { "" }
     )]
     WhichSite {
+        /// The message.
+        message: String,
+        /// It could be about all of them.
+        or_all: bool,
         /// What was found.
         found: String,
         /// The remote sites there are.
         sites: String,
     },
     /// A word that is no device of the table.
-    #[error("message \"resync\": expected one of the devices {devices}, found \"{found}\"")]
+    #[error("message \"{message}\": expected one of the devices {devices}, found \"{found}\"")]
     WhichDevice {
+        /// The message.
+        message: String,
         /// What was found.
         found: String,
         /// The devices there are.
@@ -77,6 +84,28 @@ pub enum MessageError {
     Nowhere {
         /// Of which device.
         of_device: String,
+    },
+    /// What is said to a device, and concerns all of them.
+    #[error(
+        "message \"{message}\": a site, and the log, are all devices'; send it to the replicator"
+    )]
+    OfReplicator {
+        /// The message.
+        message: String,
+    },
+    /// A text that no bookmark may have.
+    #[error("message \"bookmark\": expected {max} bytes of printable text at most, found {found}")]
+    BookmarkText {
+        /// The most.
+        max: usize,
+        /// What was found.
+        found: String,
+    },
+    /// There is no room for it in the log at this moment.
+    #[error("the log has no room for it at this moment ({why}); try again")]
+    Busy {
+        /// Why.
+        why: &'static str,
     },
     /// Words that no table may say, or that change nothing there is.
     #[error("nothing was changed: {0}")]

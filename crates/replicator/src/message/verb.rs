@@ -11,6 +11,10 @@ pub(super) enum Verb {
     Statistics,
     Replog,
     Resync,
+    Down,
+    Up,
+    Drain,
+    Bookmark,
 }
 
 impl Verb {
@@ -25,6 +29,12 @@ impl Verb {
     }
 }
 
+/// Whether a message asks for what takes its time: everything written to reach its sites.
+#[must_use]
+pub fn is_drain(word: &str) -> bool {
+    Verb::of(word) == Ok(Verb::Drain)
+}
+
 /// What each is called; those of 2009 come first, in their order.
 const VERBS: &[(&[&str], Verb)] = &[
     (&["resume", "start"], Verb::Resume),
@@ -32,14 +42,19 @@ const VERBS: &[(&[&str], Verb)] = &[
     (&["slink"], Verb::Slink),
     (&["statistics"], Verb::Statistics),
     (&["replog"], Verb::Replog),
-    (&["resync"], Verb::Resync),
+    (&["resync", "invalidate"], Verb::Resync),
+    (&["down"], Verb::Down),
+    (&["up"], Verb::Up),
+    (&["drain"], Verb::Drain),
+    (&["bookmark"], Verb::Bookmark),
 ];
 
 /// The messages there are.
 pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all], \
                                    slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
-                                   resync [all | SITE [DEV]]";
+                                   resync [all | SITE [DEV]] (or invalidate), down SITE, up SITE, \
+                                   drain, bookmark TEXT";
 
 #[cfg(test)]
 mod tests {
@@ -53,7 +68,11 @@ mod tests {
             ("sl sli slink", Verb::Slink),
             ("stat stati statistics", Verb::Statistics),
             ("rep repl replog", Verb::Replog),
-            ("resy resync", Verb::Resync),
+            ("resy resync i invalidate", Verb::Resync),
+            ("d do down", Verb::Down),
+            ("u up", Verb::Up),
+            ("dr drain", Verb::Drain),
+            ("b bookmark", Verb::Bookmark),
         ] {
             for word in words.split(' ') {
                 assert_eq!(Verb::of(word), Ok(verb), "{word}");

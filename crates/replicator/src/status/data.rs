@@ -136,8 +136,19 @@ pub struct LogStatus {
     pub flushes: u64,
     /// See `groups`.
     pub checkpoints: u64,
+    /// The last bookmark since the start.
+    pub bookmark: Option<BookmarkStatus>,
     /// Counters of the ring, after the message `replog statistics on`.
     pub statistics: Option<RingStatus>,
+}
+
+/// A bookmark.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookmarkStatus {
+    /// Its number among the writes.
+    pub seq: u64,
+    /// What it says.
+    pub text: String,
 }
 
 /// How a site is.
@@ -292,8 +303,8 @@ pub struct SiteFailure {
     pub writes_fail: bool,
     /// How long it has been down.
     pub seconds: f64,
-    /// When it is tried again, from now.
-    pub retry_seconds: f64,
+    /// When it is tried again, from now; none: not before somebody says so.
+    pub retry_seconds: Option<f64>,
 }
 
 /// How a site's device failed.
@@ -309,6 +320,8 @@ pub enum FailureKind {
     NotOpened,
     /// It is not what it was, or can't be used.
     Unfit,
+    /// Somebody took the site down.
+    Asked,
 }
 
 /// How a device is.

@@ -64,7 +64,9 @@ impl Status {
             (None, false, false) => "",
         };
         let used = log.ring_used_percent();
-        Some(format!("log:{used}%{waits} written:{written} durable:{durable} head:{head}"))
+        let mark = log.bookmark.as_ref().map(|mark| format!(" bookmark:{}", mark.seq));
+        let mark = mark.unwrap_or_default();
+        Some(format!("log:{used}%{waits} written:{written} durable:{durable} head:{head}{mark}"))
     }
 
     fn leg_word(&self, leg: &LegStatus) -> String {
@@ -137,8 +139,8 @@ impl SiteStatus {
             parts.push("unmarked".to_owned());
         }
         if let Some(failure) = &self.failure {
-            let (down, retry) = (failure.seconds, failure.retry_seconds);
-            parts.push(format!("down={down:.0}s,retry={retry:.0}s"));
+            let retry = failure.retry_seconds.map_or("-".to_owned(), |s| format!("{s:.0}s"));
+            parts.push(format!("down={:.0}s,retry={retry}", failure.seconds));
         }
         parts.join(",")
     }

@@ -140,7 +140,8 @@ fn down(status: &Status, site: &SiteStatus) -> String {
     let fate = kept(status, site);
     let Some(failure) = &site.failure else { return format!("down; {fate}") };
     let next = match failure.retry_seconds {
-        later if later > 0.0 => format!("next try in {}", seconds(later)),
+        None => format!("not tried before the message `up {}`", site.slink),
+        Some(later) if later > 0.0 => format!("next try in {}", seconds(later)),
         // What hangs may still write; nothing is sent behind it (I15).
         _ if failure.how == FailureKind::Hung => "tried again when that has ended".to_owned(),
         _ => "being tried again".to_owned(),

@@ -20,7 +20,8 @@
 //!   96   16 C  cursors       ascending by site
 //!              0 2  slink     2 6  reserved     8 8  covered
 //!  ...   32 N  entries       in the order of their numbers
-//!              0 4  dev       4 1  op: 1 write, 2 discard, 3 write-zeroes, 4 bookmark
+//!              0 4  dev       4 1  op: 1 write, 2 discard, 3 write-zeroes, 4 bookmark (its
+//!                             payload, if any, is one sector of text)
 //!                             5 1  flags: bit 0 FUA      6 2  reserved
 //!              8 8  sector   16 4  len               20 4  payload
 //!             24 4  crc      28 4  reserved: stored length of a compressed payload
@@ -87,7 +88,8 @@ pub struct Entry {
     pub sector: Sector,
     /// Sectors on the device, less than 2^32; 0 for a bookmark only.
     pub len: Sectors,
-    /// Where the payload begins, in sectors from the group's header; 0 without payload.
+    /// Where the payload begins, in sectors from the group's header; 0 without payload. A
+    /// bookmark may have one: a sector of text, padded with zeroes.
     /// Payloads lie in the order of the entries.
     pub payload: Sectors,
     /// CRC-32C of the payload as stored; 0 without payload.
@@ -103,7 +105,7 @@ pub enum EntryOp {
     Discard,
     /// Zeroes that keep their space.
     WriteZeroes,
-    /// A mark without data.
+    /// A mark without data, and perhaps with a text.
     Bookmark,
 }
 
@@ -233,7 +235,12 @@ impl Entry {
     /// Bytes from the group's header to the payload's end; `None` without payload.
     #[must_use]
     pub fn payload_range(&self) -> Option<std::ops::Range<usize>> {
-        (self.op == EntryOp::Write).then(|| self.payload.len()..self.payload.len() + self.len.len())
+        let start = self.payload.len();
+        match self.op {
+            EntryOp::Write => Some(start..start + self.len.len()),
+            EntryOp::Bookmark if start > 0 => Some(start..start + TEXT.len()),
+            EntryOp::Bookmark | EntryOp::Discard | EntryOp::WriteZeroes => None,
+        }
     }
 
     fn write(&self, to: &mut Writer<'_>) {
@@ -311,6 +318,8 @@ fn narrow(sectors: Sectors) -> u32 {
 /// The most cursors in a header: one for each site that a log may have.
 pub const CURSORS_MAX: usize = super::superblock::SITES_MAX;
 
+/// The length of a bookmark's text.
+pub(super) const TEXT: Sectors = Sectors(1);
 const MAGIC: [u8; 8] = *b"RPLGROUP";
 const VERSION: u16 = 1;
 /// The checksum covers everything behind itself.

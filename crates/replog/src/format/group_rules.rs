@@ -4,7 +4,7 @@
 use blk::{BLOCK_BYTES, Sector, Sectors, Seq, SlinkNr};
 
 use super::fields;
-use super::group::{CURSORS_MAX, Entry, EntryOp, GroupHeader};
+use super::group::{CURSORS_MAX, Entry, EntryOp, GroupHeader, TEXT};
 use crate::geometry::SECTOR_MAX;
 
 /// Why a block is not a group header.
@@ -237,7 +237,8 @@ impl Entry {
             EntryOp::Write | EntryOp::Discard | EntryOp::WriteZeroes => check_range(sector, len)?,
         }
         match self.op {
-            EntryOp::Write => self.check_payload(within),
+            EntryOp::Write => self.check_payload(self.len, within),
+            EntryOp::Bookmark if self.payload.0 != 0 => self.check_payload(TEXT, within),
             EntryOp::Discard | EntryOp::WriteZeroes | EntryOp::Bookmark => {
                 let stray = self.payload.0 != 0 || self.crc != 0;
                 if stray { Err(EntryError::NoPayload) } else { Ok(within.0) }
@@ -245,8 +246,12 @@ impl Entry {
         }
     }
 
-    fn check_payload(&self, within: (Sectors, Sectors)) -> Result<Sectors, EntryError> {
-        let (payload, len) = (self.payload, self.len);
+    fn check_payload(
+        &self,
+        len: Sectors,
+        within: (Sectors, Sectors),
+    ) -> Result<Sectors, EntryError> {
+        let payload = self.payload;
         // Both have 32 bits on disk, but anything in memory.
         let end = payload.0.checked_add(len.0).map(Sectors);
         match end {

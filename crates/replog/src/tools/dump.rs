@@ -9,6 +9,7 @@ use super::find::{self, ToolError};
 use super::report::{DamageReport, Span};
 use super::walk::walk;
 use super::{Health, LogReader, Place, SiteReport};
+use crate::bookmark;
 use crate::format::group::{Entry, EntryOp, GroupHeader};
 use crate::format::superblock::{LegRecord, Superblock};
 use crate::geometry::{Geometry, RingPos};
@@ -101,8 +102,8 @@ pub struct Cursor {
     pub covered: u64,
 }
 
-/// A write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// A write, or a bookmark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EntryLine {
     /// Its number.
     pub seq: u64,
@@ -120,6 +121,9 @@ pub struct EntryLine {
     pub payload_sector: Option<u64>,
     /// CRC-32C of its data.
     pub crc: Option<u32>,
+    /// What a bookmark says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Shows every line of the log at `start`, and says whether the log can be opened.
@@ -133,8 +137,8 @@ pub fn dump(
 ) -> Result<Health, ToolError> {
     let (sb, geometry) = find::log(reader, start)?;
     show(Line::Checkpoint(CheckpointLine::new(&sb, &geometry)));
-    let walked = walk(reader, &sb, geometry, &mut |group, _| {
-        show(Line::Group(GroupLine::new(group, &geometry)));
+    let walked = walk(reader, &sb, geometry, &mut |group, bytes| {
+        show(Line::Group(GroupLine::new(group, bytes, &geometry)));
     });
     let health = Health::of(&walked);
     walked.unreadable.into_iter().for_each(|span| show(Line::Unreadable(span)));
@@ -168,12 +172,15 @@ impl CheckpointLine {
 }
 
 impl GroupLine {
-    fn new(group: &ScannedGroup, geometry: &Geometry) -> Self {
+    fn new(group: &ScannedGroup, content: &[u8], geometry: &Geometry) -> Self {
         let ScannedGroup { pos, header, crc } = group;
         let GroupHeader { epoch, nr, first_seq, bytes, durable, wall, .. } = *header;
         let cursor =
             |c: &crate::format::group::Cursor| Cursor { slink: c.slink.0, covered: c.covered.0 };
-        let entry = |(seq, entry): (Seq, &Entry)| EntryLine::new(seq, entry, *pos, geometry);
+        let entry = |(seq, entry): (Seq, &Entry)| EntryLine {
+            text: bookmark::text(entry, content),
+            ..EntryLine::new(seq, entry, *pos, geometry)
+        };
         Self {
             sector: geometry.sector(*pos).0,
             nr,
@@ -202,6 +209,7 @@ impl EntryLine {
             sectors: entry.len.0,
             payload_sector: has_payload.then_some(payload_sector.0),
             crc: has_payload.then_some(entry.crc),
+            text: None,
         }
     }
 }
@@ -268,6 +276,9 @@ impl fmt::Display for GroupLine {
 impl fmt::Display for EntryLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seq, dev, op, sector, sectors, .. } = self;
+        if let Some(text) = &self.text {
+            return write!(f, "{seq}: bookmark: {text}");
+        }
         write!(f, "{seq}: device {dev} {op} {sectors} sectors at {sector}")?;
         if let (Some(payload), Some(crc)) = (self.payload_sector, self.crc) {
             write!(f, ", data at sector {payload}, crc {crc:08x}")?;

@@ -3,7 +3,7 @@
 use blk::{Sector, Sectors, Seq, SlinkNr};
 use proptest::prelude::*;
 use replog::format::crc::crc32c;
-use replog::format::group::{EntryError, EntryOp, GroupHeader, HeaderError};
+use replog::format::group::{Entry, EntryError, EntryOp, GroupHeader, HeaderError};
 
 use crate::samples::{any_group, cursor, full, marks, mixed, pad, without_payload, write};
 
@@ -198,6 +198,33 @@ fn writes_of_one_group_may_touch_but_not_overlap() {
     for sector in 93..108 {
         assert!(neighbours(write(0, sector, 8, 16)).validate().is_err(), "sector {sector}");
     }
+}
+
+#[test]
+fn a_bookmark_may_have_a_sector_of_text_where_a_payload_may_be() {
+    let with = |payload, crc| GroupHeader {
+        bytes: 2 * 4096,
+        entries: vec![Entry {
+            payload: Sectors(payload),
+            crc,
+            ..without_payload(EntryOp::Bookmark, 0, 0, 0)
+        }],
+        ..marks()
+    };
+    for payload in [8, 9, 15] {
+        assert_eq!(with(payload, 7).validate(), Ok(()), "{payload}");
+        let range = with(payload, 7).entries[0].payload_range();
+        let start = payload as usize * 512;
+        assert_eq!(range, Some(start..start + 512));
+    }
+    for payload in [1, 7, 16] {
+        assert!(matches!(
+            with(payload, 7).validate(),
+            Err(HeaderError::Entry { error: EntryError::Payload { .. }, .. })
+        ));
+    }
+    assert_eq!(with(0, 0).entries[0].payload_range(), None);
+    assert_eq!(with(0, 7).validate().unwrap_err(), entry_error(0, EntryError::NoPayload));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use blk::{BufMut, DevNr, DiskOp, Effect, Errno, Sector, Time};
 use replog::Replog;
 
-use super::{Ordered, Step};
+use super::{Mode, Ordered, Step};
 use crate::event::Transition;
 use crate::feed::Failed;
 use crate::flights::To;
@@ -34,9 +34,27 @@ impl Ordered {
         how: Failure,
     ) {
         let was_up = self.health.down().is_none();
-        self.promoting = None;
         self.health.failed_since(now, since, dev, what, how.clone());
-        let failed = Failed { dev, what, how };
+        self.leave_alone(now, was_up, Failed { dev, what, how });
+    }
+
+    /// Somebody takes the site down, or lets it be tried again. As in any outage nothing new
+    /// goes there, and what it lacks is kept; but nobody looks whether it is back.
+    pub(super) fn hold(&mut self, now: Time, log: &mut Replog, held: bool) {
+        if matches!(self.mode, Mode::New) {
+            self.join(now, log);
+        }
+        if !held {
+            return self.health.release(now);
+        }
+        let (was_up, dev) = (self.health.down().is_none(), self.legs.first());
+        self.health.hold(now, dev);
+        self.leave_alone(now, was_up, Failed { dev, what: "", how: Failure::Asked });
+    }
+
+    /// What is under way is waited for, and nothing more begins.
+    fn leave_alone(&mut self, now: Time, was_up: bool, failed: Failed) {
+        self.promoting = None;
         self.feed.fail(failed.clone());
         self.copier.fail(failed);
         if let Some(down) = self.health.down().filter(|_| was_up) {
@@ -62,6 +80,7 @@ impl Ordered {
             && self.feed.is_idle()
             && self.copier.is_idle()
             && self.probing == Probing::No
+            && !self.health.is_held()
     }
 
     /// Has the disks of a site that is down opened afresh: what is open may be a device that
@@ -128,7 +147,7 @@ impl Ordered {
         }
         if left == 0 {
             self.probing = Probing::No;
-            if well {
+            if well && !self.health.is_held() {
                 self.health.answers();
                 self.note(now, Transition::CameUp);
             }
@@ -137,6 +156,10 @@ impl Ordered {
 
     /// Whether the site takes writes, or has failed for less than its deadline.
     pub(super) fn is_up(&self, now: Time) -> bool {
+        // Who was taken down by hand is not hoped for.
+        if self.health.is_held() {
+            return false;
+        }
         let patience = self.table.options.timeout_io();
         self.health.down().is_none_or(|down| now < down.since + patience)
     }

@@ -33,7 +33,7 @@ fn down(site: &mut SiteStatus) {
         how: FailureKind::Hung,
         error: "a write for device 0 hangs".into(),
         seconds: 42.0,
-        retry_seconds: 3.0,
+        retry_seconds: Some(3.0),
         ..SiteFailure::default()
     });
 }
@@ -117,7 +117,7 @@ fn every_cause_of_a_site_s_not_being_in_sync_has_its_sentence() {
             |site| {
                 down(site);
                 site.limits.on_full = Fate::Hold;
-                site.failure.as_mut().unwrap().retry_seconds = 0.0;
+                site.failure.as_mut().unwrap().retry_seconds = Some(0.0);
             },
             "site 1: down for 42 s: a write for device 0 hangs; tried again when that has ended; the log keeps what it lacks (12 % full), then writers wait",
         ),
@@ -125,7 +125,7 @@ fn every_cause_of_a_site_s_not_being_in_sync_has_its_sentence() {
             |site| {
                 down(site);
                 let failure = site.failure.as_mut().unwrap();
-                (failure.how, failure.retry_seconds) = (FailureKind::Error, 0.0);
+                (failure.how, failure.retry_seconds) = (FailureKind::Error, Some(0.0));
                 failure.error = "a read for device 0 failed: EIO".into();
             },
             "site 1: down for 42 s: a read for device 0 failed: EIO; being tried again; the log keeps what it lacks (12 % full), then dirty regions",
