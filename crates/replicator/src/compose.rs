@@ -158,6 +158,7 @@ fn roster(plan: &Plan) -> Roster {
                 size: leg.disk.size(),
                 identity: leg.disk.identity().to_owned(),
                 all_dirty: false,
+                left_out: false,
             },
             in_sync: leg.slink == SlinkNr::LOCAL
                 || leg.dirty_log.init() == Some(table::Init::Nosync),

@@ -138,6 +138,7 @@ impl Roster {
                 members.sites.push(joined_site(*slink, tip));
             }
         }
+        self.come_and_go(&mut members);
         for Joining { leg, in_sync } in &self.legs {
             if members.legs.iter().any(|known| same_place(known, leg)) {
                 continue;
@@ -160,6 +161,24 @@ impl Roster {
         members.devices.sort_by_key(|device| device.nr);
         members.legs.sort_by_key(|leg| (leg.dev, leg.slink));
         members
+    }
+
+    /// A leg that a table leaves out misses what its site gets meanwhile, or how far it was
+    /// copied. Back in a table it is all dirty; and until it is copied the image is none that
+    /// the devices could have been found in (P3). A site left out as a whole misses nothing: the
+    /// log keeps what it lacks, or says so of all its legs.
+    fn come_and_go(&self, members: &mut Members) {
+        for leg in members.legs.iter_mut().filter(|leg| !leg.slink.is_local()) {
+            let is_named = self.legs.iter().any(|joining| same_place(&joining.leg, leg));
+            let site = members.sites.iter_mut().find(|site| site.slink == leg.slink);
+            let site = site.expect("the roster names the site of each leg");
+            let moves = site.detached.is_some() || self.devices.iter().any(|it| it.nr == leg.dev);
+            if is_named {
+                site.inconsistent |= std::mem::take(&mut leg.left_out);
+            } else if moves && self.sites.contains(&leg.slink) {
+                (leg.left_out, leg.all_dirty) = (true, true);
+            }
+        }
     }
 
     fn check_devices(
@@ -219,7 +238,7 @@ fn detach_if_dirty(site: &mut SiteRecord, legs: Vec<&mut LegRecord>, session: u6
     let (mut any, all) = (site.all_dirty, std::mem::take(&mut site.all_dirty));
     for leg in legs {
         leg.all_dirty |= all;
-        any |= leg.all_dirty;
+        any |= leg.all_dirty && !leg.left_out;
     }
     site.inconsistent |= all;
     if any {
@@ -256,6 +275,7 @@ mod tests {
             size: Sectors(100),
             identity: identity.to_owned(),
             all_dirty: false,
+            left_out: false,
         };
         Joining { leg, in_sync }
     }
@@ -304,6 +324,41 @@ mod tests {
         let alone = roster(vec![leg(0, 0, "ld", true)]);
         let members = alone.join(members, Seq(9), 5, |_| 0).unwrap();
         assert_eq!(members.sites[1].covered, Seq(3));
+    }
+
+    #[test]
+    fn a_leg_that_a_table_leaves_out_is_copied_anew_when_it_is_back() {
+        let without = Roster { sites: two_sites().sites, ..roster(vec![leg(0, 0, "ld", true)]) };
+        let members = without.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap();
+        assert!(members.legs[1].left_out);
+        assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (None, false));
+        let members = without.join(members, Seq(12), 6, |_| 0).unwrap();
+        assert_eq!(members.sites[1].detached, None, "what is left out makes no site detached");
+        let members = two_sites().join(members, Seq(19), 7, |_| 0).unwrap();
+        assert!(members.legs[1].all_dirty && !members.legs[1].left_out);
+        assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(7), true));
+    }
+
+    /// Its older image, of all its devices, is whole until something is copied there.
+    #[test]
+    fn a_site_that_is_left_out_as_a_whole_comes_back_as_it_was() {
+        let mut members = two_sites().found();
+        (members.sites[1].detached, members.legs[1].all_dirty) = (Some(3), true);
+        let members = roster(vec![leg(0, 0, "ld", true)]).join(members, Seq(9), 5, |_| 0).unwrap();
+        assert!(!members.legs[1].left_out);
+        let members = two_sites().join(members, Seq(9), 6, |_| 0).unwrap();
+        assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(3), false));
+    }
+
+    #[test]
+    fn a_device_that_is_left_out_is_copied_anew_only_where_it_may_have_been_out_of_sync() {
+        for (detached, left_out) in [(None, false), (Some(3), true)] {
+            let mut members = two_sites().found();
+            members.sites[1].detached = detached;
+            let empty = Roster { sites: two_sites().sites, ..Roster::default() };
+            let members = empty.join(members, Seq(9), 5, |_| 0).unwrap();
+            assert_eq!((members.legs[0].left_out, members.legs[1].left_out), (false, left_out));
+        }
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //!        bit 1 all_dirty       8   8  size                 8   8  size
 //!        bit 2 inconsistent   16  16  reserved            16   2  flags
 //!        bit 3 detached       32 128  name, UTF-8,               bit 0 all_dirty
-//!        bit 4 demoted                zero-padded         18  14  reserved
-//!  4  4  reserved                                         32 192  identity, UTF-8,
-//!  8  8  covered                                                   zero-padded
-//! 16  8  lost_since
+//!        bit 4 demoted                zero-padded                bit 1 left_out
+//!  4  4  reserved                                         18  14  reserved
+//!  8  8  covered                                          32 192  identity, UTF-8,
+//! 16  8  lost_since                                               zero-padded
 //! 24 16  peer
 //! 40  8  session, of detached
 //! 48 16  reserved
@@ -80,6 +80,8 @@ pub struct LegRecord {
     pub identity: String,
     /// Nothing on it is believed, whatever its dirty log says (I7).
     pub all_dirty: bool,
+    /// A table left it out, and its site has gone on without it.
+    pub left_out: bool,
 }
 
 /// What is wrong with a roster.
@@ -339,7 +341,8 @@ impl LegRecord {
         to.u16(self.slink.0);
         to.u16(text_len(&self.identity));
         to.u64(self.size.0);
-        to.u16(if self.all_dirty { ALL_DIRTY_LEG } else { 0 });
+        let flag = |set, bit| if set { bit } else { 0 };
+        to.u16(flag(self.all_dirty, ALL_DIRTY_LEG) | flag(self.left_out, LEFT_OUT));
         to.reserved(14);
         to.bytes(self.identity.as_bytes());
         to.reserved(IDENTITY_BYTES_MAX - self.identity.len());
@@ -348,11 +351,12 @@ impl LegRecord {
     fn read(from: &mut Reader<'_>) -> Result<Self, RosterError> {
         let (dev, slink) = (DevNr(from.u32()), SlinkNr(from.u16()));
         let (len, size) = (from.u16(), Sectors(from.u64()));
-        let all_dirty = from.u16() & ALL_DIRTY_LEG != 0;
+        let flags = from.u16();
+        let (all_dirty, left_out) = (flags & ALL_DIRTY_LEG != 0, flags & LEFT_OUT != 0);
         from.bytes(14);
         let field = from.bytes(IDENTITY_BYTES_MAX);
         let identity = text(Record::Leg(dev, slink), "identity", field, len, IDENTITY_BYTES_MAX)?;
-        Ok(Self { dev, slink, size, identity, all_dirty })
+        Ok(Self { dev, slink, size, identity, all_dirty, left_out })
     }
 }
 
@@ -401,6 +405,7 @@ const INCONSISTENT: u16 = 4;
 const DETACHED: u16 = 8;
 const DEMOTED: u16 = 16;
 const ALL_DIRTY_LEG: u16 = 1;
+const LEFT_OUT: u16 = 2;
 const SITE_BYTES: usize = 64;
 const NAME_FIELD: usize = NAME_BYTES_MAX + 1;
 const DEVICE_BYTES: usize = 32 + NAME_FIELD;

@@ -119,7 +119,7 @@ pub(crate) fn busy() -> Superblock {
         legs: vec![
             leg(0, 0, "wwid:naa.5000c500a1b2c3d4"),
             leg(7, 0, ""),
-            LegRecord { all_dirty: true, ..leg(0, 5, "partuuid:x") },
+            LegRecord { all_dirty: true, left_out: true, ..leg(0, 5, "partuuid:x") },
         ],
         ..fresh()
     }
@@ -129,7 +129,7 @@ pub(crate) fn busy() -> Superblock {
 pub(crate) fn streaming() -> Superblock {
     let mut superblock = busy();
     superblock.sites.iter_mut().for_each(|site| (site.detached, site.demoted) = (None, false));
-    superblock.legs.iter_mut().for_each(|leg| leg.all_dirty = false);
+    superblock.legs.iter_mut().for_each(|leg| (leg.all_dirty, leg.left_out) = (false, false));
     superblock
 }
 
@@ -159,6 +159,7 @@ pub(crate) fn leg(dev: u32, slink: u16, identity: &str) -> LegRecord {
         size: Sectors(1 << 21),
         identity: identity.to_owned(),
         all_dirty: false,
+        left_out: false,
     }
 }
 
@@ -259,8 +260,8 @@ prop_compose! {
         let legs = pairs.zip(&identities)
             .enumerate()
             .map(|(i, ((dev, slink), identity))| {
-                let all_dirty = dirty_legs >> i & 1 != 0;
-                LegRecord { all_dirty, ..leg(dev.0, slink.0, identity) }
+                let (all_dirty, left_out) = (dirty_legs >> i & 1 != 0, dirty_legs >> i & 2 != 0);
+                LegRecord { all_dirty, left_out, ..leg(dev.0, slink.0, identity) }
             })
             .collect();
         Superblock {
