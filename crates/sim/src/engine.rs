@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, Time, Wall};
+use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
 use replicator::{DiskFacts, Phase, Plan, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
@@ -41,7 +41,8 @@ pub fn table_text(topology: &Topology) -> String {
         tail_bytes: Some(1 << 20),
         ld_lag: None,
     };
-    let slinks = topology.sites.iter().map(|site| site.link.clone()).collect();
+    let named = topology.sites.iter().filter(|site| site.named);
+    let slinks = named.map(|site| site.link.clone()).collect();
     let group = Target::Replicator(ReplicatorTable { log, slinks });
     let mut file = TableFile::default();
     file.entries.push(entry("sim".to_owned(), Sectors(1), group));
@@ -49,7 +50,7 @@ pub fn table_text(topology: &Topology) -> String {
         let target = ReplicatorDevTable {
             replicator: "sim".to_owned(),
             dev_nr: dev,
-            legs: (0..topology.sites.len()).map(|site| leg(topology, dev, site)).collect(),
+            legs: (0..topology.sites.len()).filter_map(|site| leg(topology, dev, site)).collect(),
         };
         let size = topology.layout().size(dev);
         file.entries.push(entry(format!("dev{dev}"), size, Target::ReplicatorDev(target)));
@@ -61,12 +62,10 @@ fn entry(name: String, len: Sectors, target: Target) -> table::Entry {
     table::Entry::new(Some(name), blk::Sector(0), len, target)
 }
 
-fn leg(topology: &Topology, dev: DevNr, site: usize) -> LegTable {
-    LegTable {
-        slink: topology.sites[site].link.nr,
-        path: path(Role::Leg { dev, site }),
-        dirty_log: topology.sites[site].dirty_logs[dev.0 as usize].clone(),
-    }
+fn leg(topology: &Topology, dev: DevNr, site: usize) -> Option<LegTable> {
+    let dirty_log = topology.sites[site].legs[dev.0 as usize].clone()?;
+    let slink = topology.sites[site].link.nr;
+    Some(LegTable { slink, path: path(Role::Leg { dev, site }), dirty_log })
 }
 
 fn disk_facts(topology: &Topology, host: &Host) -> BTreeMap<String, DiskFacts> {
@@ -104,18 +103,22 @@ impl Subject for Replicator {
 
     fn views(&self, now: Time, views: &mut Vec<View>) {
         let Some(log) = self.log() else { return };
-        views.extend(self.reports(now).map(|(slink, report)| View {
-            state: report.state,
-            consistent: report.consistent,
-            in_force: report.in_force,
-            detached: log.site(slink).detached.is_some(),
-            dirty_bytes: report.dirty_bytes,
-            lag_writes: log.written().lag(log.covered(slink)),
-        }));
+        for (slink, report) in self.reports(now) {
+            // A site that the table leaves out has a place in the row, too.
+            views.resize(usize::from(slink.0), View::LEFT_OUT);
+            views.push(View {
+                state: report.state,
+                consistent: report.consistent,
+                in_force: report.in_force,
+                detached: log.site(slink).detached.is_some(),
+                dirty_bytes: report.dirty_bytes,
+                lag_writes: log.written().lag(log.covered(slink)),
+            });
+        }
     }
 
     fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
-        let slink = self.plan().slinks[site].nr;
+        let slink = SlinkNr(u16::try_from(site).expect("few sites"));
         Self::resync(self, now, slink, dev).expect("the table names the site and the device");
     }
 

@@ -53,10 +53,10 @@ fn plain() -> Topology {
 
 fn on_disk() -> Topology {
     let mut topology = plain();
-    for (dev, dirty_log) in (0..).map(DevNr).zip(&mut topology.sites[1].dirty_logs) {
+    for (dev, leg) in (0..).map(DevNr).zip(&mut topology.sites[1].legs) {
         let path = engine::path(Role::DirtyLog { dev, site: 1 });
         let (region, init) = (Sectors(16), Some(Init::Nosync));
-        *dirty_log = DirtyLogTable::Disk { path, region, init };
+        *leg = Some(DirtyLogTable::Disk { path, region, init });
     }
     topology
 }
@@ -68,8 +68,8 @@ fn in_core() -> Topology {
 fn joining() -> Topology {
     let mut topology = on_disk();
     topology.holds_data = true;
-    for dirty_log in &mut topology.sites[1].dirty_logs {
-        if let DirtyLogTable::Disk { init, .. } = dirty_log {
+    for leg in &mut topology.sites[1].legs {
+        if let Some(DirtyLogTable::Disk { init, .. }) = leg {
             *init = Some(Init::Sync);
         }
     }

@@ -128,7 +128,7 @@ impl Swarm {
         };
         // How legs join, only their first table says.
         if self.rng.chance(self.retables) && !host.recovered().is_empty() {
-            host.retable(host.topology().retabled(&mut self.rng));
+            host.retable(rig.topology.retabled(&mut self.rng));
         }
         let faults = match self.rng.chance(self.faults) {
             true => Faults::random(&rig.topology, &mut self.rng),

@@ -3,12 +3,12 @@
 mod random;
 
 use blk::{DevNr, DiskId, Sectors, SlinkNr, Span};
-use table::{DirtyLogTable, Init, OnDown, Policy, SlinkOptions, SlinkTable, Sync};
+use table::{DirtyLogTable, FallBehind, Init, OnDown, Policy, SlinkOptions, SlinkTable, Sync};
 
 use crate::oracle::{Layout, SiteRule};
 use crate::payload::Content;
 
-/// The group, its sites and its log. Every site has every device.
+/// The group, its sites and its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// Sizes of the devices, numbered from 0.
@@ -28,8 +28,10 @@ pub struct Topology {
 pub struct Site {
     /// Its link.
     pub link: SlinkTable,
-    /// The dirty log of each device there.
-    pub dirty_logs: Vec<DirtyLogTable>,
+    /// Its copy of each device, if it has one: the dirty log of that.
+    pub legs: Vec<Option<DirtyLogTable>>,
+    /// Whether the table names it at all; then it has no copies either.
+    pub named: bool,
 }
 
 /// What a disk is there for.
@@ -83,10 +85,12 @@ impl Topology {
     pub fn rules(&self) -> Vec<SiteRule> {
         let rule = |(nr, site): (usize, &Site)| SiteRule {
             nr: site.link.nr,
+            named: site.named,
             ordered: nr > 0,
             policy: slink::Policy::of(&site.link),
-            limit: site.link.fall_behind.filter(|limit| nr > 0 && !limit.is_unlimited()),
+            limit: site.limit().filter(|_| nr > 0 && site.named),
             order: site.link.options.order(),
+            devices: site.legs.iter().map(Option::is_some).collect(),
         };
         self.sites.iter().enumerate().map(rule).collect()
     }
@@ -94,16 +98,17 @@ impl Topology {
     /// What a leg holds when its site joins.
     #[must_use]
     pub fn initial(&self, dev: DevNr, site: usize) -> Content {
-        let table = &self.sites[site].dirty_logs[index(dev)];
-        match (site, table.init()) {
-            (0, _) | (_, Some(Init::Nosync)) if self.holds_data => Content::initial(0),
-            (0, _) | (_, Some(Init::Nosync)) => Content::ZEROES,
-            (_, _) => Content::initial(site),
+        let table = self.sites[site].legs[index(dev)].as_ref();
+        let copied = site > 0 && table.is_some_and(|table| table.init() != Some(Init::Nosync));
+        match (copied, self.holds_data) {
+            (true, _) => Content::initial(site),
+            (false, true) => Content::initial(0),
+            (false, false) => Content::ZEROES,
         }
     }
 
-    /// All disks that a table of these sites could name: the log, then the legs, device by
-    /// device, then those for dirty logs and for marks.
+    /// All disks that a table of these sites could name, if it does or not: the log, then the
+    /// legs, device by device, then those for dirty logs and for marks.
     #[must_use]
     pub fn roles(&self) -> Vec<Role> {
         let sites = self.sites.len();
@@ -113,6 +118,12 @@ impl Topology {
         let marks = (1..sites).map(|site| Role::Mark { site });
         let others = devices().flat_map(dirty_log).chain(marks);
         [Role::Log].into_iter().chain(legs).chain(others).collect()
+    }
+
+    /// Whether the table gives a site a copy of a device.
+    #[must_use]
+    pub fn has_leg(&self, dev: DevNr, site: usize) -> bool {
+        self.sites[site].legs[index(dev)].is_some()
     }
 
     /// The driver's number of a disk.
@@ -145,20 +156,25 @@ impl Topology {
     /// Whether the table lets writers wait for a remote site, or fail because of one.
     #[must_use]
     pub fn may_hold(&self) -> bool {
-        self.sites.iter().skip(1).any(Site::may_hold)
+        self.remote().any(Site::may_hold)
     }
 
     /// Whether the table says that writes fail when some site is down.
     #[must_use]
     pub fn may_refuse(&self) -> bool {
-        self.sites.iter().skip(1).any(|site| site.link.options.on_down == Some(OnDown::Error))
+        self.remote().any(|site| site.link.options.on_down == Some(OnDown::Error))
+    }
+
+    /// The remote sites that the table names.
+    fn remote(&self) -> impl Iterator<Item = &Site> {
+        self.sites.iter().skip(1).filter(|site| site.named)
     }
 
     /// How long a dirty log may take to answer, or not to.
     #[must_use]
     pub fn dirty_log_deadline(&self) -> Span {
         let on_disk = |table: &DirtyLogTable| matches!(table, DirtyLogTable::Disk { .. });
-        let logged = self.sites.iter().skip(1).filter(|site| site.dirty_logs.iter().any(on_disk));
+        let logged = self.remote().filter(|site| site.legs.iter().flatten().any(on_disk));
         logged.map(|site| site.link.options.timeout_io()).max().unwrap_or_default()
     }
 }
@@ -191,17 +207,19 @@ impl Site {
             // Fresh disks are all zeroes, and so equal: no initial copy is needed.
             _ => DirtyLogTable::Core { region: Sectors(8), init: Some(Init::Nosync) },
         };
-        Self { link, dirty_logs: vec![dirty_log; devices] }
+        Self { link, legs: vec![Some(dirty_log); devices], named: true }
     }
 
     fn may_hold(&self) -> bool {
-        let SlinkTable { fall_behind, options, .. } = &self.link;
         let policy = self.link.policy();
-        let limited = fall_behind.is_some_and(|limit| !limit.is_unlimited());
         policy.stall
             || policy.sync == Sync::Sync
-            || limited
-            || matches!(options.on_down, Some(OnDown::Hold | OnDown::Error))
+            || self.limit().is_some()
+            || matches!(self.link.options.on_down, Some(OnDown::Hold | OnDown::Error))
+    }
+
+    fn limit(&self) -> Option<FallBehind> {
+        self.link.fall_behind.filter(|limit| !limit.is_unlimited())
     }
 }
 

@@ -219,6 +219,13 @@ impl History {
         }
     }
 
+    /// The log may end anywhere between two writes: what is between counts as of one group.
+    pub fn join_groups(&mut self, first: Nr, last: Nr) {
+        let group = self.write(first).group;
+        let between = &mut self.writes[first.index()..=last.index()];
+        between.iter_mut().for_each(|write| write.group = group);
+    }
+
     /// Forgets what is older than `oldest` in this sector, once nothing shows it.
     pub fn forget_before(&mut self, at: usize, oldest: Nr) {
         self.sectors[at].retain(|nr| *nr >= oldest);

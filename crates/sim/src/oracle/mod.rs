@@ -39,10 +39,12 @@ use lag::Lag;
 use view::Belief;
 
 /// What a site has promised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteRule {
     /// Its number.
     pub nr: SlinkNr,
+    /// Whether the table names it; of one that it leaves out nothing is asked but its image.
+    pub named: bool,
     /// Whether its image must be crash-legal at every instant (P3): remote sites.
     pub ordered: bool,
     /// What the table says of writers; with `sync`, an acknowledgement means "on this
@@ -52,6 +54,8 @@ pub struct SiteRule {
     pub limit: Option<FallBehind>,
     /// After what kind of crash its image could have been found.
     pub order: Order,
+    /// Which devices it has a copy of.
+    pub devices: Vec<bool>,
 }
 
 /// The model of one replicator, through all its crashes.
@@ -97,7 +101,9 @@ impl Oracle {
         let sectors = layout.total();
         let history = History::new(initial[0].clone());
         let site = |(rule, initial): (&SiteRule, &Vec<Content>)| {
-            Site::new(rule.nr, rule.order, initial, &history)
+            let has = layout.devices().zip(&rule.devices);
+            let has = has.flat_map(|(dev, &has)| vec![has; layout.device(dev).len()]);
+            Site::new(rule.nr, rule.order, initial, &history).having(has.collect())
         };
         Self {
             sites: rules.iter().zip(initial).map(site).collect(),
@@ -360,6 +366,16 @@ impl Oracle {
 }
 
 impl SiteRule {
+    /// Whether anybody can say anything of a copy that could be out of order.
+    fn has_copies(&self) -> bool {
+        self.ordered && self.devices.contains(&true)
+    }
+
+    /// Whether acknowledgements wait for it while it is in force (P1).
+    fn is_sync(&self) -> bool {
+        self.named && self.policy.sync
+    }
+
     /// Whether the table lets acknowledgements go on without a site that was in force.
     fn may_be_given_up(&self) -> bool {
         let bools = [false, true];

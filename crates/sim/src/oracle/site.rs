@@ -17,6 +17,7 @@
 //! between. Then two by two is not enough; the few such sectors are tried out.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use blk::SlinkNr;
 use smallvec::SmallVec;
@@ -31,7 +32,7 @@ use crate::payload::Content;
 #[derive(Clone, Debug)]
 pub struct Site {
     nr: SlinkNr,
-    /// Every value a sector may have after a cut now.
+    /// Every value a sector may have after a cut now; none where it has no copy.
     shown: Vec<Values>,
     /// The latest stretch's start, over the values of a sector.
     from: Vec<Instant>,
@@ -73,6 +74,29 @@ impl Site {
         let foreign = (0..sectors).filter(|&at| initial[at] != history.initial(at));
         foreign.for_each(|at| site.disown(initial[at]));
         site
+    }
+
+    /// The same with copies of some sectors only.
+    #[must_use]
+    pub fn having(mut self, has: Vec<bool>) -> Self {
+        let lacking = self.shown.iter_mut().zip(has).filter(|(_, has)| !has);
+        lacking.for_each(|(shown, _)| shown.clear());
+        self
+    }
+
+    /// It has no copy of these sectors any more.
+    pub fn leave_out(&mut self, row: Range<usize>) {
+        for at in row {
+            self.set_gapped(at, None);
+            (self.from[at], self.to[at]) = (Instant(0), Instant::NEVER);
+            self.shown[at].clear();
+        }
+    }
+
+    /// It has a copy of a sector again; nothing is promised.
+    pub fn take_back(&mut self, at: usize, values: Values) {
+        self.promised = false;
+        self.shown[at] = values;
     }
 
     /// Some of its disks hold this from now on, and no write wrote it: nothing is promised.
@@ -122,7 +146,9 @@ impl Site {
 
     /// The sector's values are now these.
     pub fn show(&mut self, at: usize, values: Values) {
-        self.shown[at] = values;
+        if !self.shown[at].is_empty() {
+            self.shown[at] = values;
+        }
     }
 
     /// Whether an acknowledgement just now may change what the sector's values mean: not

@@ -1,10 +1,11 @@
 //! Histories made by hand, legal and illegal: the oracle proven without an engine.
 
 use blk::{DevNr, Sector, Sectors, SlinkNr, Time};
-use slink::State;
 use smallvec::smallvec;
 
 use super::*;
+
+mod views;
 
 const REMOTE: usize = 0;
 const Z: Content = Content::ZEROES;
@@ -20,7 +21,15 @@ fn oracle_with(rule: SiteRule) -> Oracle {
 
 fn rule() -> SiteRule {
     let policy = Policy { sync: false, stall: false, on_limit: None, on_down: None };
-    SiteRule { nr: SlinkNr(1), ordered: true, policy, limit: None, order: Order::Group }
+    SiteRule {
+        nr: SlinkNr(1),
+        named: true,
+        ordered: true,
+        policy,
+        limit: None,
+        order: Order::Group,
+        devices: vec![true; 2],
+    }
 }
 
 fn sync_rule() -> SiteRule {
@@ -449,145 +458,4 @@ fn a_group_of_zeroes_that_may_or_may_not_be_lost_does_not_count_as_a_step_back()
     let new = acked_write(&mut oracle, 0);
     show(&mut oracle, 0, &[new.content]).unwrap();
     assert_eq!(oracle.shipped(REMOTE, 0, old.content), Ok(()));
-}
-
-const WELL: View = View {
-    state: State::Streaming,
-    consistent: true,
-    in_force: true,
-    detached: false,
-    dirty_bytes: 0,
-    lag_writes: 0,
-};
-
-/// Shows one write that was acknowledged and not the one before it.
-fn out_of_order(oracle: &mut Oracle) -> Result<(), Violation> {
-    acked_write(oracle, 0);
-    let second = acked_write(oracle, 4);
-    show(oracle, 4, &[second.content])
-}
-
-#[test]
-fn a_site_that_is_said_to_be_inconsistent_may_be_out_of_order_until_it_is_not() {
-    let mut oracle = oracle();
-    oracle.reported(&[View { consistent: false, ..WELL }]).unwrap();
-    assert_eq!(out_of_order(&mut oracle), Ok(()));
-    let said = oracle.reported(&[WELL]);
-    assert!(matches!(said, Err(Violation::Order { .. })), "{said:?}");
-}
-
-#[test]
-fn an_inconsistent_site_shows_nothing_that_no_write_wrote() {
-    let mut oracle = oracle();
-    oracle.reported(&[View { consistent: false, ..WELL }]).unwrap();
-    let seen = show(&mut oracle, 0, &[Content(77)]);
-    assert!(matches!(seen, Err(Violation::Phantom { .. })), "{seen:?}");
-}
-
-#[test]
-fn a_site_that_was_never_copied_to_may_hold_what_it_did_until_it_is_said_to_be_consistent() {
-    let initial = [vec![Z; 8], vec![Content::initial(1); 8]];
-    let local = SiteRule { nr: SlinkNr(0), ordered: false, ..rule() };
-    let layout = Layout::new(&[Sectors(4), Sectors(4)]);
-    let mut oracle = Oracle::new(layout, &[local, rule()], &initial, Sectors(20));
-    oracle.changed(1, 0..1, |_| smallvec![Content::initial(1)]).unwrap();
-    let said = oracle.reported(&[WELL, WELL]);
-    assert!(matches!(said, Err(Violation::Unsynced { .. })), "{said:?}");
-}
-
-#[test]
-fn a_replaced_disk_is_not_what_was_promised_until_it_is_written_to() {
-    let mut oracle = oracle();
-    let lost = acked_write(&mut oracle, 0);
-    show(&mut oracle, 0, &[lost.content]).unwrap();
-    oracle.reported(&[WELL]).unwrap();
-    oracle.replaced(REMOTE, DevNr(0));
-    assert_eq!(show(&mut oracle, 0, &[Z]), Ok(()));
-    acked_write(&mut oracle, 4);
-    oracle.reported(&[View { state: State::Down, ..WELL }]).unwrap();
-    oracle.reported(&[View { consistent: false, ..WELL }]).unwrap();
-    oracle.reported(&[WELL]).unwrap();
-    oracle.put_to_use(REMOTE, DevNr(0));
-    let newer = acked_write(&mut oracle, 5);
-    show(&mut oracle, 5, &[newer.content]).unwrap();
-    assert!(matches!(oracle.reported(&[WELL]), Err(Violation::Order { .. })));
-}
-
-#[test]
-fn a_sync_site_out_of_force_may_lack_what_is_acknowledged_and_not_when_it_is_back() {
-    let mut oracle = oracle_with(sync_rule());
-    oracle.reported(&[View { in_force: false, ..WELL }]).unwrap();
-    let lacked = acked_write(&mut oracle, 0);
-    let said = oracle.clone().reported(&[WELL]);
-    assert!(matches!(said, Err(Violation::FalselyInForce { nr, .. }) if nr == lacked.nr));
-    show(&mut oracle, 0, &[lacked.content]).unwrap();
-    assert_eq!(oracle.reported(&[WELL]), Ok(()));
-}
-
-#[test]
-fn a_machine_that_comes_back_is_not_believed_what_it_says_of_a_site_in_force() {
-    let mut oracle = oracle_with(sync_rule());
-    oracle.reported(&[View { in_force: false, ..WELL }]).unwrap();
-    let lacked = [0, 0, 0].map(|at| acked_write(&mut oracle, at))[2];
-    oracle.died();
-    assert_eq!(oracle.reported(&[WELL]), Ok(()), "what survived is not known yet");
-    oracle.recovered(lacked.nr, false, &image(&[(0, lacked)])).unwrap();
-    assert!(matches!(oracle.reported(&[WELL]), Err(Violation::FalselyInForce { .. })));
-}
-
-#[test]
-fn a_sync_site_that_writers_are_to_wait_for_is_not_given_up() {
-    let policy = Policy { on_down: Some(table::OnDown::Hold), ..sync_rule().policy };
-    let mut oracle = oracle_with(SiteRule { policy, ..sync_rule() });
-    oracle.reported(&[WELL]).unwrap();
-    let down = View { state: State::Down, in_force: false, ..WELL };
-    assert_eq!(oracle.clone().reported(&[down]), Err(Violation::GivenUp { site: SlinkNr(1) }));
-    oracle.asked_to_resync(REMOTE);
-    assert_eq!(oracle.reported(&[down]), Ok(()));
-}
-
-fn limited(limit: FallBehind) -> Oracle {
-    let mut oracle = oracle_with(SiteRule { limit: Some(limit), ..rule() });
-    oracle.reported(&[WELL]).unwrap();
-    oracle
-}
-
-fn ack_at(oracle: &mut Oracle, at: usize, seconds: u64) -> Result<(), Violation> {
-    let write = submit(oracle, at);
-    oracle.acked(write.token, false, Time(seconds * 1_000_000_000))
-}
-
-#[test]
-fn no_write_is_acknowledged_that_takes_a_site_over_its_limit() {
-    for limit in [FallBehind::Ios(2), FallBehind::Size(1024)] {
-        let mut oracle = limited(limit);
-        let first = acked_write(&mut oracle, 0);
-        acked_write(&mut oracle, 1);
-        assert!(matches!(ack_at(&mut oracle.clone(), 2, 0), Err(Violation::OverLimit { .. })));
-        let detached = View { in_force: false, detached: true, ..WELL };
-        let mut given_up = oracle.clone();
-        given_up.reported(&[detached]).unwrap();
-        assert_eq!(ack_at(&mut given_up, 2, 0), Ok(()));
-        show(&mut oracle, 0, &[first.content]).unwrap();
-        assert_eq!(ack_at(&mut oracle, 2, 0), Ok(()));
-    }
-}
-
-#[test]
-fn no_write_is_acknowledged_while_a_site_lacks_one_that_is_too_old() {
-    let mut oracle = limited(FallBehind::Timeout(blk::Span::from_secs(2)));
-    ack_at(&mut oracle, 0, 10).unwrap();
-    assert_eq!(ack_at(&mut oracle, 1, 12), Ok(()));
-    assert!(matches!(ack_at(&mut oracle, 2, 13), Err(Violation::OverLimit { .. })));
-}
-
-#[test]
-fn with_order_flush_a_site_may_lack_what_a_volatile_cache_may() {
-    let mut oracle = oracle_with(SiteRule { order: Order::Flush, ..rule() });
-    assert_eq!(out_of_order(&mut oracle), Ok(()));
-    let flush = oracle.flush_submitted();
-    oracle.flush_acked(flush).unwrap();
-    let newer = submit(&mut oracle, 5);
-    let seen = show(&mut oracle, 5, &[newer.content]);
-    assert!(matches!(seen, Err(Violation::Order { .. })), "{seen:?}");
 }

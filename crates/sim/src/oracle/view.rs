@@ -16,7 +16,7 @@ use slink::State;
 use table::{FallBehind, Order};
 
 use super::lag::Lag;
-use super::{Nr, Oracle, Range, SiteRule, Violation};
+use super::{Nr, Oracle, Range, SiteRule, Values, Violation};
 use crate::payload::Content;
 
 /// What a machine says of one site.
@@ -53,9 +53,21 @@ pub(super) struct Belief {
     doubted: bool,
     /// The mark that the site keeps of itself may say that it is consistent.
     marked: bool,
+    /// It said so when a device was left out that the site has again: not of that one.
+    mark_is_partial: bool,
 }
 
 impl View {
+    /// What is said of a site that the table does not name.
+    pub const LEFT_OUT: Self = Self {
+        state: State::Streaming,
+        consistent: true,
+        in_force: true,
+        detached: false,
+        dirty_bytes: 0,
+        lag_writes: 0,
+    };
+
     /// Whether the site has everything, and is held to what the table says.
     #[must_use]
     pub fn is_well(&self) -> bool {
@@ -87,7 +99,7 @@ impl Oracle {
         for (site, &view) in views.iter().enumerate() {
             let belief = &mut self.beliefs[site];
             let doubted = std::mem::take(&mut belief.doubted);
-            if self.rules[site].ordered && (doubted || belief.view != Some(view)) {
+            if self.rules[site].has_copies() && (doubted || belief.view != Some(view)) {
                 self.believe(site, view)?;
             }
         }
@@ -124,8 +136,9 @@ impl Oracle {
     /// The process that said so is dead.
     pub(super) fn forget_views(&mut self) {
         for belief in &mut self.beliefs {
-            let Belief { replaced, marked, .. } = std::mem::take(belief);
-            *belief = Belief { replaced, marked, came_back: true, ..Belief::default() };
+            let Belief { replaced, marked, mark_is_partial, .. } = std::mem::take(belief);
+            let kept = Belief { replaced, marked, mark_is_partial, ..Belief::default() };
+            *belief = Belief { came_back: true, ..kept };
         }
     }
 
@@ -148,6 +161,8 @@ impl Oracle {
     /// If it says what is not (P3).
     pub fn marked(&mut self, site: usize, consistent: bool) -> Result<(), Violation> {
         let belief = &mut self.beliefs[site];
+        belief.mark_is_partial &= consistent;
+        let consistent = consistent && !belief.mark_is_partial;
         if std::mem::replace(&mut belief.marked, consistent) == consistent {
             return Ok(());
         }
@@ -156,10 +171,39 @@ impl Oracle {
         self.sites[site].promise(promised, &self.history, &self.layout)
     }
 
-    /// Another table says what is promised of the sites; in what order they are fed stays.
+    /// Another table says what is promised of the sites, and which copies they have; in what
+    /// order they are fed stays. A site that it leaves out as a whole is what it was.
     pub fn retable(&mut self, rules: Vec<SiteRule>) {
+        for (site, new) in rules.iter().enumerate().filter(|(_, new)| new.named) {
+            for dev in self.layout.devices() {
+                if !new.devices[dev.0 as usize] {
+                    self.sites[site].leave_out(self.layout.device(dev));
+                }
+            }
+        }
         self.rules = rules;
         self.lags.iter_mut().for_each(|lag| *lag = Lag::default());
+    }
+
+    /// A site has a copy again that was left out for a while, whatever was done to it.
+    pub fn taken_back(&mut self, site: usize, row: Range<usize>, values: impl Fn(usize) -> Values) {
+        let belief = &mut self.beliefs[site];
+        belief.mark_is_partial |= std::mem::take(&mut belief.marked);
+        for at in row {
+            let values = values(at);
+            for &content in &values {
+                if self.history.readings(at, content).next().is_none() {
+                    self.sites[site].disown(content);
+                }
+            }
+            self.sites[site].take_back(at, values);
+        }
+    }
+
+    /// Whether nobody looks at that copy.
+    #[must_use]
+    pub fn is_left_out(&self, site: usize, dev: DevNr) -> bool {
+        self.sites[site].shown(self.layout.device(dev).start).is_empty()
     }
 
     /// Somebody tells the machine to copy a site anew.
@@ -170,14 +214,14 @@ impl Oracle {
     /// Whether a `sync` site is in force: an acknowledgement is worth a FLUSH then.
     pub(super) fn any_sync_binds(&self) -> bool {
         let mut sites = self.rules.iter().zip(&self.beliefs);
-        sites.any(|(rule, belief)| rule.policy.sync && (!rule.ordered || belief.binds()))
+        sites.any(|(rule, belief)| rule.is_sync() && (!rule.ordered || belief.binds()))
     }
 
     /// What was just acknowledged is on the media of the `sync` sites (P1).
     pub(super) fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
         for site in 0..self.sites.len() {
             let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
-            if !rule.policy.sync || (rule.ordered && !belief.binds()) {
+            if !rule.is_sync() || (rule.ordered && !belief.binds()) {
                 continue;
             }
             for at in row.clone() {
@@ -195,7 +239,7 @@ impl Oracle {
     /// what the site may have of the next.
     fn check_all_acked(&self, site: usize, fed_again: bool) -> Result<(), Violation> {
         let rule = &self.rules[site];
-        if !rule.policy.sync || (fed_again && rule.order == Order::Flush) {
+        if !rule.is_sync() || (fed_again && rule.order == Order::Flush) {
             return Ok(());
         }
         for at in 0..self.layout.total() {

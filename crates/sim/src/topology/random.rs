@@ -39,15 +39,22 @@ impl Topology {
 
 impl Topology {
     /// The same disks under another table: what it says of remote sites is drawn anew, but for
-    /// their marks, the order in which they are fed, and how their legs joined.
+    /// their marks, the order in which they are fed, and how their legs joined. Now and then
+    /// it leaves a leg out, or a site.
     #[must_use]
     pub fn retabled(&self, rng: &mut Rng) -> Self {
         let mut topology = self.clone();
+        let leaves_out = *rng.pick(&[0, 0, 15]);
         for (nr, old) in topology.sites.iter_mut().enumerate().skip(1) {
             let mut new = site(nr, &self.devices, 0, rng);
+            new.named = !rng.chance(leaves_out);
             new.link.options.order = old.link.options.order;
             // A mark that the table does not name any more says what was once true.
             new.link.options.mark = old.link.options.mark.take();
+            for (dev, leg) in new.legs.iter_mut().enumerate() {
+                let has = old.legs[dev].is_some() && new.named && !rng.chance(leaves_out);
+                *leg = has.then(|| dirty_log(dev, nr, self.devices[dev], Init::Nosync, rng));
+            }
             *old = new;
         }
         topology
@@ -56,7 +63,7 @@ impl Topology {
 
 fn devices(rng: &mut Rng) -> (u32, Vec<Sectors>) {
     let logical_block = if rng.chance(20) { 4096 } else { 512 };
-    let sizes = (0..rng.range(1, 3)).map(|_| Sectors(*rng.pick(&[16, 64, 256, 1024])));
+    let sizes = (0..rng.range(1, 3)).map(|_| Sectors(*rng.pick(&[16, 40, 64, 256, 1000, 1024])));
     (logical_block, sizes.collect())
 }
 
@@ -72,11 +79,16 @@ fn site(nr: usize, devices: &[Sectors], joins: u64, rng: &mut Rng) -> Site {
         fall_behind: (!sync && rng.chance(40)).then(|| limit(rng)),
         options: options(nr, rng),
     };
-    let dirty_log = |(dev, size): (usize, &Sectors)| {
+    let dirty_log = |(dev, size): (usize, &Sectors), rng: &mut Rng| {
         let init = if rng.chance(joins) { Init::Sync } else { Init::Nosync };
         dirty_log(dev, nr, *size, init, rng)
     };
-    Site { link, dirty_logs: devices.iter().enumerate().map(dirty_log).collect() }
+    // A site need not have every device, but one.
+    let (kept, lacks) = (rng.index(devices.len()), *rng.pick(&[0, 0, 30]));
+    let leg = |(dev, size): (usize, &Sectors)| {
+        (dev == kept || !rng.chance(lacks)).then(|| dirty_log((dev, size), rng))
+    };
+    Site { link, legs: devices.iter().enumerate().map(leg).collect(), named: true }
 }
 
 fn options(site: usize, rng: &mut Rng) -> SlinkOptions {
@@ -108,7 +120,8 @@ fn limit(rng: &mut Rng) -> FallBehind {
 }
 
 fn dirty_log(dev: usize, site: usize, size: Sectors, init: Init, rng: &mut Rng) -> DirtyLogTable {
-    let region = Sectors(*rng.pick(&[8, 16, 64])).min(size);
+    let region = *rng.pick(&[8, 16, 64]);
+    let region = Sectors(if region > size.0 { 8 } else { region });
     let init = Some(init);
     match rng.below(10) {
         // A device without one joins as one that is out of sync.

@@ -165,10 +165,26 @@ impl Host {
         &self.topology
     }
 
-    /// From now on another table describes the same disks.
+    /// From now on another table describes the same disks. None leaves a copy out whose disk
+    /// was replaced: nobody would remember that.
     pub fn retable(&mut self, topology: Topology) {
+        let missed = |&disk: &DiskId| match self.disks.role(disk) {
+            Ok(Role::Leg { dev, site }) => !topology.has_leg(dev, site),
+            _ => false,
+        };
+        if self.replaced.iter().any(missed) {
+            return;
+        }
         self.oracle.retable(topology.rules());
         self.topology = Rc::new(topology);
+        let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
+        for (dev, site) in legs {
+            if self.topology.has_leg(dev, site) && self.oracle.is_left_out(site, dev) {
+                let (row, leg) = (self.oracle.layout().device(dev), self.disks.leg(dev, site));
+                let start = row.start;
+                self.oracle.taken_back(site, row, |at| leg.candidates((at - start) as u64));
+            }
+        }
     }
 
     /// Whether a site has disks that are not what they were, nor equal yet.
@@ -179,7 +195,10 @@ impl Host {
 
     /// Every leg of these sites holds what was written, on its media.
     pub(super) fn compare_legs(&mut self, sites: &[usize]) -> Result<(), Violation> {
-        for (dev, site, leg) in self.disks.each_leg().filter(|(_, site, _)| sites.contains(site)) {
+        let is_meant =
+            |site: usize, dev: DevNr| sites.contains(&site) && self.topology.has_leg(dev, site);
+        for (dev, site, leg) in self.disks.each_leg().filter(|&(dev, site, _)| is_meant(site, dev))
+        {
             for at in self.oracle.layout().device(dev) {
                 let place = self.oracle.layout().place(at);
                 let (expected, found) = (self.oracle.newest(at), leg.durable(place.sector.0));

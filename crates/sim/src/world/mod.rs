@@ -234,8 +234,10 @@ impl<'p, M: Subject> World<'p, M> {
         let reached: Vec<usize> =
             sites.filter(|&site| has_everything(site)).filter(is_old).collect();
         self.host.compare_legs(&reached)?;
-        if reached.len() == self.host.topology.sites.len() {
-            // Only now: a machine that goes on may feed a site once more what it has.
+        let all_named = self.host.topology.sites.iter().all(|site| site.named);
+        if reached.len() == self.host.topology.sites.len() && all_named {
+            // Only now: a machine that goes on may feed a site once more what it has, and the
+            // log keeps what a site lacks that the table leaves out.
             self.host.oracle.settled();
         }
         Ok(Halt::Done)

@@ -158,7 +158,9 @@ impl<M: Subject> World<'_, M> {
     fn replace(&mut self, disk: DiskId, role: Role) -> bool {
         match role {
             // What no machine knows yet, none can find to be another.
-            Role::Leg { dev, site } if self.host.known.contains(&disk) => {
+            Role::Leg { dev, site }
+                if self.host.known.contains(&disk) && self.host.topology.has_leg(dev, site) =>
+            {
                 self.host.oracle.replaced(site, dev);
                 self.host.replaced.insert(disk);
                 if !self.host.welcome.contains(&disk) {

@@ -44,6 +44,7 @@ impl<'p, M: Subject> World<'p, M> {
         self.trace = trace;
         if trace {
             eprintln!("---- a machine starts; the weather: {:?}", self.host.weather);
+            eprint!("{}", crate::engine::table_text(&self.host.topology));
         }
         self
     }
