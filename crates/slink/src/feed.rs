@@ -9,11 +9,13 @@
 //! once it carries the newest content.
 //!
 //! Why a cursor must be durable (I13): after a crash the site is fed again from its
-//! durable cursor. Were that cursor two shipments back, the older one would be written
+//! durable cursor. Were that cursor two shipments back, the older ones would be written
 //! over the newer one, and the image would run backwards through states that never
-//! were. So shipment n+1 waits until the log knows, durably, of n−1.
+//! were. So shipment n+1 waits until the log knows, durably, of n−1; and the first one
+//! after an opening leaves alone what the next one has changed already ([`crate::reship`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, Sector, Sectors, Seq, Time};
 use replog::overlay::Overlay;
@@ -24,6 +26,7 @@ use crate::flights::{Flights, To};
 use crate::health::Failure;
 use crate::legs::Legs;
 use crate::ordered::Step;
+use crate::reship::{Look, Reship};
 
 /// What carries groups to one site.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct Feed {
     shipment: Option<Shipment>,
     /// What the site had before the last shipment that arrived; `None`: none arrived yet.
     before_last: Option<Seq>,
+    /// The site may have what comes next, and some of what follows: it was fed before.
+    fed_before: bool,
     /// Groups that arrived.
     pub(crate) groups: u64,
     /// Shipments that arrived.
@@ -41,8 +46,10 @@ pub(crate) struct Feed {
 /// Groups on their way to the site.
 #[derive(Debug)]
 struct Shipment {
+    groups: RangeInclusive<u64>,
     last: Seq,
-    groups: u64,
+    /// What has to be found out of the site before anything is sent.
+    again: Option<Reship>,
     /// What is still to be sent.
     todo: VecDeque<Part>,
     /// Parts whose payload was read back from the log, and is still what it was.
@@ -62,10 +69,10 @@ struct Shipment {
 /// A part of a write, as it goes to one disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
-    seq: Seq,
-    dev: DevNr,
-    sector: Sector,
-    len: Sectors,
+    pub(crate) seq: Seq,
+    pub(crate) dev: DevNr,
+    pub(crate) sector: Sector,
+    pub(crate) len: Sectors,
 }
 
 /// What an I/O of a feed is for.
@@ -73,6 +80,8 @@ pub(crate) struct Part {
 pub(crate) enum FeedStep {
     /// A payload is read back from the log.
     ReadBack { part: Part, place: RingPlace },
+    /// The site is asked what it has.
+    Looked(Look),
     /// A write is sent to the site, or the barrier.
     Sent,
 }
@@ -96,7 +105,8 @@ pub(crate) enum Outcome {
 
 impl Feed {
     pub(crate) fn new(order: Order) -> Self {
-        Self { order, shipment: None, before_last: None, groups: 0, round_trips: 0 }
+        let (groups, round_trips) = (0, 0);
+        Self { order, shipment: None, before_last: None, fed_before: true, groups, round_trips }
     }
 
     /// What is kept in order, from the next shipment on.
@@ -113,6 +123,7 @@ impl Feed {
     pub(crate) fn begin_anew(&mut self) {
         assert!(self.is_idle(), "I15: nothing is in flight when a site is fed anew");
         self.before_last = None;
+        self.fed_before = false;
     }
 
     /// The site leaves the log, which will not hold what is still to be sent: what is in
@@ -144,6 +155,7 @@ impl Feed {
             self.begin(legs, log);
         }
         let shipment = self.shipment.as_mut()?;
+        shipment.look(now, legs, log, flights, effects);
         shipment.send_all(now, legs, log, flights, effects);
         if shipment.flying > 0 {
             return None;
@@ -181,8 +193,24 @@ impl Feed {
             log.want_durable_cursor(legs.site, safe);
             return;
         }
-        let end = self.last_group(nr, covered, log);
-        self.shipment = Some(Shipment::of(nr..=end, legs, log));
+        let groups = nr..=self.last_group(nr, covered, log);
+        let again = self.again(&groups, legs, log);
+        let mut shipment = Shipment::of(groups, again, log);
+        if shipment.again.is_none() {
+            shipment.load(None, legs, log);
+        }
+        self.shipment = Some(shipment);
+    }
+
+    /// What has to be found out before the first shipment of all is sent.
+    fn again(&self, groups: &RangeInclusive<u64>, legs: &Legs, log: &Replog) -> Option<Reship> {
+        if !self.fed_before || legs.site.is_local() {
+            return None;
+        }
+        let before = log.index().group(*groups.end()).expect("looked up just now").last_seq;
+        // Not the group behind: that may be one of no writes, which ends a lap of the ring.
+        let first = log.index().group_of(before.next())?.nr;
+        Reship::of(groups.clone(), first..=self.last_group(first, before, log), legs, log)
     }
 
     /// The last group that may go with group `first` in one shipment.
@@ -207,7 +235,8 @@ impl Feed {
     fn arrived(&mut self, before: Seq) -> Outcome {
         let shipment = self.shipment.take().expect("a shipment arrives once");
         self.before_last = Some(before);
-        self.groups += shipment.groups;
+        self.fed_before = false;
+        self.groups += shipment.groups.end() - shipment.groups.start() + 1;
         self.round_trips += 1;
         Outcome::Arrived(before, shipment.last)
     }
@@ -225,13 +254,22 @@ impl Feed {
         let shipment = self.shipment.as_mut().expect("a shipment outlives its I/O");
         shipment.flying -= 1;
         let mut failed = result.err().map(Failure::Error);
-        if let FeedStep::ReadBack { part, place } = step {
-            log.unpin(place.group);
-            let read = buf.expect("a read brings its buffer back").freeze();
-            match place.payload(&read) {
-                _ if failed.is_some() => {}
-                Some(payload) => shipment.read.push_back((part, payload)),
-                None => failed = Some(Failure::Error(Errno::EIO)),
+        match step {
+            FeedStep::Sent => {}
+            FeedStep::Looked(look) => {
+                let found = buf.expect("a read brings its buffer back").freeze();
+                if let Some(again) = shipment.again.as_mut().filter(|_| failed.is_none()) {
+                    again.looked(&look, &found);
+                }
+            }
+            FeedStep::ReadBack { part, place } => {
+                log.unpin(place.group);
+                let read = buf.expect("a read brings its buffer back").freeze();
+                match place.payload(&read) {
+                    _ if failed.is_some() => {}
+                    Some(payload) => shipment.read_back(part, payload),
+                    None => failed = Some(Failure::Error(Errno::EIO)),
+                }
             }
         }
         if let Some(how) = failed {
@@ -241,10 +279,12 @@ impl Feed {
 }
 
 impl Shipment {
-    fn of(groups: std::ops::RangeInclusive<u64>, legs: &Legs, log: &Replog) -> Self {
-        let mut shipment = Self {
-            last: Seq::default(),
-            groups: groups.end() - groups.start() + 1,
+    fn of(groups: RangeInclusive<u64>, again: Option<Reship>, log: &Replog) -> Self {
+        let last = log.index().group(*groups.end()).expect("the groups were just looked up");
+        Self {
+            last: last.last_seq,
+            groups,
+            again,
             todo: VecDeque::new(),
             read: VecDeque::new(),
             per_disk: BTreeMap::new(),
@@ -252,22 +292,56 @@ impl Shipment {
             to_flush: BTreeSet::new(),
             failed: None,
             abandoned: false,
-        };
+        }
+    }
+
+    /// All that is to be sent: of what `shown` names, the writes that it names.
+    fn load(&mut self, shown: Option<Overlay>, legs: &Legs, log: &Replog) {
         // Of what was written twice in one shipment only the newest goes (I4).
-        let newest = (groups.start() != groups.end()).then(|| newest(groups.clone(), log));
-        for nr in groups {
-            let group = log.index().group(nr).expect("the groups were just looked up");
-            shipment.last = group.last_seq;
+        let merged = self.groups.start() != self.groups.end();
+        let shown = shown.or_else(|| merged.then(|| newest(self.groups.clone(), log)));
+        for group in self.groups.clone().filter_map(|nr| log.index().group(nr)) {
             for (seq, write) in log.index().writes_of(group) {
                 // A device need not exist on every site.
                 let Some(disk) = legs.disk(write.dev) else { continue };
                 let whole = Part { seq, dev: write.dev, sector: write.sector, len: write.len };
-                let parts = newest.as_ref().map_or_else(|| vec![whole], |it| whole.shown(it));
-                *shipment.per_disk.entry(disk).or_insert(0) += parts.len();
-                shipment.todo.extend(parts);
+                let parts = shown.as_ref().map_or_else(|| vec![whole], |it| whole.shown(it));
+                *self.per_disk.entry(disk).or_insert(0) += parts.len();
+                self.todo.extend(parts);
             }
         }
-        shipment
+    }
+
+    /// Finds out what is to be sent, if that depends on what the site has.
+    fn look(
+        &mut self,
+        now: Time,
+        legs: &Legs,
+        log: &mut Replog,
+        flights: &mut Flights<Step>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(again) = &mut self.again else { return };
+        while self.failed.is_none() && !self.abandoned && self.flying < IN_FLIGHT_MAX {
+            let Some((disk, op, (dev, what, to, step))) = again.ask(legs, log) else { break };
+            self.flying += 1;
+            flights.submit(now, disk, op, (dev, what, to, Step::Feed(step)), effects);
+        }
+        if self.flying > 0 || !again.is_done() {
+            return;
+        }
+        let again = self.again.take().expect("looked at above");
+        let (shown, left_alone) = again.found(legs);
+        // It may be in a cache, the same by chance, and not the next shipment's.
+        self.to_flush.extend(left_alone);
+        self.load(Some(shown), legs, log);
+    }
+
+    fn read_back(&mut self, part: Part, payload: Buf) {
+        match &mut self.again {
+            Some(again) => again.read_back(part, payload),
+            None => self.read.push_back((part, payload)),
+        }
     }
 
     fn send_all(
@@ -317,10 +391,7 @@ impl Shipment {
         let Part { sector, len, .. } = part;
         match source {
             Source::Memory(payload) => {
-                let write = log.index().write(part.seq);
-                let write = write.expect("I5: the log holds what a site still needs");
-                let skip = sector.since(write.sector).len();
-                let data = Gather::from_elem(payload.slice(skip..skip + len.len()), 1);
+                let data = Gather::from_elem(part.of(&payload, log), 1);
                 DiskOp::Write { sector, data, fua }
             }
             Source::Zeroes { unmap } => DiskOp::WriteZeroes { sector, len, unmap, fua },
@@ -348,6 +419,14 @@ impl Shipment {
 }
 
 impl Part {
+    /// Its bytes, of all that its write wrote.
+    pub(crate) fn of(self, payload: &Buf, log: &Replog) -> Buf {
+        let write = log.index().write(self.seq);
+        let write = write.expect("I5: the log holds what a site still needs");
+        let skip = self.sector.since(write.sector).len();
+        payload.slice(skip..skip + self.len.len())
+    }
+
     /// What of it is newest.
     fn shown(self, newest: &Overlay) -> Vec<Self> {
         let pieces = newest.pieces(self.dev, self.sector, self.len).into_iter();
@@ -357,7 +436,7 @@ impl Part {
 }
 
 /// Which write of several groups is newest, sector by sector.
-fn newest(groups: std::ops::RangeInclusive<u64>, log: &Replog) -> Overlay {
+pub(crate) fn newest(groups: RangeInclusive<u64>, log: &Replog) -> Overlay {
     let mut overlay = Overlay::default();
     for group in groups.filter_map(|nr| log.index().group(nr)) {
         for (seq, write) in log.index().writes_of(group) {

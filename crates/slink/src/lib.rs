@@ -26,6 +26,7 @@ pub mod mark;
 pub mod ordered;
 pub(crate) mod pace;
 pub mod policy;
+pub(crate) mod reship;
 pub mod states;
 
 pub use event::{SiteEvent, Transition};
