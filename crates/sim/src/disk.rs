@@ -28,6 +28,8 @@ use crate::rng::Rng;
 #[derive(Clone)]
 pub struct SimDisk<C> {
     sectors: u64,
+    /// So many sectors, from a multiple of them, are written as one or not at all.
+    block: u64,
     durable: Image<C>,
     /// Completed, not durable: all versions of a sector, oldest first.
     cache: BTreeMap<u64, SmallVec<[Version<C>; 1]>>,
@@ -98,12 +100,25 @@ impl<C: Cell> SimDisk<C> {
     pub fn filled(sectors: u64, cell: C) -> Self {
         Self {
             sectors,
+            block: 1,
             durable: Image::new(sectors, cell),
             cache: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             writing: BTreeMap::new(),
             clock: 0,
         }
+    }
+
+    /// The same with logical blocks of so many sectors.
+    #[must_use]
+    pub fn of_blocks(self, block: u64) -> Self {
+        Self { block, ..self }
+    }
+
+    /// Another disk like this one, of zeroes.
+    #[must_use]
+    pub fn blank(&self) -> Self {
+        Self::new(self.sectors).of_blocks(self.block)
     }
 
     /// Size in sectors.
@@ -197,8 +212,12 @@ impl<C: Cell> SimDisk<C> {
             }
         };
         let changed = sector..sector + cells.len() as u64;
+        let mut lands = false;
         for (at, cell) in changed.clone().zip(cells) {
-            if rng.chance(50) {
+            if at == sector || at % self.block == 0 {
+                lands = rng.chance(50);
+            }
+            if lands {
                 self.land(at, cell, false);
             }
         }
@@ -231,7 +250,15 @@ impl<C: Cell> SimDisk<C> {
     /// that were not durable.
     pub fn cut(&mut self, keep: Keep, rng: &mut Rng) -> Vec<u64> {
         let lost: Vec<u64> = self.volatile_sectors();
-        let after: Vec<C> = lost.iter().map(|&at| self.after_cut(at, keep, rng)).collect();
+        let mut drawn = (u64::MAX, 0);
+        let mut after = Vec::with_capacity(lost.len());
+        for &at in &lost {
+            let block = at / self.block;
+            if drawn.0 != block {
+                drawn = (block, rng.next());
+            }
+            after.push(self.after_cut(at, keep, drawn.1, rng));
+        }
         self.cache.clear();
         self.in_flight.clear();
         self.writing.clear();
@@ -334,13 +361,14 @@ impl<C: Cell> SimDisk<C> {
         all
     }
 
-    fn after_cut(&self, at: u64, keep: Keep, rng: &mut Rng) -> C {
+    /// `drawn` is the same for all sectors of a block, and so are their versions.
+    fn after_cut(&self, at: u64, keep: Keep, drawn: u64, rng: &mut Rng) -> C {
         let mut versions = self.candidates(at);
         match keep {
             Keep::None => versions.swap_remove(0),
             Keep::All => versions.pop().expect("the durable value is always a candidate"),
             Keep::Any { torn } => {
-                let kept = rng.index(versions.len());
+                let kept = usize::try_from(drawn % versions.len() as u64).expect("an index");
                 if torn && kept > 0 && rng.chance(20) {
                     let bytes = rng.range(1, 511);
                     let bytes = usize::try_from(bytes).expect("below the size of a sector");

@@ -6,6 +6,7 @@ use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, SlinkNr, Time,
 use replicator::{DiskFacts, Phase, Plan, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
+use replog::format::superblock::SiteRecord;
 use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
 
 use crate::oracle::{Admission, View};
@@ -68,6 +69,11 @@ fn leg(topology: &Topology, dev: DevNr, site: usize) -> Option<LegTable> {
     Some(LegTable { slink, path: path(Role::Leg { dev, site }), dirty_log })
 }
 
+/// Whether the log says that nobody waits for the site.
+fn is_demoted(site: &SiteRecord) -> bool {
+    site.demoted || site.inconsistent || site.detached.is_some()
+}
+
 fn disk_facts(topology: &Topology, host: &Host) -> BTreeMap<String, DiskFacts> {
     let facts = |role: Role| {
         let (id, path) = (topology.disk(role), path(role));
@@ -110,6 +116,7 @@ impl Subject for Replicator {
                 state: report.state,
                 consistent: report.consistent,
                 in_force: report.in_force,
+                demoted: is_demoted(log.site(slink)),
                 detached: log.site(slink).detached.is_some(),
                 dirty_bytes: report.dirty_bytes,
                 lag_writes: log.written().lag(log.covered(slink)),

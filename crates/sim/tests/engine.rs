@@ -210,7 +210,9 @@ fn a_write_that_lands_after_it_was_given_up_is_seen() {
 
 #[test]
 fn a_replaced_disk_that_passes_for_the_old_one_is_seen() {
-    assert!(matches!(accused(Bug::OldIdentity, 1000), Violation::Stranger { .. }));
+    // A machine that can't tell disks apart gets stuck, too.
+    let mut seen = (0..1000).filter_map(|at| runs::seed(at, None, Some(Bug::OldIdentity)).err());
+    assert!(seen.any(|failure| matches!(failure.violation, Violation::Stranger { .. })));
 }
 
 #[test]

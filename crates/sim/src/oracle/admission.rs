@@ -37,7 +37,6 @@ pub(super) struct Admissions {
     numbers: BTreeMap<Token, Nr>,
     tokens: u32,
     contents: u32,
-    groups: u32,
     log_end: u64,
 }
 
@@ -68,8 +67,8 @@ impl Admissions {
         self.waiting.values().any(|waiting| waiting.is(row, content))
     }
 
-    pub(super) fn begin_group(&mut self, len: Sectors) {
-        self.groups += 1;
+    /// The log takes in a group of that length.
+    pub(super) fn grow(&mut self, len: Sectors) {
         self.log_end += len.0;
     }
 
@@ -80,7 +79,7 @@ impl Admissions {
 
     /// Groups behind the one of `last` are lost: the next group follows that one.
     pub(super) fn resume_behind(&mut self, last: &Write) {
-        (self.groups, self.log_end) = (last.group, last.log_end);
+        self.log_end = last.log_end;
     }
 
     /// The oldest write of that content and place, now in the group begun last.
@@ -88,9 +87,9 @@ impl Admissions {
         let found = self.waiting.iter().find(|(_, waiting)| waiting.is(row, content));
         let token = *found?.0;
         let Waiting { row, content, submitted } = self.waiting.remove(&token)?;
-        let (acked, group, log_end) = (Instant::NEVER, self.groups, self.log_end);
+        let (acked, log_end) = (Instant::NEVER, self.log_end);
         let (answered, stable) = (false, Instant::NEVER);
-        let write = Write { content, row, group, log_end, submitted, acked, answered, stable };
+        let write = Write { content, row, log_end, submitted, acked, answered, stable };
         Some((token, write))
     }
 

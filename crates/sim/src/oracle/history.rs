@@ -27,9 +27,7 @@ pub struct Write {
     pub content: Content,
     /// Where, in the row of all sectors.
     pub row: Range<usize>,
-    /// Which write of the log took it in: all of one belong to one commit group.
-    pub group: u32,
-    /// Sectors of groups that the log has taken in, up to the end of that one.
+    /// Sectors of groups that the log has taken in, up to the end of its own.
     pub log_end: u64,
     /// When it was submitted.
     pub submitted: Instant,
@@ -71,7 +69,6 @@ impl History {
         let origin = Write {
             content: Content::ZEROES,
             row: 0..initial.len(),
-            group: 0,
             log_end: 0,
             submitted: Instant(0),
             acked: Instant(0),
@@ -217,13 +214,6 @@ impl History {
                 write.stable = write.stable.min(now);
             }
         }
-    }
-
-    /// The log may end anywhere between two writes: what is between counts as of one group.
-    pub fn join_groups(&mut self, first: Nr, last: Nr) {
-        let group = self.write(first).group;
-        let between = &mut self.writes[first.index()..=last.index()];
-        between.iter_mut().for_each(|write| write.group = group);
     }
 
     /// Forgets what is older than `oldest` in this sector, once nothing shows it.

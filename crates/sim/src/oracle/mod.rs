@@ -162,7 +162,7 @@ impl Oracle {
     /// If one of them was never submitted (P11).
     pub fn admitted(&mut self, group: &[Admission], len: Sectors) -> Result<(), Violation> {
         if !group.is_empty() {
-            self.admissions.begin_group(len);
+            self.admissions.grow(len);
         }
         for admission in group {
             let place = Place { dev: admission.dev, sector: admission.sector };
@@ -297,7 +297,7 @@ impl Oracle {
         };
         let oldest = |&held: &Content| self.history.readings(at, held).last();
         let held = self.sites[site].shown(at).iter().filter_map(oldest).max().unwrap_or(Nr(0));
-        if self.is_in_order(site) && self.rewinds(fed, held) {
+        if self.is_in_order(site) && fed < held {
             return Err(Violation::Rewind { site: nr, place, fed, held });
         }
         Ok(())
@@ -306,7 +306,8 @@ impl Oracle {
     /// Sectors of a site changed: `values` tells what each may now have after a cut.
     ///
     /// # Errors
-    /// If one shows what is lost (P4), or the site is out of order (P3).
+    /// If one shows what is lost (P4), lacks what a `sync` site is to have (P1), or the site
+    /// is out of order (P3).
     pub fn changed(
         &mut self,
         site: usize,
@@ -316,7 +317,8 @@ impl Oracle {
         for at in row.clone() {
             self.sites[site].show(at, values(at));
         }
-        self.refresh(site, row)
+        self.refresh(site, row.clone())?;
+        self.check_bound(site, row)
     }
 
     /// What every sector holds once everything is done.
@@ -332,17 +334,9 @@ impl Oracle {
         self.stable = self.acked;
     }
 
-    /// I13: the durable cursor of a site may be one group behind what it holds, and that
-    /// group may be fed again over parts of the next: none of its writes was acknowledged
-    /// when the first closed, so every image on the way is legal. Further back is not.
-    fn rewinds(&self, fed: Nr, held: Nr) -> bool {
-        self.history.write(fed).group + 1 < self.history.write(held).group
-    }
-
-    /// Whether the site takes group after group, and is to show it.
+    /// Whether the site's image is to be in order, and so never to go back.
     fn is_in_order(&self, site: usize) -> bool {
-        let rule = &self.rules[site];
-        rule.ordered && rule.order == Order::Group && self.sites[site].is_promised()
+        self.rules[site].ordered && self.sites[site].is_promised()
     }
 
     fn refresh(&mut self, site: usize, row: Range<usize>) -> Result<(), Violation> {

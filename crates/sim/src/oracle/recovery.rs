@@ -49,7 +49,6 @@ impl Oracle {
         for at in 0..self.floors.len() {
             self.floors[at] = *self.history.of(at).last().expect("a sector has a newest write");
         }
-        self.history.join_groups(earliest, head);
         self.admissions.resume_behind(self.history.write(earliest));
         self.lags.iter_mut().for_each(|lag| lag.truncate(head));
         for site in 0..self.sites.len() {

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use blk::{DevNr, Sectors, Span, Time};
 use slink::State;
-use table::{FallBehind, Order};
+use table::FallBehind;
 
 use super::lag::Lag;
 use super::{Nr, Oracle, Range, SiteRule, Values, Violation};
@@ -28,6 +28,8 @@ pub struct View {
     pub consistent: bool,
     /// Acknowledgements wait for it, or its limit holds for them.
     pub in_force: bool,
+    /// The log says that acknowledgements go on without it, or that it can't have them all.
+    pub demoted: bool,
     /// What it lacks is in dirty regions.
     pub detached: bool,
     /// Bytes of its dirty regions.
@@ -45,10 +47,11 @@ pub(super) struct Belief {
     replaced: BTreeSet<DevNr>,
     /// That it is in force was said, and all that it takes was there.
     in_force: bool,
+    /// A `sync` site that was in force, in this life or before, and nobody has said since that
+    /// acknowledgements go on without it: what was acknowledged is there at every instant.
+    bound: bool,
     /// Somebody asked for it to be copied anew.
     asked: bool,
-    /// The machine is a new one, and has said nothing of it yet.
-    came_back: bool,
     /// What is said of it is to be looked at again, even if it is the same.
     doubted: bool,
     /// The mark that the site keeps of itself may say that it is consistent.
@@ -63,6 +66,7 @@ impl View {
         state: State::Streaming,
         consistent: true,
         in_force: true,
+        demoted: false,
         detached: false,
         dirty_bytes: 0,
         lag_writes: 0,
@@ -71,7 +75,7 @@ impl View {
     /// Whether the site has everything, and is held to what the table says.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        let Self { state, consistent, in_force, detached, dirty_bytes, lag_writes } = *self;
+        let Self { state, consistent, in_force, detached, dirty_bytes, lag_writes, .. } = *self;
         let even = dirty_bytes == 0 && lag_writes == 0 && !detached;
         state == State::Streaming && consistent && in_force && even
     }
@@ -111,8 +115,10 @@ impl Oracle {
         // In a recovery it is to be looked at again, when the devices are known.
         belief.view = (!self.recovering).then_some(view);
         let promised = (view.consistent || belief.marked) && belief.replaced.is_empty();
+        belief.bound &= !view.demoted;
         if !view.in_force {
             let given_up = std::mem::take(&mut belief.in_force);
+            belief.bound &= !given_up;
             let asked = std::mem::take(&mut belief.asked);
             if given_up && !asked && !self.rules[site].may_be_given_up() {
                 return Err(Violation::GivenUp { site: self.rules[site].nr });
@@ -125,10 +131,10 @@ impl Oracle {
         if self.recovering {
             return Ok(());
         }
-        let fed_again = std::mem::take(&mut self.beliefs[site].came_back);
         let claims = view.in_force && self.beliefs[site].replaced.is_empty();
         if claims && !std::mem::replace(&mut self.beliefs[site].in_force, true) {
-            self.check_all_acked(site, fed_again)?;
+            self.check_all_acked(site)?;
+            self.beliefs[site].bound = true;
         }
         Ok(())
     }
@@ -136,15 +142,15 @@ impl Oracle {
     /// The process that said so is dead.
     pub(super) fn forget_views(&mut self) {
         for belief in &mut self.beliefs {
-            let Belief { replaced, marked, mark_is_partial, .. } = std::mem::take(belief);
-            let kept = Belief { replaced, marked, mark_is_partial, ..Belief::default() };
-            *belief = Belief { came_back: true, ..kept };
+            let Belief { bound, replaced, marked, mark_is_partial, .. } = std::mem::take(belief);
+            *belief = Belief { bound, replaced, marked, mark_is_partial, ..Belief::default() };
         }
     }
 
     /// The disk of a device on a site is another now, of zeroes.
     pub fn replaced(&mut self, site: usize, dev: DevNr) {
         self.beliefs[site].replaced.insert(dev);
+        self.beliefs[site].bound = false;
         self.sites[site].disown(Content::ZEROES);
     }
 
@@ -182,6 +188,7 @@ impl Oracle {
             }
         }
         self.rules = rules;
+        self.beliefs.iter_mut().for_each(|belief| belief.bound = false);
         self.lags.iter_mut().for_each(|lag| *lag = Lag::default());
     }
 
@@ -221,7 +228,7 @@ impl Oracle {
     pub(super) fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
         for site in 0..self.sites.len() {
             let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
-            if !rule.is_sync() || (rule.ordered && !belief.binds()) {
+            if !rule.is_sync() || (rule.ordered && !belief.binds() && !belief.bound) {
                 continue;
             }
             for at in row.clone() {
@@ -235,24 +242,37 @@ impl Oracle {
     }
 
     /// A `sync` site that is said to be in force has everything that was acknowledged, while
-    /// it was not too (P1). `fed_again`: but for the last shipment, which is fed once more over
-    /// what the site may have of the next.
-    fn check_all_acked(&self, site: usize, fed_again: bool) -> Result<(), Violation> {
-        let rule = &self.rules[site];
-        if !rule.is_sync() || (fed_again && rule.order == Order::Flush) {
-            return Ok(());
-        }
-        for at in 0..self.layout.total() {
-            let answered = |nr: &&Nr| self.history.write(**nr).answered;
-            let Some(&nr) = self.history.of(at).iter().rev().find(answered) else { continue };
-            let Some(held) = self.lacks(site, at, nr) else { continue };
-            let shown = self.history.readings(at, held).next().unwrap_or(Nr(0));
-            if !fed_again || self.rewinds(shown, nr) {
-                let (site, place) = (rule.nr, self.layout.place(at));
-                return Err(Violation::FalselyInForce { nr, site, place, held });
+    /// it was not too (P1).
+    fn check_all_acked(&self, site: usize) -> Result<(), Violation> {
+        match self.lacked(site, 0..self.layout.total()) {
+            Some((nr, at, held)) if self.rules[site].is_sync() => {
+                let (site, place) = (self.rules[site].nr, self.layout.place(at));
+                Err(Violation::FalselyInForce { nr, site, place, held })
             }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// A `sync` site that has what was acknowledged does not lose it: nobody feeds it anything
+    /// older, or could have it all once more after a crash (P1).
+    pub(super) fn check_bound(&self, site: usize, row: Range<usize>) -> Result<(), Violation> {
+        let is_bound = self.beliefs[site].bound && self.rules[site].is_sync();
+        match self.lacked(site, row).filter(|_| is_bound && self.rules[site].ordered) {
+            Some((nr, at, held)) => {
+                let (site, place) = (self.rules[site].nr, self.layout.place(at));
+                Err(Violation::SyncLost { nr, site, place, held })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A write that was acknowledged to an application, and what the site may show instead.
+    fn lacked(&self, site: usize, row: Range<usize>) -> Option<(Nr, usize, Content)> {
+        row.into_iter().find_map(|at| {
+            let answered = |nr: &&Nr| self.history.write(**nr).answered;
+            let &nr = self.history.of(at).iter().rev().find(answered)?;
+            Some((nr, at, self.lacks(site, at, nr)?))
+        })
     }
 
     /// A value of the sector that is older than `nr`, if the site may show one.

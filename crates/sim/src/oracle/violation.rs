@@ -31,6 +31,11 @@ pub enum Violation {
     /// P1: acknowledged before a `sync` site has it on its media.
     #[error("P1: write {nr} was acknowledged, but {place} of sync site {site} may hold {held:?}")]
     SyncAck { nr: Nr, site: SlinkNr, place: Place, held: Content },
+    /// P1: a `sync` site had what was acknowledged, and could lose it.
+    #[error(
+        "P1: write {nr} was acknowledged and on sync site {site}; now {place} there may hold {held:?}"
+    )]
+    SyncLost { nr: Nr, site: SlinkNr, place: Place, held: Content },
     /// P1: a `sync` site is said to have what was acknowledged, and does not.
     #[error(
         "P1: site {site} is said to be in force, but {place} there may hold {held:?}, \

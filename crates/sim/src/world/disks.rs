@@ -51,7 +51,8 @@ impl Disks {
         let size = |role: &Role| topology.size(*role).0;
         let legs = roles.iter().filter_map(|role| match *role {
             Role::Leg { dev, site } => {
-                Some(SimDisk::filled(size(role), topology.initial(dev, site)))
+                let disk = SimDisk::filled(size(role), topology.initial(dev, site));
+                Some(disk.of_blocks(topology.block().0))
             }
             Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => None,
         });
@@ -106,10 +107,10 @@ impl Disks {
     pub(super) fn replace(&mut self, disk: DiskId) {
         if let Role::Leg { .. } = self.roles[index(disk.0)] {
             let leg = self.leg_mut(disk);
-            *leg = SimDisk::new(leg.sectors());
+            *leg = leg.blank();
         } else {
             let other = self.bytes_mut(disk);
-            *other = SimDisk::new(other.sectors());
+            *other = other.blank();
         }
         self.lives[index(disk.0)] += 1;
     }

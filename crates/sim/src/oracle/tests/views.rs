@@ -4,10 +4,11 @@ use slink::State;
 
 use super::*;
 
-const WELL: View = View {
+pub(super) const WELL: View = View {
     state: State::Streaming,
     consistent: true,
     in_force: true,
+    demoted: false,
     detached: false,
     dirty_bytes: 0,
     lag_writes: 0,
@@ -169,4 +170,24 @@ fn a_copy_that_a_table_left_out_is_to_be_copied_before_its_site_is_consistent() 
     oracle.marked(REMOTE, false).unwrap();
     let said = oracle.marked(REMOTE, true);
     assert!(matches!(said, Err(Violation::Order { .. })), "{said:?}");
+}
+
+#[test]
+fn a_sync_site_that_was_in_force_keeps_what_was_acknowledged_until_it_is_said_not_to_be() {
+    let mut oracle = oracle_with(sync_rule());
+    let old = submit(&mut oracle, 0);
+    show(&mut oracle, 0, &[old.content]).unwrap();
+    oracle.acked(old.token, false, Time(0)).unwrap();
+    oracle.reported(&[WELL]).unwrap();
+    let write = submit(&mut oracle, 0);
+    show(&mut oracle, 0, &[write.content]).unwrap();
+    oracle.acked(write.token, false, Time(0)).unwrap();
+    oracle.died();
+    oracle.recovered(write.nr, false, &image(&[(0, write)])).unwrap();
+    for (demoted, is_lost) in [(false, true), (true, false)] {
+        let mut oracle = oracle.clone();
+        oracle.reported(&[View { in_force: false, demoted, ..WELL }]).unwrap();
+        let seen = show(&mut oracle, 0, &[write.content, old.content]);
+        assert_eq!(matches!(seen, Err(Violation::SyncLost { .. })), is_lost, "{seen:?}");
+    }
 }
