@@ -11,7 +11,7 @@ use sim::runs::{self, Marks};
 use sim::scenario;
 use sim::topology::{Role, Topology};
 use sim::workload::{Ask, Deed, Step, Workload};
-use sim::world::weather::{Trouble, Whom};
+use sim::world::weather::{FOR_EVER, Outage, Trouble, Whom};
 use sim::world::{Fault, Faults, Halt, Host, OpKind, World};
 
 /// What the oracle says of a planted bug, within so many seeds.
@@ -111,6 +111,24 @@ fn a_site_that_is_not_there_is_looked_for_less_and_less_often() {
         assert!(tried < 300, "{trouble:?}: {tried} points in ten minutes");
         assert_eq!(world.converge(), Ok(Halt::Done));
     }
+}
+
+/// Its mark is all that it has.
+#[test]
+fn a_site_without_a_device_comes_back_from_an_outage_too() {
+    let mut topology = Topology::plain(&[Sectors(16)], &[false, true], 512);
+    let site = &mut topology.sites[1];
+    (site.legs, site.link.options.mark) = (vec![None], Some(engine::path(Role::Mark { site: 1 })));
+    let host = Host::new(&topology);
+    let machine = engine::open(&topology, &host);
+    let trouble =
+        |from| Outage { whom: Whom::Site(1), from, until: FOR_EVER, trouble: Trouble::Fails };
+    let mut world = World::start(host, machine, Workload::script(Vec::new()), Rng::new(1))
+        .struck_at(1, Box::new(trouble));
+    assert_eq!(world.open(), Ok(Halt::Done));
+    world.idle(Span::from_secs(10)).unwrap();
+    assert!(world.met().down > 0);
+    assert_eq!(world.converge(), Ok(Halt::Done));
 }
 
 #[test]

@@ -132,6 +132,10 @@ impl Ordered {
             let flight = (leg.dev, "a read", To::Site, Step::Probe);
             self.flights.submit(now, leg.disk, op, flight, effects);
         }
+        if self.legs.all.is_empty() {
+            // Its mark is all that it has, and is read when it is up.
+            self.all_probed(now, true);
+        }
     }
 
     /// A probe has ended.
@@ -146,11 +150,15 @@ impl Ordered {
             self.went_down(now, now, dev, "a read", Failure::Error(errno));
         }
         if left == 0 {
-            self.probing = Probing::No;
-            if well && !self.health.is_held() {
-                self.health.answers();
-                self.note(now, Transition::CameUp);
-            }
+            self.all_probed(now, well);
+        }
+    }
+
+    fn all_probed(&mut self, now: Time, well: bool) {
+        self.probing = Probing::No;
+        if well && !self.health.is_held() {
+            self.health.answers();
+            self.note(now, Transition::CameUp);
         }
     }
 
