@@ -12,6 +12,7 @@ mod scan_cases;
 mod scan_reads;
 mod scan_tears;
 mod slots;
+mod space;
 mod standing;
 mod superblocks;
 mod tools;

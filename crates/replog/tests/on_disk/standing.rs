@@ -11,7 +11,7 @@ use crate::samples::{leg, site};
 const SITE: SlinkNr = SlinkNr(1);
 
 /// An open log of two sites, and its device.
-fn opened() -> (Image, Replog) {
+pub(crate) fn opened() -> (Image, Replog) {
     let mut image = log();
     image.sb.sites.push(site(1, |site| site.covered = Seq(0)));
     image.sb.legs.extend([leg(0, 1, "c"), leg(1, 1, "d")]);
@@ -27,7 +27,7 @@ fn opened() -> (Image, Replog) {
 }
 
 /// What an otherwise idle log wants to have done.
-fn next(replog: &mut Replog) -> Option<(u64, DiskOp)> {
+pub(crate) fn next(replog: &mut Replog) -> Option<(u64, DiskOp)> {
     let mut effects = Vec::new();
     replog.poll(Time::default(), &mut effects);
     assert!(effects.len() < 2, "one superblock at a time: {effects:?}");
