@@ -72,6 +72,9 @@ pub enum Refused {
     /// Beyond the end.
     #[error("sectors {sector}..{end} are asked for, the disk has {sectors}")]
     OutOfRange { sector: u64, end: u64, sectors: u64 },
+    /// Not whole logical blocks.
+    #[error("sectors {sector}..{end} are not whole blocks of {block} sectors")]
+    Unaligned { sector: u64, end: u64, block: u64 },
     /// Two writes of one sector in flight: their order would be the disk's choice (I4).
     #[error("a write of sectors {sector}..{end} overlaps one in flight, {other}..{other_end}")]
     Overlap { sector: u64, end: u64, other: u64, other_end: u64 },
@@ -155,7 +158,7 @@ impl<C: Cell> SimDisk<C> {
     /// Takes a command in.
     ///
     /// # Errors
-    /// If it lies outside the disk or overlaps a write in flight (I4).
+    /// If it lies outside the disk, cuts a block, or overlaps a write in flight (I4).
     pub fn submit(&mut self, command: Command<C>) -> Result<Ticket, Refused> {
         self.clock += 1;
         let ticket = Ticket(self.clock);
@@ -166,6 +169,9 @@ impl<C: Cell> SimDisk<C> {
         };
         if end > self.sectors {
             return Err(Refused::OutOfRange { sector, end, sectors: self.sectors });
+        }
+        if sector % self.block != 0 || end % self.block != 0 {
+            return Err(Refused::Unaligned { sector, end, block: self.block });
         }
         if matches!(command, Command::Write { .. }) {
             self.refuse_overlap(sector, end)?;

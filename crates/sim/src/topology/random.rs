@@ -44,7 +44,7 @@ impl Topology {
     #[must_use]
     pub fn retabled(&self, rng: &mut Rng) -> Self {
         let mut topology = self.clone();
-        let leaves_out = *rng.pick(&[0, 0, 15]);
+        let leaves_out = *rng.pick(&[0, 15, 50]);
         for (nr, old) in topology.sites.iter_mut().enumerate().skip(1) {
             let mut new = site(nr, &self.devices, 0, rng);
             new.named = !rng.chance(leaves_out);
