@@ -5,7 +5,7 @@
 
 use blk::{DevNr, Sectors, Seq, SlinkNr};
 
-use crate::format::superblock::{DeviceRecord, LegRecord, SiteRecord, SuperblockError};
+use crate::format::superblock::{DeviceRecord, LegRecord, SiteRecord, SuperblockError, belongs_to};
 
 /// What a table says of the members of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub struct Members {
 pub enum RosterError {
     /// The backing device is not the one that the log was written for.
     #[error(
-        "device {dev} on site {slink}: the log was written for {expected}, the table names {found}; \
-         put the right disk back, or take the leg out of the table and let it join anew"
+        "device {dev} on site {slink}: the log was written for {expected}, the table names \
+         {found}{belongs_to}; put the right disk back, or take the leg out of the table and let it join anew"
     )]
     OtherDisk {
         /// The device.
@@ -55,6 +55,8 @@ pub enum RosterError {
         expected: String,
         /// Identity found.
         found: String,
+        /// Where that one belongs, in words, if the log knows it.
+        belongs_to: String,
     },
     /// The device had another size.
     #[error("device {dev} ({name}) has {expected} sectors in the log and {found} in the table")]
@@ -216,7 +218,8 @@ fn check_local_leg(joining: &Joining, known: &Members) -> Result<(), RosterError
     match known.legs.iter().find(|old| same_place(old, &joining.leg)) {
         Some(old) if slink.is_local() && old.identity != *identity => {
             let (expected, found) = (old.identity.clone(), identity.clone());
-            Err(RosterError::OtherDisk { dev: *dev, slink: *slink, expected, found })
+            let belongs_to = belongs_to(&known.legs, identity);
+            Err(RosterError::OtherDisk { dev: *dev, slink: *slink, expected, found, belongs_to })
         }
         _ => Ok(()),
     }
@@ -315,6 +318,9 @@ mod tests {
         let swapped = roster(vec![leg(0, 0, "other", true), leg(0, 1, "rd", true)]);
         let error = swapped.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap_err();
         assert!(matches!(error, RosterError::OtherDisk { ref expected, .. } if expected == "ld"));
+        let crossed = roster(vec![leg(0, 0, "rd", true), leg(0, 1, "ld", true)]);
+        let error = crossed.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap_err().to_string();
+        assert!(error.contains("names rd, which is that of device 0 on site 1; put"), "{error}");
     }
 
     #[test]

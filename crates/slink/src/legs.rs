@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use blk::{DevNr, DiskId, DiskSeen, NotOpened, SlinkNr};
 use replog::Replog;
+use replog::format::superblock::belongs_to;
 
 use crate::health::Failure;
 use crate::link::Leg;
@@ -93,9 +94,11 @@ fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<String, Failure> 
         });
     } else if known != seen.identity {
         return unfit(format!(
-            "expected the backing device {known}, found {}; put the right disk back, or let \
+            "expected the backing device {known}, found {}{}; put the right disk back, or let \
              the message `resync {site} {}` copy everything to this one",
-            seen.identity, leg.dev
+            seen.identity,
+            belongs_to(&log.superblock().legs, &seen.identity),
+            leg.dev
         ));
     }
     Ok(seen.identity.clone())

@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blk::{DiskSeen, Sectors};
 
+use crate::extent::{self, Extent};
 use crate::identity::{self, Identity};
 use crate::sys;
 
@@ -26,6 +27,8 @@ pub struct Facts {
     pub medium: Medium,
     /// The same object has the same identity, by whatever path it is opened (P15).
     pub identity: Identity,
+    /// Where its bytes are: disks that have some in common are one disk to whoever writes (P15).
+    pub extent: Extent,
 }
 
 /// What a disk is made of, as far as the kernel tells.
@@ -50,8 +53,9 @@ impl Facts {
 
     pub(crate) fn of_block_device(file: &File) -> io::Result<Self> {
         let device = file.metadata()?.rdev();
+        let bytes = sys::block_device_bytes(file)?;
         Ok(Self {
-            size: Sectors::from_bytes(sys::block_device_bytes(file)?),
+            size: Sectors::from_bytes(bytes),
             logical_block: sys::logical_block_bytes(file)?.max(SECTOR),
             memory_align: queue_attribute(device, "dma_alignment")
                 .and_then(|mask| mask.parse::<u32>().ok())
@@ -59,11 +63,13 @@ impl Facts {
             direct: true,
             medium: Medium::of_device(device),
             identity: identity::of_block_device(file, device),
+            extent: extent::of_block_device(file, device, bytes),
         })
     }
 
     pub(crate) fn of_regular_file(file: &File, direct: bool) -> io::Result<Self> {
         let metadata = file.metadata()?;
+        let identity = identity::of_regular_file(file)?;
         let align = if direct { sys::direct_align(file)? } else { None };
         Ok(Self {
             size: Sectors::from_bytes(metadata.len()),
@@ -71,7 +77,8 @@ impl Facts {
             memory_align: align.map_or(SECTOR, |align| align.memory.max(SECTOR)),
             direct,
             medium: Medium::of_device(metadata.dev()),
-            identity: identity::of_regular_file(file)?,
+            extent: Extent::whole(identity.clone(), metadata.len()),
+            identity,
         })
     }
 }
@@ -96,6 +103,13 @@ pub(crate) fn sysfs_of(device: u64) -> PathBuf {
 pub(crate) fn sysfs_disk_of(device: u64) -> PathBuf {
     let own = sysfs_of(device);
     if own.join("partition").exists() { own.join("..") } else { own }
+}
+
+/// What sysfs says of a disk; `None` if it says nothing.
+pub(crate) fn attribute(sysfs: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(sysfs.join(name)).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn queue_attribute(device: u64, name: &str) -> Option<String> {

@@ -44,9 +44,16 @@ fn mounted_at(device: u64) -> Option<String> {
     // A daemon has a mount namespace of its own; its users have that of process 1.
     let mounts = ["/proc/1/mountinfo", "/proc/self/mountinfo"].map(fs::read_to_string);
     mounts.iter().flatten().flat_map(|mounts| mounts.lines()).find_map(|line| {
-        let mut words = line.split(' ').skip(2);
+        let (place, source) = line.split_once(" - ")?;
+        let mut words = place.split(' ').skip(2);
         let (found, _root, at) = (words.next()?, words.next()?, words.next()?);
-        (found == number).then(|| format!("the file system mounted on {at}"))
+        // btrfs and its like give a number of their own; then its name has to do.
+        let is_source = || {
+            let mut words = source.split(' ').filter(|word| word.starts_with("/dev/"));
+            let is_it = |path: &str| fs::metadata(path).is_ok_and(|it| it.rdev() == device);
+            found.starts_with("0:") && words.next().is_some_and(is_it)
+        };
+        (found == number || is_source()).then(|| format!("the file system mounted on {at}"))
     })
 }
 

@@ -8,18 +8,18 @@
 //! |---|---|---|
 //! | `dm-uuid:…` | a device-mapper UUID (LVM, crypt, multipath) | yes |
 //! | `md-uuid:…` | the UUID of an array | yes |
-//! | `partuuid:…` | a partition's own UUID | yes |
 //! | `wwid:…`, `serial:…` | what the hardware says; partitions add `/partN` | yes |
+//! | `partuuid:…` | a partition's own UUID, where the hardware says nothing | yes |
 //! | `file:…` | file system, inode and its generation; also a loop device over that file | yes, where the file system has a UUID |
 //! | `name:…` | the kernel's name, when nothing else is known | no promise |
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use crate::facts::{sysfs_disk_of, sysfs_of};
+use crate::facts::{attribute, sysfs_disk_of, sysfs_of};
 use crate::sys;
 
 /// A stable name of a disk, for comparison and for the log's roster.
@@ -56,9 +56,18 @@ pub(crate) fn of_block_device(file: &File, device: u64) -> Identity {
     let own = sysfs_of(device);
     let text = behind_loop(file, &own, device)
         .or_else(|| attribute(&own, "dm/uuid").map(|uuid| format!("dm-uuid:{uuid}")))
-        .or_else(|| partition_uuid(&own).map(|uuid| format!("partuuid:{uuid}")))
         .unwrap_or_else(|| of_hardware(&own, device));
-    Identity::new(&text)
+    let found = Identity::new(&text);
+    // Linux tells a partition's UUID since 6.13: what another kernel knew by its disk keeps its name.
+    let better = partition_uuid(&own).filter(|_| !found.is_stable());
+    better.map_or(found, |uuid| Identity::new(&format!("partuuid:{uuid}")))
+}
+
+/// The disk that a block device is, or is a part of, but for loop devices.
+pub(crate) fn of_whole_disk(device: u64) -> Identity {
+    let disk = sysfs_disk_of(device);
+    let mapped = attribute(&disk, "dm/uuid").map(|uuid| format!("dm-uuid:{uuid}"));
+    Identity::new(&mapped.unwrap_or_else(|| of_hardware(&disk, device)))
 }
 
 pub(crate) fn of_regular_file(file: &File) -> io::Result<Identity> {
@@ -95,7 +104,7 @@ fn behind_loop(file: &File, own: &Path, device: u64) -> Option<String> {
     let name = File::open(path)
         .ok()
         .filter(|backing| is_file(backing, &status))
-        .and_then(|backing| file_name_of(&backing).ok())
+        .and_then(|backing| name_below(&backing).ok())
         .unwrap_or_else(|| format!("file:fsid=dev{:x},inode={}", status.device, status.inode));
     let name = match (status.offset, status.size_limit) {
         (0, 0) => name,
@@ -105,8 +114,17 @@ fn behind_loop(file: &File, own: &Path, device: u64) -> Option<String> {
     Some(name + &part)
 }
 
+/// What a loop device is over: a file, as a rule, or a block device.
+fn name_below(backing: &File) -> io::Result<String> {
+    let metadata = backing.metadata()?;
+    if metadata.file_type().is_block_device() {
+        return Ok(of_block_device(backing, metadata.rdev()).0);
+    }
+    file_name_of(backing)
+}
+
 /// Whether the path still leads to the file that the loop device uses.
-fn is_file(file: &File, status: &sys::LoopStatus) -> bool {
+pub(crate) fn is_file(file: &File, status: &sys::LoopStatus) -> bool {
     file.metadata().is_ok_and(|found| found.dev() == status.device && found.ino() == status.inode)
 }
 
@@ -132,12 +150,6 @@ fn kernel_name(sysfs: &Path) -> String {
     let name = fs::canonicalize(sysfs).ok();
     let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
     name.map_or_else(|| sysfs.display().to_string(), std::borrow::Cow::into_owned)
-}
-
-fn attribute(sysfs: &Path, name: &str) -> Option<String> {
-    let text = fs::read_to_string(sysfs.join(name)).ok()?;
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {

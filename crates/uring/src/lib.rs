@@ -10,8 +10,10 @@
 //! it does decide is mechanical: a short transfer is continued, and an operation
 //! that a device refuses (write-zeroes, FUA) is done by its equivalent.
 
+mod alias;
 pub mod disk;
 pub mod error;
+mod extent;
 mod facts;
 pub mod helper;
 mod holder;
@@ -24,6 +26,7 @@ mod transfer;
 
 pub use disk::Disk;
 pub use error::{OpenError, RingError};
+pub use extent::Extent;
 pub use facts::{Facts, Medium};
 pub use holder::find as holder_of;
 pub use identity::Identity;

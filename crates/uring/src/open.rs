@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use blk::Sectors;
 
+use crate::alias;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::facts::Facts;
@@ -84,18 +85,24 @@ fn claim(
 ) -> Result<(File, bool), OpenError> {
     let began = Instant::now();
     loop {
-        match try_claim(path, kind, spec.access) {
-            Ok(claimed) => return Ok(claimed),
-            Err(error) if !is_busy(&error) => return Err(at.opening(error)),
-            Err(_) if began.elapsed() < spec.busy_limit => std::thread::sleep(BUSY_POLL),
-            Err(_) => {
-                return Err(OpenError::Busy {
-                    path: path.to_owned(),
-                    holder: holder::find(path),
-                    waited_ms: began.elapsed().as_millis(),
-                });
+        let user = match try_claim(path, kind, spec.access) {
+            Ok(claimed) => {
+                match alias::user_of(path).filter(|_| spec.access == Access::Exclusive) {
+                    None => return Ok(claimed),
+                    user => user,
+                }
             }
+            Err(error) if !is_busy(&error) => return Err(at.opening(error)),
+            Err(_) => None,
+        };
+        if began.elapsed() >= spec.busy_limit {
+            return Err(OpenError::Busy {
+                path: path.to_owned(),
+                holder: user.or_else(|| holder::find(path)),
+                waited_ms: began.elapsed().as_millis(),
+            });
         }
+        std::thread::sleep(BUSY_POLL);
     }
 }
 

@@ -13,14 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use blk::{DiskId, Errno, NotOpened};
 use replicator::{DiskFacts, Plan, Role};
 use rustix::io::Errno as Word;
 use table::Group;
 use ublk_target::Opener;
 use uring::helper::{Lane, Program};
-use uring::{Access, Disk, OpenSpec};
+use uring::{Access, Disk, Extent, Identity, OpenSpec};
+
+use crate::runtime::{Claim, Claims};
 
 /// The disks of one replicator, open for it alone.
 #[derive(Debug)]
@@ -35,7 +37,16 @@ pub(super) struct Disks {
 struct Places {
     all: Vec<Place>,
     /// What was found at them, as far as something is open there.
-    identities: Mutex<BTreeMap<DiskId, String>>,
+    found: Mutex<BTreeMap<DiskId, Seen>>,
+    /// Where other replicators see it.
+    claims: Option<Claims>,
+}
+
+/// What a disk is, and where its bytes are.
+#[derive(Clone, Debug)]
+struct Seen {
+    identity: Identity,
+    extent: Extent,
 }
 
 #[derive(Clone, Debug)]
@@ -53,19 +64,23 @@ type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
 impl Disks {
     /// Opens them and joins them with the table, waiting up to `busy_limit` in all for those
     /// that a predecessor's writes still hold and nothing can be served without (I14).
-    /// `helper` is the program that does what may hang at a remote site.
+    /// `helper` is the program that does what may hang at a remote site; `claims`, where other
+    /// replicators of this host see what is taken.
     pub(super) fn open(
         group: &Group,
         busy_limit: Duration,
         helper: Option<Program>,
+        claims: Option<Claims>,
     ) -> Result<(Self, Plan)> {
-        let places = Places::of(group, helper);
+        let places = Places::of(group, helper, claims);
         let began = Instant::now();
         let others_limit = began + OTHERS_LIMIT;
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
-        let looked = places.open_all(&places.all, others_limit, look)?;
+        let mut looked = places.open_all(&places.all, others_limit, look)?;
         places.plan(group, &looked)?;
+        places.check_overlaps(&looked)?;
+        places.refuse_taken(&mut looked)?;
 
         let vital_limit = Instant::now() + busy_limit;
         let there: Vec<Place> =
@@ -77,6 +92,9 @@ impl Disks {
             let busy_limit = deadline.saturating_duration_since(Instant::now());
             OpenSpec { busy_limit, ..OpenSpec::default() }
         })?;
+        // Two replicators that start at a time each see what the other one has.
+        let claiming = places.claims.as_ref().map(Claims::begin).transpose()?;
+        places.refuse_taken(&mut found)?;
         found.extend(missing.clone().into_iter().map(|(id, why)| (id, Err(why))));
         let plan = places.plan(group, &found)?;
         let mut open = Vec::new();
@@ -85,6 +103,9 @@ impl Disks {
                 Ok(disk) => open.push((id, places.keep(id, disk).map_err(|not| anyhow!(not.why))?)),
                 Err(why) => drop(missing.insert(id, why)),
             }
+        }
+        if let Some(claiming) = claiming {
+            claiming.write(&places.own_claims())?;
         }
         Ok((Self { open, places: Arc::new(places), missing }, plan))
     }
@@ -124,7 +145,7 @@ impl Disks {
 }
 
 impl Places {
-    fn of(group: &Group, helper: Option<Program>) -> Self {
+    fn of(group: &Group, helper: Option<Program>, claims: Option<Claims>) -> Self {
         let helper = helper.map(Arc::new);
         let number = |(nr, (text, role))| {
             let nr = u32::try_from(nr).expect("a table's paths are counted in thousands");
@@ -133,7 +154,7 @@ impl Places {
             Place { id: DiskId(nr), text, role, lane }
         };
         let all = Plan::paths(group).into_iter().enumerate().map(number).collect();
-        Self { all, identities: Mutex::default() }
+        Self { all, found: Mutex::default(), claims }
     }
 
     fn at(&self, id: DiskId) -> &Place {
@@ -182,29 +203,99 @@ impl Places {
 
     /// What an engine asks for: waits as long as it takes.
     fn open_again(&self, id: DiskId) -> Result<Disk, NotOpened> {
-        self.identities().remove(&id);
+        self.found().remove(&id);
         let spec = OpenSpec { busy_limit: BUSY_LIMIT, ..OpenSpec::default() };
-        self.keep(id, self.at(id).open(&spec)?)
+        let disk = self.at(id).open(&spec)?;
+        let Some(claims) = &self.claims else { return self.keep(id, disk) };
+        let told = |error: anyhow::Error| busy(format!("{}: {error:#}", self.at(id).text));
+        let claiming = claims.begin().map_err(told)?;
+        if let Some(refusal) = self.taken(id, &disk).map_err(told)? {
+            return Err(refusal);
+        }
+        let disk = self.keep(id, disk)?;
+        claiming.write(&self.own_claims()).map_err(told)?;
+        Ok(disk)
     }
 
     /// Takes a disk that was opened, unless another path has led to it already (P15).
     fn keep(&self, id: DiskId, disk: Disk) -> Result<Disk, NotOpened> {
-        let identity = disk.facts().identity.to_string();
-        let mut identities = self.identities();
-        if let Some((other, _)) = identities.iter().find(|(_, known)| **known == identity) {
-            let (here, there) = (self.at(id), self.at(*other));
-            let why = format!(
-                "{}: is the same as {} ({}): {identity}; each needs a disk of its own",
-                here.text, there.text, there.role
-            );
-            return Err(NotOpened { errno: Errno(Word::BUSY.raw_os_error()), why });
+        let seen = Seen::of(&disk);
+        let mut found = self.found();
+        if let Some((other, known)) = found.iter().find(|(_, known)| known.overlaps(&seen)) {
+            return Err(busy(self.sentence((id, &seen), (*other, known))));
         }
-        identities.insert(id, identity);
+        found.insert(id, seen);
         Ok(disk)
     }
 
-    fn identities(&self) -> MutexGuard<'_, BTreeMap<DiskId, String>> {
-        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
+    /// P15: no byte serves twice, whatever it is a part of.
+    fn check_overlaps(&self, found: &Found<Disk>) -> Result<()> {
+        let mut before: Vec<(DiskId, Seen)> = Vec::new();
+        for (id, disk) in found.iter().filter_map(|(id, result)| Some((*id, result.as_ref().ok()?)))
+        {
+            let seen = Seen::of(disk);
+            let other = before.iter().find(|(_, known)| known.overlaps(&seen));
+            if let Some((other, known)) = other {
+                bail!(self.sentence((id, &seen), (*other, known)));
+            }
+            before.push((id, seen));
+        }
+        Ok(())
+    }
+
+    fn sentence(&self, (id, seen): (DiskId, &Seen), (other, known): (DiskId, &Seen)) -> String {
+        let (here, there) = (self.at(id), self.at(other));
+        let (text, role) = (&there.text, there.role);
+        let what = if seen.identity == known.identity {
+            format!("is the same as {text} ({role}): {}", seen.identity)
+        } else {
+            format!(
+                "has bytes in common with {text} ({role}): both are parts of {}",
+                seen.extent.of
+            )
+        };
+        format!("{}: {what}; each needs a disk of its own", here.text)
+    }
+
+    /// What other replicators have is not there for this one.
+    fn refuse_taken(&self, found: &mut Found<Disk>) -> Result<()> {
+        for (id, result) in found {
+            let Ok(disk) = result else { continue };
+            let Some(refusal) = self.taken(*id, disk)? else { continue };
+            let role = self.at(*id).role;
+            ensure!(!role.is_vital(), "{role}: {}", refusal.why);
+            *result = Err(refusal);
+        }
+        Ok(())
+    }
+
+    fn taken(&self, id: DiskId, disk: &Disk) -> Result<Option<NotOpened>> {
+        let Some(claims) = &self.claims else { return Ok(None) };
+        let holder = claims.holder(&disk.facts().extent)?;
+        Ok(holder.map(|holder| busy(format!("{}: in use by {holder}", self.at(id).text))))
+    }
+
+    fn own_claims(&self) -> Vec<Claim> {
+        let claim = |(id, seen): (&DiskId, &Seen)| {
+            let place = self.at(*id);
+            Claim::new(place.role.to_string(), place.text.clone(), &seen.extent)
+        };
+        self.found().iter().map(claim).collect()
+    }
+
+    fn found(&self) -> MutexGuard<'_, BTreeMap<DiskId, Seen>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn of(disk: &Disk) -> Self {
+        let facts = disk.facts();
+        Self { identity: facts.identity.clone(), extent: facts.extent.clone() }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.identity == other.identity || self.extent.overlaps(&other.extent)
     }
 }
 
@@ -261,6 +352,10 @@ fn lane(role: Role) -> Option<u16> {
 
 fn failures(found: Found<Disk>) -> BTreeMap<DiskId, NotOpened> {
     found.into_iter().filter_map(|(id, result)| Some((id, result.err()?))).collect()
+}
+
+fn busy(why: String) -> NotOpened {
+    NotOpened { errno: Errno(Word::BUSY.raw_os_error()), why }
 }
 
 fn until_it_is_back(role: Role) -> &'static str {

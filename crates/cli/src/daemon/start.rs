@@ -23,7 +23,7 @@ use super::served::{Daemon, Shape};
 use super::takeover::inheritance;
 use crate::helper;
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir, Lock};
+use crate::runtime::{DeviceState, GroupDir, Lock, RuntimeDir};
 use crate::tables;
 
 /// Starts what the job asks for; the name's lock is held already.
@@ -36,7 +36,7 @@ pub(super) fn start(
 ) -> Result<Daemon> {
     let inherited = inheritance(job, &dir)?;
     let fresh = inherited.is_empty();
-    let (drive, shape, table) = match open(job, fresh, reporter) {
+    let (drive, shape, table) = match open(job, &dir, fresh, reporter) {
         Ok(opened) => opened,
         Err(error) => {
             if fresh {
@@ -68,7 +68,12 @@ pub(super) fn start(
 }
 
 /// Opens the disks and the log: from here on the replicator runs, without devices.
-fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, Shape, Group)> {
+fn open(
+    job: &Job,
+    dir: &GroupDir,
+    fresh: bool,
+    reporter: &mut impl Reporter,
+) -> Result<(Drive, Shape, Group)> {
     let table = tables::from_text(&job.table)?.group;
     let mut group = table.clone();
     check_links(&group)?;
@@ -78,7 +83,8 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
     }
     reporter.progress("opening its devices", 0, 0)?;
     let busy_limit = if fresh { BUSY_LIMIT } else { DRAIN_LIMIT };
-    let (disks, plan) = Disks::open(&group, busy_limit, Some(helper::program()))?;
+    let claims = RuntimeDir::open()?.claims(dir.name());
+    let (disks, plan) = Disks::open(&group, busy_limit, Some(helper::program()), Some(claims))?;
     if job.require_all {
         disks.require_all()?;
     }

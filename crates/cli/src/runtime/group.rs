@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Name, State};
+use super::{Claim, Name, State, check_dir};
 
 /// The place of one replicator in the runtime directory.
 #[derive(Clone, Debug)]
@@ -103,6 +103,18 @@ impl GroupDir {
         self.write(STATE, &text)
     }
 
+    /// The disks of the daemon that lives or lived here.
+    pub(super) fn claims(&self) -> Result<Vec<Claim>> {
+        let Some(text) = self.read(DISKS)? else { return Ok(Vec::new()) };
+        serde_json::from_str(&text).with_context(|| {
+            format!("{}: expected the disks of a daemon", self.path.join(DISKS).display())
+        })
+    }
+
+    pub(super) fn write_claims(&self, claims: &[Claim]) -> Result<()> {
+        self.write(DISKS, &serde_json::to_string_pretty(claims).context("printing disks")?)
+    }
+
     /// The canonical table of the daemon that lives or lived here.
     pub(crate) fn table(&self) -> Result<Option<String>> {
         self.read(TABLE)
@@ -181,11 +193,20 @@ impl GroupDir {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 Err(error).with_context(|| self.what("making"))
             }
-            _ => Ok(()),
+            _ => self.check(),
+        }
+    }
+
+    /// P15: what is in it was written by whoever serves it, and nobody else.
+    fn check(&self) -> Result<()> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            _ => check_dir(&self.path, rustix::process::geteuid().as_raw()),
         }
     }
 
     fn read(&self, file: &str) -> Result<Option<String>> {
+        self.check()?;
         match fs::read_to_string(self.path.join(file)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -235,6 +256,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 }
 
 const LOCK: &str = "lock";
+const DISKS: &str = "disks.json";
 const STATE: &str = "state.json";
 const TABLE: &str = "table";
 const ERROR: &str = "error";
@@ -248,6 +270,7 @@ mod tests {
     use super::super::tests::scratch;
     use super::super::{DeviceState, State};
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn group() -> (tempfile::TempDir, GroupDir) {
         let (home, dir) = scratch();
@@ -308,6 +331,18 @@ mod tests {
             let refusal = group.state().unwrap_err().to_string();
             assert!(refusal.contains("state.json: expected the state of a daemon"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_not_read() {
+        let (_home, group) = group();
+        let _lock = group.lock().unwrap();
+        group.write_table("0 1 replicator").unwrap();
+        fs::set_permissions(&group.path, fs::Permissions::from_mode(0o777)).unwrap();
+        let refusal = group.table().unwrap_err().to_string();
+        assert!(refusal.contains("repl: expected mode 0700, found 0777"), "{refusal}");
+        fs::set_permissions(&group.path, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(group.table().unwrap().unwrap(), "0 1 replicator");
     }
 
     #[test]

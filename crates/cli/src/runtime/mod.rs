@@ -6,6 +6,7 @@
 //!     lock                  held (flock) while the daemon lives; contains its process id
 //!     control               the daemon's socket
 //!     table                 the canonical table
+//!     disks.json            the disks it has, so that nobody takes one by another way
 //!     state.json            the ublk devices, known before the first one starts
 //!     error                 why the last daemon ended, if it ended badly
 //!     log                   its log lines, where no syslog listens
@@ -15,10 +16,12 @@
 //! Who holds the lock lives; a lock that nobody holds is a daemon that is gone, whatever
 //! its process id says.
 
+mod claims;
 mod group;
 mod name;
 mod state;
 
+pub(crate) use claims::{Claim, Claims};
 pub(crate) use group::{GroupDir, Lock, Tenant};
 pub(crate) use name::Name;
 pub(crate) use state::{DeviceState, State};
@@ -64,6 +67,11 @@ impl RuntimeDir {
     /// The place of one replicator, whether it exists or not.
     pub(crate) fn group(&self, name: &Name) -> GroupDir {
         GroupDir::new(self.path.join(name.as_str()), name.clone())
+    }
+
+    /// Where the disks of a replicator are claimed.
+    pub(crate) fn claims(&self, name: &Name) -> Claims {
+        Claims::new(self.clone(), self.group(name))
     }
 
     /// Every replicator that left something here, in the order of names.

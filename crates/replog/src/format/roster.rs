@@ -84,6 +84,16 @@ pub struct LegRecord {
     pub left_out: bool,
 }
 
+/// For a sentence about a disk in the wrong place: where it belongs, if the log knows it.
+#[must_use]
+pub fn belongs_to(legs: &[LegRecord], identity: &str) -> String {
+    let known = legs.iter().find(|leg| leg.identity == identity);
+    let place = |LegRecord { dev, slink, .. }: &LegRecord| {
+        format!(", which is that of device {dev} on site {slink}")
+    };
+    known.map_or_else(String::new, place)
+}
+
 /// What is wrong with a roster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {

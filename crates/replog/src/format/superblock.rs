@@ -39,7 +39,7 @@
 use blk::{BLOCK_BYTES, Seq};
 use uuid::Uuid;
 
-pub use super::roster::{DeviceRecord, LegRecord, RosterError, SiteRecord};
+pub use super::roster::{DeviceRecord, LegRecord, RosterError, SiteRecord, belongs_to};
 pub use super::slots::{Damaged, LogState, Newer, choose};
 pub use super::superblock_rules::SuperblockError;
 

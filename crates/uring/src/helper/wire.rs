@@ -15,6 +15,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
+use crate::extent::Extent;
 use crate::facts::{Facts, Medium};
 use crate::identity::Identity;
 use crate::open::{Access, OpenSpec};
@@ -183,6 +184,8 @@ impl Wire for Reply {
                 let Medium { volatile_cache, rotational } = facts.medium;
                 put(to, &[facts.direct, volatile_cache, rotational].map(u64::from));
                 put_bytes(to, facts.identity.as_str().as_bytes());
+                put_bytes(to, facts.extent.of.as_str().as_bytes());
+                put(to, &[facts.extent.from, facts.extent.to]);
             }
             Self::Opened(Err(NotOpened { errno, why })) => {
                 put(to, &[NOT_OPENED, u64::from(errno.0.cast_unsigned())]);
@@ -201,6 +204,11 @@ impl Wire for Reply {
                 direct: from.flag()?,
                 medium: Medium { volatile_cache: from.flag()?, rotational: from.flag()? },
                 identity: Identity::new(&from.text()?),
+                extent: Extent {
+                    of: Identity::new(&from.text()?),
+                    from: from.number()?,
+                    to: from.number()?,
+                },
             })),
             NOT_OPENED => {
                 let errno = Errno(from.signed()?);

@@ -1,6 +1,7 @@
 //! A transfer against a kernel that does everything wrong that it may.
 
 use super::*;
+use crate::extent::Extent;
 use crate::facts::{Facts, Medium};
 use crate::identity::Identity;
 
@@ -29,7 +30,8 @@ fn disk_on(lane: Option<helper::Lane>, logical_block: u32, memory_align: u32) ->
     let medium = Medium { volatile_cache: true, rotational: false };
     let identity = Identity::new("name:test");
     let size = Sectors(1 << 30);
-    let facts = Facts { size, logical_block, memory_align, direct: true, medium, identity };
+    let extent = Extent::whole(identity.clone(), size.bytes());
+    let facts = Facts { size, logical_block, memory_align, direct: true, medium, identity, extent };
     Arc::new(Disk::new(file, "test".into(), facts, lane))
 }
 

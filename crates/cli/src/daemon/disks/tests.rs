@@ -37,7 +37,7 @@ impl Home {
     }
 
     fn open(&self) -> Result<(Disks, Plan)> {
-        Disks::open(&self.group(), Duration::ZERO, None)
+        Disks::open(&self.group(), Duration::ZERO, None, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -136,7 +136,7 @@ fn a_remote_disk_whose_opening_hangs_is_given_up_and_the_local_ones_are_open() {
     let home = Home::new();
     // Takes every request, and never answers one.
     let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, Some(silent)).unwrap();
+    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, Some(silent), None).unwrap();
     assert_eq!(disks.open.len(), 3);
     for device in [0, 1] {
         let refusal = rd(&plan, device).seen.clone().unwrap_err();
@@ -144,4 +144,54 @@ fn a_remote_disk_whose_opening_hangs_is_given_up_and_the_local_ones_are_open() {
         let expected = home.path(&format!("rd{device}")).display().to_string();
         assert!(refusal.why.starts_with(&expected), "{}", refusal.why);
     }
+}
+
+#[test]
+fn another_replicators_disk_is_refused_by_whatever_path_until_it_is_given_back() {
+    let (_runtime, dir) = crate::runtime::tests::scratch();
+    let claims = |name: &str| dir.claims(&name.parse().unwrap());
+    let holder = dir.group(&"holder".parse().unwrap());
+    let lock = holder.lock().unwrap();
+    let home = Home::new();
+    // Not locked, as a disk that another path leads to.
+    let open = |name| Disks::open(&home.group(), Duration::ZERO, None, Some(claims(name)));
+    drop(open("holder").unwrap());
+
+    let refusal = format!("{:#}", open("other").unwrap_err());
+    let (log, path) = (home.path("log"), home.path("log"));
+    let expected = format!(
+        "the log: {}: in use by the replicator holder as the log ({})",
+        log.display(),
+        path.display()
+    );
+    assert_eq!(refusal, expected);
+    open("holder").unwrap();
+    holder.clear(lock).unwrap();
+    let other = dir.group(&"other".parse().unwrap());
+    let _lock = other.lock().unwrap();
+    open("other").unwrap();
+}
+
+#[test]
+fn a_remote_disk_that_another_replicator_has_is_down_and_can_be_opened_later() {
+    let (_runtime, dir) = crate::runtime::tests::scratch();
+    let [mine, holder] = ["mine", "holder"].map(|name| dir.group(&name.parse().unwrap()));
+    let (_lock, other) = (mine.lock().unwrap(), holder.lock().unwrap());
+    let home = Home::new();
+    let taken = Disk::open(&home.path("rd0"), &OpenSpec::default()).unwrap();
+    let claim = Claim::new("the log".into(), "/x".into(), &taken.facts().extent);
+    drop(taken);
+    dir.claims(holder.name()).begin().unwrap().write(&[claim]).unwrap();
+
+    let claims = Some(dir.claims(mine.name()));
+    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, None, claims).unwrap();
+    let refusal = rd(&plan, 0).seen.clone().unwrap_err();
+    assert!(
+        refusal.why.ends_with("in use by the replicator holder as the log (/x)"),
+        "{refusal:?}"
+    );
+    let again = disks.places.open_again(rd(&plan, 0).id).unwrap_err();
+    assert_eq!(again, refusal);
+    holder.clear(other).unwrap();
+    disks.places.open_again(rd(&plan, 0).id).unwrap();
 }

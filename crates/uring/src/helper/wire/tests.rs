@@ -43,7 +43,8 @@ fn replies() -> Vec<Reply> {
         memory_align: 512,
         direct: true,
         medium: Medium { volatile_cache: false, rotational: true },
-        identity: Identity::new("wwid:eui.1"),
+        identity: Identity::new("wwid:eui.1/part2"),
+        extent: Extent { of: Identity::new("wwid:eui.1"), from: 1 << 20, to: 1 << 42 },
     };
     let why = "/dev/x: in use by /dev/mapper/ä; waited 20 ms".to_owned();
     vec![

@@ -1,0 +1,93 @@
+//! Which disks a replicator has: for the others, who must not take the same ones (P15).
+//!
+//! The kernel sees that a path is used twice. It does not see that two paths lead to one
+//! disk, nor that a loop device's file is used, nor what a daemon had that died and whose
+//! devices wait for its successor.
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use uring::Extent;
+
+use super::{GroupDir, RuntimeDir, Tenant};
+
+/// A disk that a replicator has, or had when its daemon died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Claim {
+    /// What it is to the replicator: "the log".
+    pub(crate) role: String,
+    /// By which path.
+    pub(crate) path: String,
+    /// Where its bytes are.
+    pub(crate) of: String,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// Where one replicator claims its disks.
+#[derive(Clone, Debug)]
+pub(crate) struct Claims {
+    runtime: RuntimeDir,
+    own: GroupDir,
+}
+
+/// While it lives, nobody on this host claims anything.
+#[derive(Debug)]
+pub(crate) struct Claiming<'a> {
+    claims: &'a Claims,
+    _lock: File,
+}
+
+impl Claims {
+    pub(super) fn new(runtime: RuntimeDir, own: GroupDir) -> Self {
+        Self { runtime, own }
+    }
+
+    /// Waits for whoever is claiming disks now.
+    pub(crate) fn begin(&self) -> Result<Claiming<'_>> {
+        let path = &self.runtime.path;
+        let lock = File::open(path).and_then(|directory| directory.lock().map(|()| directory));
+        let lock = lock.with_context(|| format!("locking {}", path.display()))?;
+        Ok(Claiming { claims: self, _lock: lock })
+    }
+
+    /// A few words for another replicator that has some of these bytes.
+    pub(crate) fn holder(&self, extent: &Extent) -> Result<Option<String>> {
+        for group in self.runtime.groups()? {
+            let name = group.name();
+            let left = match group.tenant()? {
+                _ if name == self.own.name() => continue,
+                Tenant::Nobody => continue,
+                Tenant::Alive(_) => "",
+                // Nothing of it survives a reboot.
+                Tenant::Gone if group.state()?.is_none() => continue,
+                Tenant::Gone => ", whose daemon died: `recover` or `remove` it",
+            };
+            if let Some(claim) = group.claims()?.iter().find(|it| it.overlaps(extent)) {
+                let Claim { role, path, .. } = claim;
+                return Ok(Some(format!("the replicator {name} as {role} ({path}){left}")));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Claiming<'_> {
+    /// These are the disks of this replicator from now on.
+    pub(crate) fn write(&self, claims: &[Claim]) -> Result<()> {
+        self.claims.own.write_claims(claims)
+    }
+}
+
+impl Claim {
+    pub(crate) fn new(role: String, path: String, extent: &Extent) -> Self {
+        let Extent { of, from, to } = extent;
+        Self { role, path, of: of.to_string(), from: *from, to: *to }
+    }
+
+    fn overlaps(&self, extent: &Extent) -> bool {
+        self.of == extent.of.as_str() && self.from < extent.to && extent.from < self.to
+    }
+}
