@@ -8,6 +8,7 @@
 //! replog statistics {on|off|reset}        the ring's
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! invalidate ...                          the same
+//! verify [all | SITE [DEV]] [repair | stop]   compare what is there with what should be
 //! down SITE     up SITE                   an outage by hand, and its end
 //! drain                                   let everything that is written by now reach its sites
 //! bookmark TEXT                           put a text between two writes
@@ -21,6 +22,7 @@ mod marks;
 mod outage;
 mod statistics;
 mod verb;
+mod verify;
 
 use blk::{DevNr, SlinkNr, Time};
 
@@ -53,6 +55,7 @@ impl Replicator {
             Verb::Drain => self.drain_message(now, target, first, rest),
             Verb::Bookmark => self.bookmark_message(first, rest),
             Verb::Resync => self.resync_message(now, target, first, rest),
+            Verb::Verify => self.verify_message(now, target, first, rest),
         }
     }
 
@@ -89,15 +92,7 @@ impl Replicator {
         first: &str,
         rest: &[&str],
     ) -> Result<String, MessageError> {
-        let site = rest.first().filter(|word| **word != "all");
-        // Who speaks to a device, or of all sites, has no device to name.
-        let device = rest.get(1).filter(|_| site.is_some() && target.is_none());
-        refuse_more(first, rest, if device.is_some() { 2 } else { 1 })?;
-        let dev = device.map(|word| self.device_called(first, word)).transpose()?.or(target);
-        let sites = match site {
-            Some(word) => vec![self.remote_site(first, word)?],
-            None => self.remote_sites_of(dev)?,
-        };
+        let (sites, dev) = self.copies_named(target, first, rest)?;
         let mut answer = String::new();
         for slink in sites {
             self.resync(now, slink, dev)?;
@@ -107,11 +102,30 @@ impl Replicator {
         Ok(answer)
     }
 
+    /// The copies that `[all | SITE [DEV]]` means.
+    fn copies_named(
+        &self,
+        target: Option<DevNr>,
+        first: &str,
+        rest: &[&str],
+    ) -> Result<(Vec<SlinkNr>, Option<DevNr>), MessageError> {
+        let site = rest.first().filter(|word| **word != "all");
+        // Who speaks to a device, or of all sites, has no device to name.
+        let device = rest.get(1).filter(|_| site.is_some() && target.is_none());
+        refuse_more(first, rest, if device.is_some() { 2 } else { 1 })?;
+        let dev = device.map(|word| self.device_called(first, word)).transpose()?.or(target);
+        let sites = match site {
+            Some(word) => vec![self.remote_site(first, word)?],
+            None => self.remote_sites_of(dev)?,
+        };
+        Ok((sites, dev))
+    }
+
     fn remote_site(&self, message: &str, word: &str) -> Result<SlinkNr, MessageError> {
         let mut sites = self.remote_sites();
         sites.find(|slink| slink.to_string() == word).ok_or_else(|| MessageError::WhichSite {
             message: message.to_owned(),
-            or_all: Verb::of(message) == Ok(Verb::Resync),
+            or_all: matches!(Verb::of(message), Ok(Verb::Resync | Verb::Verify)),
             found: word.to_owned(),
             sites: joined(self.remote_sites().map(|slink| slink.to_string())),
         })

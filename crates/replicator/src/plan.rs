@@ -119,7 +119,8 @@ pub enum PlanError {
     },
     /// One disk is to serve twice (P15).
     #[error(
-        "{first} ({first_path}) and {second} ({second_path}) are the same: {identity};          each needs a disk of its own"
+        "{first} ({first_path}) and {second} ({second_path}) are the same: {identity}; \
+         each needs a disk of its own"
     )]
     UsedTwice {
         /// What it is for.

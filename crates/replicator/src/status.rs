@@ -6,6 +6,7 @@
 pub mod data;
 pub mod human;
 mod line;
+pub mod verify;
 pub mod why;
 
 use blk::{DevNr, Seq, Time};
@@ -22,6 +23,8 @@ use data::{
     BookmarkStatus, DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus,
     ResyncStatus, RingStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
 };
+
+use verify::VerifyStatus;
 
 impl Replicator {
     /// How it is at `now`.
@@ -99,6 +102,7 @@ impl Replicator {
             let seconds = now.since(resync.since).as_secs_f64();
             ResyncStatus::new(seconds, resync.copied_bytes, report.dirty_bytes, resync.rate)
         });
+        status.verify = report.verified.as_ref().map(|found| VerifyStatus::of(found, now));
         status.limits.over = report.over_limit;
         status.limits.on_full = on_full(slink, &report);
         status.failure = report.down.as_ref().map(|down| self.failure(down, at, now));

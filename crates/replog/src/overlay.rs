@@ -48,6 +48,11 @@ impl Overlay {
         self.insert(dev, sector, len, seq);
     }
 
+    /// Takes write `seq` out of a range; a newer write stays.
+    pub fn take_out(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) {
+        self.settle(dev, sector, len, seq);
+    }
+
     /// Lets write `seq` show in a range; returns what it hides of older writes.
     pub(crate) fn insert(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) -> Cuts {
         let extents = self.devices.entry(dev).or_default();

@@ -338,11 +338,7 @@ impl Copier {
                 let read = buf.expect("a read brings its buffer back").freeze();
                 let content = match ring {
                     None => Some(read),
-                    Some(ring) => {
-                        log.unpin(ring.place.group);
-                        let payload = ring.place.payload(&read);
-                        payload.map(|payload| payload.slice(ring.skip..ring.skip + ring.len))
-                    }
+                    Some(ring) => ring.content(&read, log),
                 };
                 result = result.and(content.as_ref().map(|_| ()).ok_or(Errno::EIO));
                 let copy = self.copies.get_mut(&copy).expect("a copy outlives its I/O");
@@ -389,6 +385,19 @@ impl Copier {
     }
 }
 
+impl FromRing {
+    pub(crate) fn new(place: RingPlace, skip: usize, len: usize) -> Self {
+        Self { place, skip, len }
+    }
+
+    /// The bytes, unless they are not what was written; the place may be used again.
+    pub(crate) fn content(&self, read: &Buf, log: &mut Replog) -> Option<Buf> {
+        log.unpin(self.place.group);
+        let payload = self.place.payload(read)?;
+        Some(payload.slice(self.skip..self.skip + self.len))
+    }
+}
+
 impl Copy {
     /// All of it is here: it may be written once all of that is durable in the log.
     fn read_to_end(&mut self, log: &Replog) {
@@ -425,7 +434,7 @@ impl Progress {
         }
     }
 
-    fn add(&mut self, now: Time, bytes: u64) {
+    pub(crate) fn add(&mut self, now: Time, bytes: u64) {
         self.copied_bytes += bytes;
         let seconds = now.since(self.measured).as_secs_f64();
         if seconds > 0.0 {

@@ -43,6 +43,8 @@ pub enum Transition {
     OverLimit,
     /// It is well below its limit again.
     WithinLimit,
+    /// It was compared with what it should hold: so many ranges differ.
+    Verified(u64),
 }
 
 /// Why a site was detached.
@@ -54,6 +56,8 @@ pub enum Why {
     Limit,
     /// Somebody asked for it.
     Asked,
+    /// Something there is not what it should be.
+    Differs,
 }
 
 impl fmt::Display for SiteEvent {
@@ -82,6 +86,9 @@ impl fmt::Display for Transition {
             }
             Self::OverLimit => f.write_str("over its fall-behind limit; writers wait for it"),
             Self::WithinLimit => f.write_str("within its fall-behind limit again"),
+            Self::Verified(0) => f.write_str("verified: nothing differs"),
+            Self::Verified(1) => f.write_str("verified: 1 range differs"),
+            Self::Verified(ranges) => write!(f, "verified: {ranges} ranges differ"),
         }
     }
 }
@@ -92,6 +99,7 @@ impl fmt::Display for Why {
             Self::LogFull => "the log was full of what it lacks",
             Self::Limit => "it crossed its fall-behind limit",
             Self::Asked => "it was asked for",
+            Self::Differs => "something there differed and is to be repaired",
         })
     }
 }

@@ -8,6 +8,8 @@
 //! - [`lazy`]: any order, merged and sorted, overwritten blocks skipped; for the
 //!   local site, whose image the log makes whole again at every opening.
 //!
+//! `verify` compares a site that is fed in order with what it should hold.
+//!
 //! [`mark`] is what a site keeps of its own state, for whoever has it and nothing else.
 
 #![forbid(unsafe_code)]
@@ -26,10 +28,13 @@ pub mod mark;
 pub mod ordered;
 pub(crate) mod pace;
 pub mod policy;
+pub(crate) mod ranges;
 pub(crate) mod reship;
 pub mod states;
+pub(crate) mod verify;
 
 pub use event::{SiteEvent, Transition};
 pub use health::{Down, Failure};
-pub use link::{Grant, Leg, LinkSpec, Load, Report, Resync, SiteLink, SlinkClass, State, blockdev};
+pub use link::{Difference, Grant, Leg, LinkSpec, Load, Report, Resync, SiteLink, SlinkClass};
+pub use link::{State, Verification, Verified, blockdev};
 pub use policy::{Condition, Policy, Verdict};

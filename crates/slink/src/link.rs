@@ -1,7 +1,7 @@
 //! What a site link is to the rest of the house.
 
 use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, IoOwner, NotOpened};
-use blk::{Sectors, Seq, SlinkNr, Time};
+use blk::{Sector, Sectors, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
 use replog::Replog;
 use table::SlinkTable;
@@ -62,6 +62,12 @@ pub trait SiteLink: Send {
     /// Somebody takes a remote site down, or (`held` is false) lets it be tried again.
     fn hold(&mut self, now: Time, log: &mut Replog, held: bool);
 
+    /// Compares what the site holds with what it should hold, while applications write.
+    fn verify(&mut self, _now: Time, _log: &Replog, _ask: Verification) {}
+
+    /// Ends a comparison under way.
+    fn stop_verifying(&mut self, _now: Time) {}
+
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;
 }
@@ -75,6 +81,56 @@ pub enum Grant {
     UpTo(Seq),
     /// Up to this write; who waits for more, and whoever comes, gets an error.
     Refuse(Seq),
+}
+
+/// What is to be compared, and what is to become of what differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verification {
+    /// One device, or all.
+    pub dev: Option<DevNr>,
+    /// Ranges that differ are to be copied.
+    pub repair: bool,
+}
+
+/// How far a comparison is, and what it has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// When it began.
+    pub since: Time,
+    /// When it ended, if it has.
+    pub ended: Option<Time>,
+    /// It has looked at everything; not if somebody stopped it.
+    pub whole: bool,
+    /// What differs is copied when all was seen.
+    pub repair: bool,
+    /// Bytes of the devices that are compared.
+    pub total_bytes: u64,
+    /// Bytes that were compared.
+    pub compared_bytes: u64,
+    /// Bytes that were not, since they are dirty: nobody claims that they are equal.
+    pub dirty_bytes: u64,
+    /// Bytes that were not, since somebody wrote to them whenever they were looked at, or
+    /// they could not be read here.
+    pub busy_bytes: u64,
+    /// Bytes of all sectors that differ.
+    pub differing_bytes: u64,
+    /// How many ranges they are.
+    pub differing_ranges: u64,
+    /// The first few.
+    pub first: Vec<Difference>,
+    /// Bytes a second, lately.
+    pub rate: u64,
+}
+
+/// A range that is not what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The device.
+    pub dev: DevNr,
+    /// Where it begins.
+    pub sector: Sector,
+    /// How long it is.
+    pub len: Sectors,
 }
 
 /// The end of an I/O that a link asked for.
@@ -161,6 +217,8 @@ pub struct Report {
     pub dirty_bytes: u64,
     /// The resync under way.
     pub resync: Option<Resync>,
+    /// The comparison under way, or the last one since the start.
+    pub verified: Option<Verified>,
 }
 
 /// How far a resync is.
@@ -221,6 +279,7 @@ impl Report {
             in_flight,
             dirty_bytes: 0,
             resync: None,
+            verified: None,
         }
     }
 }

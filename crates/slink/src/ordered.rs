@@ -14,6 +14,7 @@
 //! - `marks`: what a detached site lacks becomes dirty regions, durably.
 //! - `outage`: failures, deadlines, coming back.
 //! - `resync`: when it is copied, when attached, when consistent.
+//! - [`crate::verify`], `verifying`: whether it holds what it should.
 //! - `notice`: what the site is told of itself.
 //! - `writers`: what it means for them; demotion and detachment.
 
@@ -22,6 +23,7 @@ mod marks;
 mod notice;
 mod outage;
 mod resync;
+mod verifying;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -38,9 +40,12 @@ use crate::flights::Flights;
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::legs::Legs;
-use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, Resync, SiteLink, State};
+use crate::link::{
+    Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, Resync, SiteLink, State, Verification,
+};
 use crate::policy::Policy;
 use crate::states::{Fed, Standing};
+use crate::verify::{Verifier, VerifyStep};
 use marks::Marks;
 use notice::Notice;
 use outage::Probing;
@@ -56,6 +61,7 @@ pub struct Ordered {
     mode: Mode,
     feed: Feed,
     copier: Copier,
+    verifier: Verifier,
     gate: Gate,
     health: Health,
     /// Disks that are being opened.
@@ -102,6 +108,7 @@ enum Mode {
 pub(crate) enum Step {
     Feed(FeedStep),
     Copy(CopyStep),
+    Verify(VerifyStep),
     /// The dirty log of the flight's device, and its number for it.
     DirtyLog(u64),
     Probe,
@@ -130,6 +137,7 @@ impl Ordered {
             mode: Mode::New,
             feed: Feed::new(options.order()),
             copier: Copier::new(options.resync_rate()),
+            verifier: Verifier::new(options.resync_rate()),
             gate: Gate::new(table.fall_behind),
             health: Health::default(),
             opening: BTreeSet::new(),
@@ -249,6 +257,7 @@ impl SiteLink for Ordered {
         if matches!(self.mode, Mode::New) {
             self.join(now, log);
         }
+        self.verifier.see(log, self.nr);
         self.watch_deadlines(now);
         self.decide(now, log);
         self.mark(now, log, effects);
@@ -256,6 +265,7 @@ impl SiteLink for Ordered {
         self.tell(now, log, effects);
         self.feed(now, log, effects);
         self.copy(now, log, load, effects);
+        self.compare(now, log, load, effects);
         self.probe(now, effects);
         self.advance(now, log);
     }
@@ -276,6 +286,7 @@ impl SiteLink for Ordered {
                     self.health.succeeded();
                 }
             }
+            Step::Verify(step) => self.compared(now, (dev, what), step, result, buf, log),
             Step::DirtyLog(nr) => {
                 let leg = self.legs.all.get_mut(&dev).expect("a dirty log is one of the legs'");
                 leg.dirty_log.done(nr, result, buf);
@@ -317,7 +328,8 @@ impl SiteLink for Ordered {
         let attach = matches!(self.mode, Mode::Detached(_)).then_some(self.attach_after);
         let limit = self.gate.wakeup(log, self.nr).filter(|_| self.stands.in_force);
         let times = [self.flights.next_deadline(self.polled), retry, given_up, attach, limit];
-        let all = times.into_iter().chain(copies.into_iter().flatten()).flatten();
+        let verify = self.verify_wakeup(load);
+        let all = times.into_iter().chain(copies.into_iter().flatten()).chain(verify).flatten();
         all.filter(|at| *at > self.polled).min()
     }
 
@@ -339,6 +351,7 @@ impl SiteLink for Ordered {
                 copied_bytes: self.copier.progress.copied_bytes,
                 rate: self.copier.progress.rate as u64,
             }),
+            verified: self.verifier.found(),
         }
     }
 
@@ -360,6 +373,14 @@ impl SiteLink for Ordered {
 
     fn hold(&mut self, now: Time, log: &mut Replog, held: bool) {
         Self::hold(self, now, log, held);
+    }
+
+    fn verify(&mut self, now: Time, log: &Replog, ask: Verification) {
+        self.verifier.begin(now, ask, &self.legs, log);
+    }
+
+    fn stop_verifying(&mut self, now: Time) {
+        self.verifier.stop(now);
     }
 
     fn is_busy(&self) -> bool {

@@ -52,7 +52,9 @@ impl Standing {
             Transition::Promoted => {
                 (up && fed == Streaming && consistent && !in_force, Self { in_force: true, ..self })
             }
-            Transition::OverLimit | Transition::WithinLimit => (true, self),
+            Transition::OverLimit | Transition::WithinLimit | Transition::Verified(_) => {
+                (true, self)
+            }
         };
         possible.then_some(next)
     }
@@ -96,6 +98,7 @@ mod tests {
             Transition::Promoted,
             Transition::OverLimit,
             Transition::WithinLimit,
+            Transition::Verified(1),
         ]
     }
 

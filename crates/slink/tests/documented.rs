@@ -109,6 +109,7 @@ fn transitions() -> Vec<Transition> {
         Transition::Promoted,
         Transition::OverLimit,
         Transition::WithinLimit,
+        Transition::Verified(1),
     ]
 }
 

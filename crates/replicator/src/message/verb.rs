@@ -15,6 +15,7 @@ pub(super) enum Verb {
     Up,
     Drain,
     Bookmark,
+    Verify,
 }
 
 impl Verb {
@@ -47,6 +48,7 @@ const VERBS: &[(&[&str], Verb)] = &[
     (&["up"], Verb::Up),
     (&["drain"], Verb::Drain),
     (&["bookmark"], Verb::Bookmark),
+    (&["verify"], Verb::Verify),
 ];
 
 /// The messages there are.
@@ -54,7 +56,8 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
                                    slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
                                    resync [all | SITE [DEV]] (or invalidate), down SITE, up SITE, \
-                                   drain, bookmark TEXT";
+                                   drain, bookmark TEXT, \
+                                   verify [all | SITE [DEV]] [repair | stop]";
 
 #[cfg(test)]
 mod tests {
@@ -73,6 +76,7 @@ mod tests {
             ("u up", Verb::Up),
             ("dr drain", Verb::Drain),
             ("b bookmark", Verb::Bookmark),
+            ("v verify", Verb::Verify),
         ] {
             for word in words.split(' ') {
                 assert_eq!(Verb::of(word), Ok(verb), "{word}");

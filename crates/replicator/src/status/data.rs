@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::verify::VerifyStatus;
+
 /// How a replicator is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -201,6 +203,8 @@ pub struct SiteStatus {
     pub dirty_bytes: u64,
     /// The resync under way.
     pub resync: Option<ResyncStatus>,
+    /// The comparison with what it should hold that is under way, or the last one.
+    pub verify: Option<VerifyStatus>,
     /// What the table says of its falling behind.
     pub limits: Limits,
     /// The device whose backing device failed, and how; none if none did.
@@ -415,6 +419,7 @@ impl SiteStatus {
             && !self.detached
             && !self.demoted
             && !self.limits.over
+            && !self.verify.as_ref().is_some_and(VerifyStatus::is_wrong)
             && near
     }
 

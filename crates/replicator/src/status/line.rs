@@ -18,6 +18,7 @@
 use super::data::{
     DeviceStatus, FrontStatistics, LegStatus, RingStatus, SiteState, SiteStatus, Status,
 };
+use super::verify::VerifyStatus;
 
 impl Status {
     /// The line of the target `replicator`.
@@ -131,6 +132,7 @@ impl SiteStatus {
             let (percent, rate) = (resync.percent, resync.rate_bytes);
             parts.push(format!("resync={percent}%,rate={rate}B/s,eta={eta}"));
         }
+        parts.extend(self.verify.as_ref().map(VerifyStatus::field));
         parts.extend(self.limit_field());
         if self.demoted {
             parts.push("demoted".to_owned());

@@ -24,10 +24,11 @@ pub struct Reason {
 #[must_use]
 pub fn why(status: &Status) -> Vec<Reason> {
     let of_all = of_all(status).map(|text| Reason { slink: None, in_sync: false, text });
-    let of_site = |site: &SiteStatus| Reason {
-        slink: Some(site.slink),
-        in_sync: site.is_in_sync(),
-        text: of_site(status, site),
+    let of_site = |site: &SiteStatus| {
+        let verify = site.verify.as_ref().map(|verify| verify.sentence(site.slink));
+        let verify = verify.map_or(String::new(), |sentence| format!("; {sentence}"));
+        let text = of_site(status, site) + &verify;
+        Reason { slink: Some(site.slink), in_sync: site.is_in_sync(), text }
     };
     of_all.into_iter().chain(status.sites.iter().map(of_site)).collect()
 }
@@ -200,6 +201,7 @@ fn streaming(site: &SiteStatus) -> String {
     }
     match (site.is_in_sync(), site.lag_writes) {
         (true, 0) => "in sync".to_owned(),
+        (false, 0) => "it lacks nothing".to_owned(),
         (true, _) if site.is_local() => format!("in sync; the log holds {lacking} for it"),
         (true, _) => format!("in sync; on their way: {lacking}"),
         (false, _) => format!("behind: it lacks {lacking}{}", bound(site)),

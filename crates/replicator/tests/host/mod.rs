@@ -23,6 +23,8 @@ pub(crate) struct Host {
     next_req: u64,
     /// Disks that are not well.
     pub(crate) faults: BTreeMap<DiskId, Fault>,
+    /// A sector that reads of its disk fail on.
+    pub(crate) unreadable: Option<(DiskId, u64)>,
     /// I/O that hangs.
     hung: Vec<(IoId, Option<BufMut>)>,
 }
@@ -78,6 +80,7 @@ impl Host {
             ended: BTreeMap::new(),
             next_req: 0,
             faults,
+            unreadable: None,
             hung: Vec::new(),
         };
         host.run();
@@ -143,6 +146,9 @@ impl Host {
                         let buf = if let DiskOp::Read { buf, .. } = op { Some(buf) } else { None };
                         return self.hung.push((io, buf));
                     }
+                    (None, DiskOp::Read { sector, buf }) if self.fails(disk, sector, &buf) => {
+                        (Err(Errno::EIO), Some(buf))
+                    }
                     (Some(_), DiskOp::Read { buf, .. }) => (Err(Errno::EIO), Some(buf)),
                     (Some(_), _) => (Err(Errno::EIO), None),
                     (None, op) => (Ok(()), self.disk_op(disk, op)),
@@ -150,6 +156,11 @@ impl Host {
                 self.machine.handle(self.now, Event::Done { io, result, buf });
             }
         }
+    }
+
+    fn fails(&self, disk: DiskId, sector: Sector, buf: &BufMut) -> bool {
+        let end = sector + Sectors::from_bytes(buf.len() as u64);
+        self.unreadable.is_some_and(|(at, bad)| at == disk && (sector.0..end.0).contains(&bad))
     }
 
     fn disk_op(&mut self, disk: DiskId, op: DiskOp) -> Option<BufMut> {

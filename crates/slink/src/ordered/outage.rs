@@ -57,6 +57,7 @@ impl Ordered {
         self.promoting = None;
         self.feed.fail(failed.clone());
         self.copier.fail(failed);
+        self.verifier.void_all();
         if let Some(down) = self.health.down().filter(|_| was_up) {
             let down = down.clone();
             self.note(now, Transition::WentDown(down));
