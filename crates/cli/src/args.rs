@@ -160,6 +160,9 @@ pub(crate) struct WaitArgs {
     /// Only for this site.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) site: Option<u16>,
+    /// Also for the comparisons that the message `verify` began; fails if something differs.
+    #[arg(long)]
+    pub(crate) verified: bool,
     /// How long to wait; without end if not given.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,

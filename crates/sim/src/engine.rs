@@ -129,6 +129,17 @@ impl Subject for Replicator {
         Self::resync(self, now, slink, dev).expect("the table names the site and the device");
     }
 
+    fn verify(&mut self, now: Time, site: usize, repair: bool) {
+        let slink = self.plan().slinks[site].nr;
+        let ask = slink::Verification { dev: None, repair };
+        Self::verify(self, now, slink, ask).expect("the table names the site");
+    }
+
+    fn differing(&self, now: Time) -> Vec<(usize, u64)> {
+        let found = self.reports(now).map(|(_, report)| report.verified);
+        found.map(|found| found.map_or(0, |found| found.differing_ranges)).enumerate().collect()
+    }
+
     fn admissions(op: &DiskOp) -> Vec<Admission> {
         let DiskOp::Write { data, .. } = op else { return Vec::new() };
         let Some((header, _)) = first_block(data).and_then(|b| GroupHeader::decode(b).ok()) else {

@@ -33,6 +33,8 @@ pub struct Swarm {
     rots: u64,
     /// Percent of lives in which the driver is held up now and then.
     pauses: u64,
+    /// Who has sites compared; dice of his own, so that lives are the same without him.
+    auditor: Option<Rng>,
 }
 
 /// Where a seed found a broken promise.
@@ -49,15 +51,16 @@ impl Swarm {
     #[must_use]
     pub fn new(seed: u64) -> (Topology, Self) {
         let mut rng = Rng::new(seed);
+        let auditor = seed.is_multiple_of(2).then(|| Rng::new(!seed));
         if rng.chance(25) {
             let topology = Topology::random_plain(&mut rng);
-            return (topology, Self { faults: 30, ..Self::drawn(rng) });
+            return (topology, Self { faults: 30, auditor, ..Self::drawn(rng) });
         }
         let topology = Topology::random(&mut rng);
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
         let retables = *rng.pick(&[0, 0, 30]);
         let (rots, pauses) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[0, 0, 0, 50]));
-        (topology, Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) })
+        (topology, Self { faults, outages, retables, rots, pauses, auditor, ..Self::drawn(rng) })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -81,6 +84,7 @@ impl Swarm {
             retables: 0,
             rots: 0,
             pauses: 0,
+            auditor: None,
         }
     }
 
@@ -145,6 +149,7 @@ impl Swarm {
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
             .held_up(self.rng.chance(self.pauses))
+            .verified_by(self.auditor.as_mut().map(Rng::fork))
             .healed_at(self.rng.chance(30).then(|| point(&mut self.rng)))
             .cut_at(crashes.then(|| point(&mut self.rng)))
             .traced(rig.trace)

@@ -2,6 +2,8 @@
 //!
 //! Writes that come later are not waited for, so it ends under load too.
 
+mod verified;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +30,10 @@ fn wait_for(args: &WaitArgs, group: &GroupDir) -> Result<()> {
     let goal = status.log.as_ref().map_or(0, |log| log.written);
     loop {
         let lacking = lacking(&status, args.site, goal)?;
-        if lacking.is_empty() {
-            return Ok(());
+        let comparing = verified::step(&status, args.site).filter(|_| args.verified);
+        if lacking.is_empty() && comparing.is_none() {
+            progress.clear();
+            return if args.verified { told(&status, args.site) } else { Ok(()) };
         }
         if let Some(limit) = args.timeout.filter(|limit| began.elapsed() >= *limit) {
             progress.clear();
@@ -39,7 +43,10 @@ fn wait_for(args: &WaitArgs, group: &GroupDir) -> Result<()> {
                 cause(&status, &lacking)
             );
         }
-        let step = step(&status, &lacking);
+        let step = match comparing {
+            Some(comparing) if lacking.is_empty() => comparing,
+            _ => step(&status, &lacking),
+        };
         progress.show_with(&step.what, step.done, step.total, &step.pace);
         thread::sleep(PAUSE);
         status = look(group)?;
@@ -69,6 +76,10 @@ pub(super) fn drain(group: &GroupDir, request: &Request) -> Result<()> {
 
 fn is_down(site: &SiteStatus) -> bool {
     site.state == SiteState::Down
+}
+
+fn told(status: &Status, only: Option<u16>) -> Result<()> {
+    print(&verified::outcome(status, only)?)
 }
 
 /// The sites, of all or the one asked for, that lack something up to the write `goal`.

@@ -408,18 +408,23 @@ impl SiteStatus {
         self.slink == 0
     }
 
-    /// Whether nothing is wrong with it: it is consistent, and lacks no more than the group on
+    /// Whether nothing is wrong with it: it keeps up, and nothing that was compared differs.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        self.keeps_up() && !self.verify.as_ref().is_some_and(VerifyStatus::is_wrong)
+    }
+
+    /// Whether it is consistent, and lacks no more than the group on
     /// its way to it and the one behind that. A local site may lack whatever the log holds,
     /// which makes it whole again.
     #[must_use]
-    pub fn is_in_sync(&self) -> bool {
+    pub(super) fn keeps_up(&self) -> bool {
         let near = self.lag_groups <= NEAR_GROUPS || self.order == SiteOrder::None;
         self.state == SiteState::Streaming
             && self.consistent
             && !self.detached
             && !self.demoted
             && !self.limits.over
-            && !self.verify.as_ref().is_some_and(VerifyStatus::is_wrong)
             && near
     }
 

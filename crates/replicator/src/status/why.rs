@@ -25,9 +25,12 @@ pub struct Reason {
 pub fn why(status: &Status) -> Vec<Reason> {
     let of_all = of_all(status).map(|text| Reason { slink: None, in_sync: false, text });
     let of_site = |site: &SiteStatus| {
-        let verify = site.verify.as_ref().map(|verify| verify.sentence(site.slink));
-        let verify = verify.map_or(String::new(), |sentence| format!("; {sentence}"));
-        let text = of_site(status, site) + &verify;
+        let is = of_site(status, site);
+        let text = match site.verify.as_ref().map(|verify| (verify, verify.sentence(site.slink))) {
+            Some((verify, said)) if verify.is_wrong() => format!("{said}; apart from that {is}"),
+            Some((_, said)) => format!("{is}; {said}"),
+            None => is,
+        };
         Reason { slink: Some(site.slink), in_sync: site.is_in_sync(), text }
     };
     of_all.into_iter().chain(status.sites.iter().map(of_site)).collect()
@@ -199,9 +202,8 @@ fn streaming(site: &SiteStatus) -> String {
     if site.demoted {
         return format!("demoted: acknowledgements wait for it again when it has {lacking}");
     }
-    match (site.is_in_sync(), site.lag_writes) {
+    match (site.keeps_up(), site.lag_writes) {
         (true, 0) => "in sync".to_owned(),
-        (false, 0) => "it lacks nothing".to_owned(),
         (true, _) if site.is_local() => format!("in sync; the log holds {lacking} for it"),
         (true, _) => format!("in sync; on their way: {lacking}"),
         (false, _) => format!("behind: it lacks {lacking}{}", bound(site)),

@@ -105,6 +105,9 @@ pub enum Violation {
     /// I15: written to a site while something that hangs there is still in flight.
     #[error("I15: site {site} is written to while a write is in flight there since {since:?}")]
     NotFenced { site: SlinkNr, since: Span },
+    /// A comparison finds what is not there.
+    #[error("site {site} is said to differ in {ranges} ranges, and nothing has rotted there")]
+    FalseAlarm { site: SlinkNr, ranges: u64 },
     /// A disk is to be opened while it is being opened.
     #[error("disk {disk} is to be opened twice at a time")]
     DoubleOpen { disk: u32 },

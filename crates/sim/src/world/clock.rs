@@ -23,6 +23,8 @@ pub(super) enum Due {
     Outage(usize),
     /// Somebody has a site copied anew, or one device there.
     Resync(usize, Option<DevNr>),
+    /// Somebody has a site compared.
+    Verify(usize),
 }
 
 /// What is due, in order of time; of equal times, in order of planning.

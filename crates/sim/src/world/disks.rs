@@ -178,6 +178,11 @@ impl Disks {
         &self.legs[index(dev.0) * self.sites + site]
     }
 
+    /// A sector of a leg reads as zeroes, behind everybody's back.
+    pub(super) fn damage_leg(&mut self, dev: DevNr, site: usize, sector: u64) {
+        self.legs[index(dev.0) * self.sites + site].damage(sector, Content::ZEROES);
+    }
+
     /// Hands an operation to a disk of bytes.
     pub(super) fn submit_bytes(&mut self, disk: DiskId, op: &DiskOp) -> Result<Ticket, Violation> {
         let command = match op {

@@ -36,6 +36,8 @@ pub struct Met {
     pub replaced: u64,
     /// Times that everything was healed, and every site became equal.
     pub converged: u64,
+    /// Comparisons of sites.
+    pub verified: u64,
     /// The longest that a request took that no site may hold up.
     pub longest: Span,
 }
@@ -63,9 +65,9 @@ impl fmt::Display for Met {
             "{outages} disks went away, {hung} operations hung, {zombies} disks were busy, \
              {not_opened} not opened, {replaced} replaced; sites: {down} down, {detached} detached, \
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
-             {demoted} out of force, {promoted} in force again, {} converged; \
+             {demoted} out of force, {promoted} in force again, {} converged, {} verified; \
              the longest request that no site may hold up took {:?}",
-            self.converged, self.longest
+            self.converged, self.verified, self.longest
         )
     }
 }
@@ -85,6 +87,7 @@ impl std::ops::AddAssign for Met {
         self.not_opened += other.not_opened;
         self.replaced += other.replaced;
         self.converged += other.converged;
+        self.verified += other.verified;
         self.longest = self.longest.max(other.longest);
     }
 }

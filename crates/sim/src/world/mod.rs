@@ -19,6 +19,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod verifying;
 pub mod weather;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ use clock::{Clock, Due};
 use front::{Front, Orphan, Terms};
 use handles::Handles;
 use trace::ended;
+use verifying::Auditor;
 
 /// A machine, its disks, its applications, and the oracle that watches them.
 pub struct World<'p, M> {
@@ -74,6 +76,8 @@ pub struct World<'p, M> {
     /// At which point something befalls the sites, and what.
     strike: Option<(u64, Strike<'p>)>,
     met: Met,
+    /// Has sites compared.
+    auditor: Option<Auditor>,
     /// Tells what happens.
     trace: bool,
     digest: u64,
@@ -139,6 +143,7 @@ impl<'p, M: Subject> World<'p, M> {
             heal_at: None,
             strike: None,
             met: Met::default(),
+            auditor: None,
             trace: false,
             digest: 0,
             healed: false,
@@ -210,6 +215,7 @@ impl<'p, M: Subject> World<'p, M> {
             self.machine.handle(self.clock.now, event);
         }
         self.await_arrival(Span::ZERO);
+        self.plan_verify();
         self.run_to(Goal::Quiet)
     }
 
@@ -399,6 +405,10 @@ impl<'p, M: Subject> World<'p, M> {
                 self.tell(|| format!("     resync {site} {dev:?}"));
                 self.resync(site, dev);
             }
+            Due::Verify(site) => {
+                self.tell(|| format!("     verify {site}"));
+                self.audit_site(site);
+            }
             Due::Arrival => self.arrive()?,
         }
         Ok(())
@@ -445,6 +455,7 @@ impl<'p, M: Subject> World<'p, M> {
                 self.has_taken_its_disks(site);
             }
         }
+        self.check_alarms()?;
         self.host.oracle.reported(&self.views)
     }
 

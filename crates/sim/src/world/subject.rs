@@ -14,6 +14,12 @@ pub trait Subject: Machine {
     fn views(&self, _now: Time, _views: &mut Vec<View>) {}
     /// Has a site, or one device there, copied anew, whatever disks are there.
     fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) {}
+    /// Has a site compared with what it should hold, and what differs copied.
+    fn verify(&mut self, _now: Time, _site: usize, _repair: bool) {}
+    /// The ranges in which sites are said to differ, by site.
+    fn differing(&self, _now: Time) -> Vec<(usize, u64)> {
+        Vec::new()
+    }
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }
