@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Send a message, as `dmsetup message` does.
     Message(MessageArgs),
+    /// Tell where a site's copies differ, as `log dirty` printed it: there they are copied.
+    Differs(DiffersArgs),
     /// Start a daemon in place of one that died; its devices go on.
     Recover(RecoverArgs),
     /// Look at a log that nobody has open, or cut it where it is damaged.
@@ -77,6 +79,13 @@ pub(crate) struct CreateArgs {
     /// remote site whose devices are absent, busy or hang is down until they are back.
     #[arg(long)]
     pub(crate) require_all: bool,
+    /// The devices of the table were a remote site's, and this is where its `mark:` is: start
+    /// only if that says that they are consistent.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) mark: Option<PathBuf>,
+    /// Start whatever the mark says: applications may find what they never wrote.
+    #[arg(long, requires = "mark")]
+    pub(crate) force: bool,
 }
 
 /// Where a table comes from.
@@ -200,6 +209,16 @@ pub(crate) struct MessageArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiffersArgs {
+    /// A replicator.
+    pub(crate) name: Name,
+    /// The site whose copies differ.
+    pub(crate) site: u16,
+    /// What `log dirty` printed; `-` is standard input.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
     /// Replicators whose daemons died.
     #[arg(required = true)]
@@ -230,6 +249,19 @@ pub(crate) enum LogCommand {
         /// Look also while the log is in use.
         #[arg(long)]
         live: bool,
+    },
+    /// Print where the copies of a site, which took over, may differ from the local ones:
+    /// what the log holds beyond what both have. `differs` reads it.
+    Dirty {
+        #[command(flatten)]
+        place: LogPlace,
+        /// The site.
+        #[arg(long, value_name = "NUMBER")]
+        site: u16,
+        /// The disk of a dirty log of that site; once for each. Without them all of a device
+        /// differs if the site was detached.
+        #[arg(long, value_name = "DEVICE")]
+        dirty_log: Vec<PathBuf>,
     },
     /// Show what cutting a damaged log costs; do it with --yes.
     Repair {

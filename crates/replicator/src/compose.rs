@@ -150,18 +150,23 @@ fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
 fn roster(plan: &Plan) -> Roster {
     use replog::format::superblock::{DeviceRecord, LegRecord};
     let device = |d: &DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
+    // Whatever disk is there: nothing is known of it before somebody tells.
+    let identity = |leg: &LegPlan| match leg.dirty_log.init() {
+        Some(table::Init::Later) if !leg.slink.is_local() => LegRecord::UNTOLD.to_owned(),
+        _ => leg.disk.identity().to_owned(),
+    };
     let legs = plan.devices.iter().flat_map(|d| {
         d.legs.iter().map(move |leg| Joining {
             leg: LegRecord {
                 dev: d.nr,
                 slink: leg.slink,
                 size: leg.disk.size(),
-                identity: leg.disk.identity().to_owned(),
+                identity: identity(leg),
                 all_dirty: false,
                 left_out: false,
             },
             in_sync: leg.slink == SlinkNr::LOCAL
-                || leg.dirty_log.init() == Some(table::Init::Nosync),
+                || matches!(leg.dirty_log.init(), Some(table::Init::Nosync | table::Init::Later)),
         })
     });
     Roster {

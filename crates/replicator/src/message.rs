@@ -9,6 +9,7 @@
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! invalidate ...                          the same
 //! verify [all | SITE [DEV]] [repair | stop]   compare what is there with what should be
+//! differs SITE DEV [SECTOR+SECTORS ...] [more]   what is there differs in these ranges
 //! down SITE     up SITE                   an outage by hand, and its end
 //! drain                                   let everything that is written by now reach its sites
 //! bookmark TEXT                           put a text between two writes
@@ -17,6 +18,7 @@
 //! As in 2009 the first word may be cut short; the first line above that has it wins, so that
 //! `res` is `resume`. A message to a device is about that device only.
 
+mod differs;
 mod error;
 mod marks;
 mod outage;
@@ -55,6 +57,7 @@ impl Replicator {
             Verb::Drain => self.drain_message(now, target, first, rest),
             Verb::Bookmark => self.bookmark_message(first, rest),
             Verb::Resync => self.resync_message(now, target, first, rest),
+            Verb::Differs => self.differs_message(now, rest),
             Verb::Verify => self.verify_message(now, target, first, rest),
         }
     }

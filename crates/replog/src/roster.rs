@@ -151,7 +151,7 @@ impl Roster {
             members.legs.push(LegRecord { all_dirty: !believed, ..leg.clone() });
             if let Some(site) = members.sites.iter_mut().find(|site| site.slink == leg.slink) {
                 // P3: no image that the devices could have been found in, until it is copied.
-                site.inconsistent |= !believed;
+                site.inconsistent |= !believed || leg.is_untold();
             }
         }
         for site in &mut members.sites {

@@ -9,6 +9,8 @@ use sim::topology::Topology;
 use sim::workload::Workload;
 use sim::world::{Halt, Host, World};
 
+const MINUTE: Span = Span::from_secs(60);
+
 #[test]
 fn nothing_is_found_in_random_lives() {
     let (tally, failure) = runs::seeds(5000..5100, None);
@@ -21,8 +23,7 @@ fn what_has_rotted_at_a_site_is_found_and_mended_while_it_is_written_to() {
     let mut found = 0;
     for seed in 0..40 {
         let mut rng = Rng::new(seed);
-        let sync = [false, rng.chance(50)];
-        let topology = Topology::plain(&[Sectors(512), Sectors(96)], &sync, 512);
+        let topology = Topology::plain(&[Sectors(512), Sectors(96)], &[false, false], 512);
         let host = Host::new(&topology);
         let machine = engine::open(&topology, &host);
         let workload = Workload::mixed(&topology, 200, Sectors(64), &mut rng);
@@ -31,21 +32,18 @@ fn what_has_rotted_at_a_site_is_found_and_mended_while_it_is_written_to() {
         assert_eq!(world.work(), Ok(Halt::Done));
         world.idle(Span::from_secs(5)).unwrap();
         let rotten = world.rot(1, 7, &mut rng);
-        world.verify(1, false);
-        world.idle(Span::from_secs(60)).unwrap();
+        world.verify(1, false, MINUTE).unwrap();
         let told = world.differing(1);
         assert!(
             told > 0 && told <= rotten as u64,
             "seed {seed}: {told} ranges of {rotten} sectors"
         );
         found += told;
-        world.verify(1, true);
-        world.idle(Span::from_secs(60)).unwrap();
+        world.verify(1, true, MINUTE).unwrap();
         assert_eq!(world.differing(1), told, "seed {seed}: nothing was mended yet");
         // Every leg equals the model.
         assert_eq!(world.converge(), Ok(Halt::Done), "seed {seed}");
-        world.verify(1, false);
-        world.idle(Span::from_secs(60)).unwrap();
+        world.verify(1, false, MINUTE).unwrap();
         assert_eq!(world.differing(1), 0, "seed {seed}");
     }
     assert!(found > 40);

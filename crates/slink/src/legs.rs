@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use blk::{DevNr, DiskId, DiskSeen, NotOpened, SlinkNr};
 use replog::Replog;
-use replog::format::superblock::belongs_to;
+use replog::format::superblock::{LegRecord, belongs_to};
 
 use crate::health::Failure;
 use crate::link::Leg;
@@ -84,6 +84,13 @@ fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<String, Failure> 
             "its backing device has blocks of {} bytes, the device was started with {}; \
              start it again",
             seen.logical_block, leg.block
+        ));
+    }
+    if log.leg(leg.dev, site).is_some_and(LegRecord::is_untold) {
+        return unfit(format!(
+            "nobody has told yet where its backing device differs; `replicator differs` does, \
+             and the message `resync {site} {}` copies everything",
+            leg.dev
         ));
     }
     let known = log.leg(leg.dev, site).map_or("", |known| &known.identity);

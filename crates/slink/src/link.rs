@@ -68,6 +68,18 @@ pub trait SiteLink: Send {
     /// Ends a comparison under way.
     fn stop_verifying(&mut self, _now: Time) {}
 
+    /// Somebody tells that a device's copy there differs in these ranges, and with `end` that
+    /// it does nowhere else: they are copied, and the disk that is there is taken for it.
+    fn differs(
+        &mut self,
+        _now: Time,
+        _log: &mut Replog,
+        _dev: DevNr,
+        _ranges: &[(Sector, Sectors)],
+        _end: bool,
+    ) {
+    }
+
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;
 }

@@ -11,6 +11,7 @@
 //!
 //! - [`crate::feed`]: streaming; [`crate::copier`], [`crate::pace`]: the resync.
 //! - `changes`: another table, while it is in use.
+//! - `differing`: where somebody says that it differs.
 //! - `marks`: what a detached site lacks becomes dirty regions, durably.
 //! - `outage`: failures, deadlines, coming back.
 //! - `resync`: when it is copied, when attached, when consistent.
@@ -19,6 +20,7 @@
 //! - `writers`: what it means for them; demotion and detachment.
 
 mod changes;
+mod differing;
 mod marks;
 mod notice;
 mod outage;
@@ -28,7 +30,7 @@ mod writers;
 
 use std::collections::BTreeSet;
 
-use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Seq, SlinkNr, Time};
+use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Sector, Sectors, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
 use replog::{Replog, Version};
 use table::SlinkTable;
@@ -81,6 +83,8 @@ pub struct Ordered {
     promoting: Option<Seq>,
     /// The site may be written to out of order once this stands (P3).
     copying: Option<Version>,
+    /// Devices of which all has been told: once that stands, whatever disk is there is theirs.
+    told: BTreeSet<DevNr>,
     /// From here on the image is consistent; `None`: it is, or nobody knows yet when.
     consistent_at: Option<Seq>,
     /// Attachments in a row that ended in a full log, and when the next may be tried.
@@ -149,6 +153,7 @@ impl Ordered {
             becoming_sync: None,
             promoting: None,
             copying: None,
+            told: BTreeSet::new(),
             consistent_at: None,
             attach_failures: 0,
             attach_after: Time::default(),
@@ -261,6 +266,7 @@ impl SiteLink for Ordered {
         self.watch_deadlines(now);
         self.decide(now, log);
         self.mark(now, log, effects);
+        self.take_told(now, log);
         self.read_probes(now, effects);
         self.tell(now, log, effects);
         self.feed(now, log, effects);
@@ -373,6 +379,17 @@ impl SiteLink for Ordered {
 
     fn hold(&mut self, now: Time, log: &mut Replog, held: bool) {
         Self::hold(self, now, log, held);
+    }
+
+    fn differs(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        dev: DevNr,
+        ranges: &[(Sector, Sectors)],
+        end: bool,
+    ) {
+        self.tell_differences(now, log, dev, ranges, end);
     }
 
     fn verify(&mut self, now: Time, log: &Replog, ask: Verification) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <replicator_device> <dev_nr>
-//! { <slink_nr> 1 <dev_path> <dlog_type> <#dlog_params> [<dlog_dev_path>] [<region_size> [sync|nosync]] }+
+//! { <slink_nr> 1 <dev_path> <dlog_type> <#dlog_params> [<dlog_dev_path>] [<region_size> [sync|nosync|later]] }+
 //! ```
 
 use blk::{DevNr, Sectors, SlinkNr};
@@ -123,8 +123,10 @@ fn dirty_log(
 fn wrong_count(kind: Kind, count: &Counted<'_>) -> Fault {
     let expected = match kind {
         Kind::Nolog => "0 parameters of `nolog`",
-        Kind::Core => "1 or 2 parameters of `core` (<region_size> [sync|nosync])",
-        Kind::Disk => "2 or 3 parameters of `disk` (<dlog_dev_path> <region_size> [sync|nosync])",
+        Kind::Core => "1 or 2 parameters of `core` (<region_size> [sync|nosync|later])",
+        Kind::Disk => {
+            "2 or 3 parameters of `disk` (<dlog_dev_path> <region_size> [sync|nosync|later])"
+        }
     };
     count.wrong(expected, count.words.len())
 }
@@ -134,7 +136,11 @@ fn region_and_init(params: &mut Args<'_>, len: Sectors) -> Result<(Sectors, Opti
     let region = region(&word.text, len).map_err(|kind| word.fault(kind))?;
     let init = match params.is_empty() {
         true => None,
-        false => Some(choose("[sync|nosync]", params.next("[sync|nosync]", "a word")?, INITS)?),
+        false => Some(choose(
+            "[sync|nosync|later]",
+            params.next("[sync|nosync|later]", "a word")?,
+            INITS,
+        )?),
     };
     Ok((region, init))
 }

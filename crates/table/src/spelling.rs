@@ -59,4 +59,5 @@ pub(crate) const ON_DOWNS: &Spellings<OnDown> =
 
 pub(crate) const ORDERS: &Spellings<Order> = &[("group", Order::Group), ("flush", Order::Flush)];
 
-pub(crate) const INITS: &Spellings<Init> = &[("sync", Init::Sync), ("nosync", Init::Nosync)];
+pub(crate) const INITS: &Spellings<Init> =
+    &[("sync", Init::Sync), ("nosync", Init::Nosync), ("later", Init::Later)];

@@ -233,6 +233,8 @@ pub enum Init {
     Sync,
     /// It is not: it is equal already.
     Nosync,
+    /// In ranges that somebody will tell; until then nothing is written to it.
+    Later,
 }
 
 impl Entry {

@@ -262,7 +262,7 @@ fn a_device() -> impl Strategy<Value = (Sectors, ReplicatorDevTable)> {
 
 fn a_leg() -> impl Strategy<Value = LegTable> {
     let region = || (3..20u32).prop_map(|exponent| Sectors(1 << exponent));
-    let init = || option::of(prop::sample::select(vec![Init::Sync, Init::Nosync]));
+    let init = || option::of(prop::sample::select(vec![Init::Sync, Init::Nosync, Init::Later]));
     let dirty_log = prop_oneof![
         Just(DirtyLogTable::Nolog),
         (region(), init()).prop_map(|(region, init)| DirtyLogTable::Core { region, init }),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::find::find;
+use super::mark;
 use super::remove::end;
 use crate::args::{CreateArgs, RecoverArgs, RunArgs};
 use crate::control::Request;
@@ -16,6 +17,9 @@ use crate::tables::{self, Replicator};
 /// Starts one daemon per replicator of the table; all of them, or none.
 pub(super) fn create(args: &CreateArgs, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
     let replicators = tables::from_arguments(&args.source)?;
+    if let Some(device) = &args.mark {
+        mark::ensure_consistent(device, args.force)?;
+    }
     for replicator in &replicators {
         check_names(replicator, runtime)?;
     }

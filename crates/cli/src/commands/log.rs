@@ -5,6 +5,7 @@ use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector};
 use replog::tools::{self, Health, Line, Repair};
 use uring::Disk;
 
+use super::differs::log_dirty;
 use super::disks::{look, take};
 use crate::args::{LogCommand, LogPlace};
 use crate::output::{json_line, json_text, print};
@@ -13,6 +14,9 @@ pub(super) fn log(command: &LogCommand) -> Result<()> {
     match command {
         LogCommand::Check { place, json, live } => check(place, *json, *live),
         LogCommand::Dump { place, json, live } => dump(place, *json, *live),
+        LogCommand::Dirty { place, site, dirty_log } => {
+            log_dirty(&place.device, start(place)?, *site, dirty_log)
+        }
         LogCommand::Repair { place, json, yes } => repair(place, *json, *yes),
     }
 }

@@ -23,6 +23,10 @@ pub(super) fn mark(command: &MarkCommand) -> Result<()> {
 fn check(device: &Path, live: bool) -> Result<()> {
     let mark = read(device, live)?;
     print(&format!("{mark}\n"))?;
+    usable(device, &mark)
+}
+
+fn usable(device: &Path, mark: &Mark) -> Result<()> {
     ensure!(
         mark.state == MarkState::Consistent,
         "{}: the site was being copied to; its devices hold older and newer writes, and no \
@@ -30,6 +34,21 @@ fn check(device: &Path, live: bool) -> Result<()> {
         device.display()
     );
     Ok(())
+}
+
+/// Fails unless the site's devices can be used, or somebody insists.
+pub(super) fn ensure_consistent(device: &Path, insists: bool) -> Result<()> {
+    match (check_quietly(device), insists) {
+        (Err(refusal), true) => {
+            eprintln!("replicator: {refusal:#}; started all the same, as --force says");
+            Ok(())
+        }
+        (checked, _) => checked.context("nothing was started; --force starts all the same"),
+    }
+}
+
+fn check_quietly(device: &Path) -> Result<()> {
+    usable(device, &read(device, false)?)
 }
 
 /// Prints what the mark says, whatever that is.

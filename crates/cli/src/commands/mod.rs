@@ -2,6 +2,7 @@
 
 mod control;
 mod create;
+mod differs;
 mod dirty;
 mod disks;
 mod find;
@@ -52,6 +53,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Suspend(args) => control::suspend(&args, runtime),
         Command::Resume(args) => control::resume(&args, runtime),
         Command::Message(args) => control::message(&args, runtime),
+        Command::Differs(args) => differs::differs(&args, runtime),
         Command::Log(_)
         | Command::Dirty(_)
         | Command::Mark(_)

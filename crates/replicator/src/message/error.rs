@@ -79,6 +79,19 @@ pub enum MessageError {
         /// The devices there are.
         devices: String,
     },
+    /// A word that is no range of the device.
+    #[error(
+        "message \"differs\": expected SECTOR+SECTORS within the {size} sectors of device {dev}, \
+         found \"{found}\""
+    )]
+    Range {
+        /// What was found.
+        found: String,
+        /// The device.
+        dev: DevNr,
+        /// Its size.
+        size: blk::Sectors,
+    },
     /// Nothing but the local site, from which others are copied.
     #[error("there is no remote site{of_device} that could be copied to")]
     Nowhere {

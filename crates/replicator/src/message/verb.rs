@@ -16,6 +16,7 @@ pub(super) enum Verb {
     Drain,
     Bookmark,
     Verify,
+    Differs,
 }
 
 impl Verb {
@@ -49,6 +50,7 @@ const VERBS: &[(&[&str], Verb)] = &[
     (&["drain"], Verb::Drain),
     (&["bookmark"], Verb::Bookmark),
     (&["verify"], Verb::Verify),
+    (&["differs"], Verb::Differs),
 ];
 
 /// The messages there are.
@@ -57,7 +59,8 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
                                    resync [all | SITE [DEV]] (or invalidate), down SITE, up SITE, \
                                    drain, bookmark TEXT, \
-                                   verify [all | SITE [DEV]] [repair | stop]";
+                                   verify [all | SITE [DEV]] [repair | stop], \
+                                   differs SITE DEV [SECTOR+SECTORS ...] [more]";
 
 #[cfg(test)]
 mod tests {
@@ -77,6 +80,7 @@ mod tests {
             ("dr drain", Verb::Drain),
             ("b bookmark", Verb::Bookmark),
             ("v verify", Verb::Verify),
+            ("di differs", Verb::Differs),
         ] {
             for word in words.split(' ') {
                 assert_eq!(Verb::of(word), Ok(verb), "{word}");

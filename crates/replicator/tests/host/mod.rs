@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub(crate) faults: BTreeMap<DiskId, Fault>,
     /// A sector that reads of its disk fail on.
     pub(crate) unreadable: Option<(DiskId, u64)>,
+    /// After so many effects the host is dead: nothing is carried out any more.
+    pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
     hung: Vec<(IoId, Option<BufMut>)>,
 }
@@ -81,6 +83,7 @@ impl Host {
             next_req: 0,
             faults,
             unreadable: None,
+            effects_left: None,
             hung: Vec::new(),
         };
         host.run();
@@ -103,6 +106,11 @@ impl Host {
             self.machine.poll(self.now, &mut effects);
             let quiet = effects.is_empty();
             for effect in effects {
+                match &mut self.effects_left {
+                    Some(0) => return,
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
                 self.carry_out(effect);
             }
             if quiet {

@@ -84,6 +84,18 @@ pub struct LegRecord {
     pub left_out: bool,
 }
 
+impl LegRecord {
+    /// Nobody has told yet where the disk differs from its device, so no disk is taken for
+    /// it: no disk has this identity.
+    pub const UNTOLD: &str = "untold:";
+
+    /// Whether that is so.
+    #[must_use]
+    pub fn is_untold(&self) -> bool {
+        self.identity == Self::UNTOLD
+    }
+}
+
 /// For a sentence about a disk in the wrong place: where it belongs, if the log knows it.
 #[must_use]
 pub fn belongs_to(legs: &[LegRecord], identity: &str) -> String {

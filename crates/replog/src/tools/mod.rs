@@ -1,5 +1,5 @@
-//! Tools for a log that nobody has open: look at it ([`fn@check`], [`fn@dump`]) and cut it
-//! where it is damaged ([`fn@repair`]).
+//! Tools for a log that nobody has open: look at it ([`fn@check`], [`fn@dump`], and
+//! [`fn@lacking`] for one site of it) and cut it where it is damaged ([`fn@repair`]).
 //!
 //! They stand on the same scanner as recovery, so they see what it sees. They read
 //! through [`LogReader`] and write nothing: a repair is a list of writes, for the
@@ -8,6 +8,7 @@
 mod check;
 mod dump;
 mod find;
+mod lacking;
 mod lost;
 mod repair;
 mod report;
@@ -18,6 +19,7 @@ use blk::{Errno, Sector};
 pub use check::{Health, LogSummary, Place, Report, SiteReport, SlotReport, check};
 pub use dump::{CheckpointLine, Cursor, EntryLine, GroupLine, LegLine, Line, dump};
 pub use find::ToolError;
+pub use lacking::{Lacking, LackingDevice, LackingError, lacking};
 pub use lost::{Lost, LostWrite};
 pub use repair::{Repair, SiteVerdict, SlotWrite, repair};
 pub use report::{DamageReport, Span};

@@ -1,13 +1,14 @@
 //! Somebody has sites compared now and then: nothing may be found that is not there. And
 //! sectors of a site that lose what was written to them: these are to be found.
 
-use blk::SlinkNr;
+use blk::{SlinkNr, Span};
 
 use super::clock::{self, Due};
-use super::{Stage, Subject, World};
+use super::{Halt, Stage, Subject, World};
 use crate::oracle::Violation;
 use crate::payload::Content;
 use crate::rng::Rng;
+use crate::topology::Role;
 
 /// Who asks for comparisons, and how often he still does.
 pub(super) struct Auditor {
@@ -47,9 +48,16 @@ impl<M: Subject> World<'_, M> {
         self.plan_verify();
     }
 
-    /// Has a site compared now.
-    pub fn verify(&mut self, site: usize, repair: bool) {
+    /// Has a site compared now, for a while.
+    ///
+    /// # Errors
+    /// The promise that was seen broken.
+    pub fn verify(&mut self, site: usize, repair: bool, time: Span) -> Result<Halt, Violation> {
         self.machine.verify(self.clock.now, site, repair);
+        match self.pump()? {
+            Halt::Done => self.idle(time),
+            Halt::Cut => Ok(Halt::Cut),
+        }
     }
 
     /// In how many ranges a site is said to differ.
@@ -84,7 +92,11 @@ impl<M: Subject> World<'_, M> {
         for _ in 0..count {
             let place = layout.place(left.swap_remove(rng.index(left.len())));
             self.host.disks.damage_leg(place.dev, site, place.sector.0);
+            // As good as another disk, for whoever has to believe what is there.
+            self.host.oracle.replaced(site, place.dev);
+            self.host.unused.insert(self.host.topology.disk(Role::Leg { dev: place.dev, site }));
         }
+        self.host.oracle.asked_to_resync(site);
         if let Some(auditor) = &mut self.auditor {
             auditor.rotten = true;
         }

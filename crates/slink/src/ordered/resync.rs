@@ -185,6 +185,7 @@ impl Ordered {
             self.detach(now, log, Why::Asked);
         }
         self.attach_after = now;
+        self.told.clear();
         let devs = self.legs.iter().map(|leg| leg.dev);
         let devs: Vec<DevNr> = devs.filter(|nr| dev.is_none_or(|dev| dev == *nr)).collect();
         for dev in &devs {

@@ -58,7 +58,12 @@ impl Ordered {
     }
 
     /// These ranges are to be copied.
-    fn repair(&mut self, now: Time, log: &mut Replog, ranges: &[(DevNr, Sector, Sectors)]) {
+    pub(super) fn repair(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        ranges: &[(DevNr, Sector, Sectors)],
+    ) {
         if !matches!(self.mode, Mode::Detached(_)) {
             self.detach(now, log, Why::Differs);
         }
