@@ -18,10 +18,11 @@
 //! Bounded: so many ranges in flight as a resync's copies, and so many more to be compared
 //! again; sectors that are written to whenever they are looked at are given up and counted.
 
+mod pending;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use blk::{Buf, BufMut, DevNr, DiskOp, Effect, Errno, Sector, Sectors, Seq, SlinkNr, Span, Time};
-use replog::overlay::Overlay;
+use blk::{Buf, BufMut, DevNr, DiskOp, Effect, Errno, Sector, Sectors, SlinkNr, Span, Time};
 use replog::{Replog, Source};
 
 use crate::copier::{FromRing, Progress};
@@ -31,6 +32,7 @@ use crate::link::{Difference, Verification, Verified};
 use crate::ordered::Step;
 use crate::pace::Pace;
 use crate::ranges::Ranges;
+use pending::Pending;
 
 /// What compares a site.
 #[derive(Debug)]
@@ -65,15 +67,6 @@ struct Again {
     left: Ranges,
     tries: u32,
     at: Time,
-}
-
-/// Writes that the site does not have for certain: those above its cursor.
-#[derive(Debug, Default)]
-struct Pending {
-    writes: VecDeque<(Seq, DevNr, Sector, Sectors)>,
-    shown: Overlay,
-    /// The newest write that was looked at.
-    seen: Seq,
 }
 
 /// A range whose two sides are being read.
@@ -255,7 +248,10 @@ impl Verifier {
         job.try_again(now, dev, busy, tries, found);
         // Nothing can be compared of it now: that is progress as well.
         let Some((sector, len)) = left.span() else { return true };
-        let (sector, len) = aligned(sector, len, legs.all[&dev].block);
+        let (sector, whole) = aligned(sector, len, legs.all[&dev].block);
+        let len = affordable(log, dev, sector, whole);
+        let rest = left.take(&Ranges::of(sector + len, Sectors(whole.0 - len.0)));
+        job.put_off(now, dev, rest, tries);
         let (check, reads) = Check::of((dev, sector, len), left, tries, now, legs, log);
         for (side, disk, op, to) in reads {
             let step = Step::Verify(VerifyStep { check: self.next, side });
@@ -340,6 +336,13 @@ impl Job {
         }
         let pause = PAUSE.saturating_mul(1 << tries.min(5));
         self.again.push_back(Again { dev, left, tries: tries + 1, at: now + pause });
+    }
+
+    /// These are to be looked at as soon as there is room for them.
+    fn put_off(&mut self, now: Time, dev: DevNr, left: Ranges, tries: u32) {
+        if !left.is_empty() {
+            self.again.push_back(Again { dev, left, tries, at: now });
+        }
     }
 
     /// Both sides of a range are here.
@@ -445,51 +448,6 @@ impl Check {
     }
 }
 
-impl Pending {
-    fn of(log: &Replog, site: SlinkNr) -> Self {
-        let mut pending = Self { seen: log.covered(site), ..Self::default() };
-        pending.see(log, |_, _, _| {});
-        pending
-    }
-
-    /// Takes in what was written since it was last asked, and tells of each.
-    fn see(&mut self, log: &Replog, mut tell: impl FnMut(DevNr, Sector, Sectors)) {
-        // Also what is in the open group, or fails to get into the log: that may be too much.
-        for seq in self.seen.0 + 1..log.index().next_seq().0 {
-            let write = log.index().write(Seq(seq)).expect("I5: the log holds what is not covered");
-            let (dev, sector, len) = (write.dev, write.sector, write.len);
-            if !len.is_empty() {
-                self.writes.push_back((Seq(seq), dev, sector, len));
-                self.shown.put(dev, sector, len, Seq(seq));
-                tell(dev, sector, len);
-            }
-        }
-        self.seen = self.seen.max(log.index().next_seq().prev());
-    }
-
-    fn forget(&mut self, covered: Seq) {
-        while let Some((seq, dev, sector, len)) = self.writes.front().copied() {
-            if seq > covered {
-                break;
-            }
-            self.writes.pop_front();
-            self.shown.take_out(dev, sector, len, seq);
-        }
-    }
-
-    /// The sectors of these that some pending write touches.
-    fn of_dev(&self, dev: DevNr, ranges: &Ranges) -> Ranges {
-        let mut pending = Ranges::default();
-        for (sector, len) in ranges.iter() {
-            let pieces = self.shown.pieces(dev, sector, len);
-            for piece in pieces.iter().filter(|piece| piece.seq.is_some()) {
-                pending.insert(piece.sector, piece.len);
-            }
-        }
-        pending
-    }
-}
-
 impl Verified {
     fn begun(since: Time, repair: bool, total_bytes: u64) -> Self {
         Self {
@@ -559,6 +517,21 @@ fn aligned(sector: Sector, len: Sectors, block: u32) -> (Sector, Sectors) {
     (start, end.since(start))
 }
 
+/// How much of a range can be read at once: of a write that is only in the log all is read,
+/// however little of it shows.
+fn affordable(log: &Replog, dev: DevNr, sector: Sector, len: Sectors) -> Sectors {
+    let mut bytes = 0;
+    for piece in log.pieces(dev, sector, len) {
+        if let Some(Source::Ring(place)) = piece.seq.map(|seq| log.source(seq)) {
+            if bytes > 0 && bytes + place.bytes > RING_BYTES_MAX {
+                return piece.sector.since(sector);
+            }
+            bytes += place.bytes;
+        }
+    }
+    len
+}
+
 fn compare(sector: Sector, here: &Buf, there: &Buf, different: &mut Ranges) {
     if here[..] == there[..] {
         return;
@@ -569,6 +542,8 @@ fn compare(sector: Sector, here: &Buf, there: &Buf, different: &mut Ranges) {
     }
 }
 
+/// What one range may take of the log to be read.
+const RING_BYTES_MAX: usize = 4 << 20;
 /// Ranges that wait to be compared again.
 const AGAIN_MAX: usize = 64;
 /// What is written to each time it is looked at, over a minute, is given up.
