@@ -18,6 +18,7 @@ impl Ordered {
         self.flights.set_timeout(options.timeout_io());
         self.feed.set_order(options.order());
         self.copier.pace.set_rate(options.resync_rate());
+        self.verifier.pace.set_rate(options.resync_rate());
         self.gate.set_limit(table.fall_behind);
         let policy = Policy::of(table);
         let was_sync = self.policy.sync || self.becoming_sync.is_some();
