@@ -124,6 +124,8 @@ pub struct Verified {
     /// Bytes that were not, since somebody wrote to them whenever they were looked at, or
     /// they could not be read here.
     pub busy_bytes: u64,
+    /// Bytes that the site could not read, though it was up: as good as different.
+    pub unreadable_bytes: u64,
     /// Bytes of all sectors that differ.
     pub differing_bytes: u64,
     /// How many ranges they are.

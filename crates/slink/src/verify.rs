@@ -66,6 +66,8 @@ struct Again {
     dev: DevNr,
     left: Ranges,
     tries: u32,
+    /// Reads of the site that failed here in a row.
+    failures: u32,
     at: Time,
 }
 
@@ -80,6 +82,7 @@ struct Check {
     /// What can't be, since it was written to.
     touched: Ranges,
     tries: u32,
+    failures: u32,
     began: Time,
     /// What the site should hold, in pieces that follow each other.
     here: Vec<Option<Buf>>,
@@ -239,20 +242,22 @@ impl Verifier {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let Some(job) = &mut self.job else { return false };
-        let Some(Again { dev, mut left, tries, .. }) = job.next(now, self.pace.run(), legs) else {
+        let Some(Again { dev, mut left, tries, failures, .. }) =
+            job.next(now, self.pace.run(), legs)
+        else {
             return false;
         };
         let found = self.found.as_mut().expect("of the job");
         found.skip(left.take(&dirty(legs, dev, &left)).sectors(), &mut job.progress, now);
         let busy = left.take(&job.pending.of_dev(dev, &left));
-        job.try_again(now, dev, busy, tries, found);
+        job.try_again(now, dev, busy, (tries, failures), found);
         // Nothing can be compared of it now: that is progress as well.
         let Some((sector, len)) = left.span() else { return true };
         let (sector, whole) = aligned(sector, len, legs.all[&dev].block);
         let len = affordable(log, dev, sector, whole);
         let rest = left.take(&Ranges::of(sector + len, Sectors(whole.0 - len.0)));
-        job.put_off(now, dev, rest, tries);
-        let (check, reads) = Check::of((dev, sector, len), left, tries, now, legs, log);
+        job.put_off(now, dev, rest, (tries, failures));
+        let (check, reads) = Check::of((dev, sector, len), left, (tries, failures), now, legs, log);
         for (side, disk, op, to) in reads {
             let step = Step::Verify(VerifyStep { check: self.next, side });
             flights.submit(now, disk, op, (dev, "a read to compare", to, step), effects);
@@ -275,7 +280,8 @@ impl Verifier {
         let check = self.checks.get_mut(&step.check).expect("a check outlives its reads");
         let failed_there = matches!(step.side, Side::There) && result.is_err();
         check.left -= 1;
-        check.unreadable |= failed_there && check.tries >= FAILURES_MAX;
+        check.failures = if failed_there { check.failures + 1 } else { check.failures };
+        check.unreadable |= failed_there && check.failures > FAILURES_MAX;
         check.void |= result.is_err() && !check.unreadable;
         let blame = failed_there && !check.unreadable;
         let read = buf.expect("a read brings its buffer back").freeze();
@@ -322,10 +328,17 @@ impl Job {
         if *sector >= Sector(0) + legs.all[&dev].size {
             self.ahead.pop_front();
         }
-        Some(Again { dev, left: Ranges::of(from, len), tries: 0, at: now })
+        Some(Again { dev, left: Ranges::of(from, len), tries: 0, failures: 0, at: now })
     }
 
-    fn try_again(&mut self, now: Time, dev: DevNr, left: Ranges, tries: u32, found: &mut Verified) {
+    fn try_again(
+        &mut self,
+        now: Time,
+        dev: DevNr,
+        left: Ranges,
+        (tries, failures): (u32, u32),
+        found: &mut Verified,
+    ) {
         if left.is_empty() {
             return;
         }
@@ -335,25 +348,30 @@ impl Job {
             return;
         }
         let pause = PAUSE.saturating_mul(1 << tries.min(5));
-        self.again.push_back(Again { dev, left, tries: tries + 1, at: now + pause });
+        let tries = tries + 1;
+        self.again.push_back(Again { dev, left, tries, failures, at: now + pause });
     }
 
     /// These are to be looked at as soon as there is room for them.
-    fn put_off(&mut self, now: Time, dev: DevNr, left: Ranges, tries: u32) {
+    fn put_off(&mut self, now: Time, dev: DevNr, left: Ranges, (tries, failures): (u32, u32)) {
         if !left.is_empty() {
-            self.again.push_back(Again { dev, left, tries, at: now });
+            self.again.push_back(Again { dev, left, tries, failures, at: now });
         }
     }
 
     /// Both sides of a range are here.
     fn compare(&mut self, now: Time, check: Check, legs: &Legs, found: &mut Verified) {
-        let Check { dev, tries, void, .. } = check;
+        let Check { dev, tries, failures, void, .. } = check;
         let mut want = check.want.clone();
         found.skip(want.take(&dirty(legs, dev, &want)).sectors(), &mut self.progress, now);
         let busy = if void { std::mem::take(&mut want) } else { want.take(&check.touched) };
-        self.try_again(now, dev, busy, tries, found);
+        self.try_again(now, dev, busy, (tries, failures), found);
         let different = check.differences(&want);
-        found.compared(dev, &want, &different, &mut self.progress, now);
+        if check.unreadable {
+            found.unreadable(&want, &mut self.progress, now);
+        } else {
+            found.compared(dev, &want, &different, &mut self.progress, now);
+        }
         if self.repair {
             self.different.entry(dev).or_default().extend(&different);
         }
@@ -365,7 +383,7 @@ impl Check {
     fn of(
         (dev, sector, len): (DevNr, Sector, Sectors),
         want: Ranges,
-        tries: u32,
+        (tries, failures): (u32, u32),
         began: Time,
         legs: &Legs,
         log: &mut Replog,
@@ -408,6 +426,7 @@ impl Check {
             want,
             touched,
             tries,
+            failures,
             began,
             here,
             there,
@@ -425,7 +444,7 @@ impl Check {
         }
     }
 
-    /// The sectors of `want` in which both sides differ.
+    /// The sectors of `want` in which both sides differ, or nobody can tell.
     fn differences(&self, want: &Ranges) -> Ranges {
         if self.unreadable {
             return want.clone();
@@ -459,6 +478,7 @@ impl Verified {
             compared_bytes: 0,
             dirty_bytes: 0,
             busy_bytes: 0,
+            unreadable_bytes: 0,
             differing_bytes: 0,
             differing_ranges: 0,
             first: Vec::new(),
@@ -469,6 +489,11 @@ impl Verified {
     fn skip(&mut self, dirty: Sectors, progress: &mut Progress, now: Time) {
         self.dirty_bytes += dirty.bytes();
         progress.add(now, dirty.bytes());
+    }
+
+    fn unreadable(&mut self, ranges: &Ranges, progress: &mut Progress, now: Time) {
+        self.unreadable_bytes += ranges.sectors().bytes();
+        progress.add(now, ranges.sectors().bytes());
     }
 
     fn compared(
@@ -549,7 +574,7 @@ const AGAIN_MAX: usize = 64;
 /// What is written to each time it is looked at, over a minute, is given up.
 const TRIES_MAX: u32 = 40;
 const PAUSE: Span = Span::from_millis(50);
-/// So often may a range fail to be read before it is taken for one that differs.
+/// So often may a range fail to be read at the site before nobody looks there any more.
 const FAILURES_MAX: u32 = 2;
 /// Ranges that are looked at in one go.
 const STEPS_MAX: u32 = 256;

@@ -28,6 +28,8 @@ pub struct VerifyStatus {
     pub dirty_bytes: u64,
     /// Bytes that were given up: written to whenever they were looked at, or unreadable here.
     pub busy_bytes: u64,
+    /// Bytes that the site could not read.
+    pub unreadable_bytes: u64,
     /// Bytes of all sectors that differ.
     pub differing_bytes: u64,
     /// How many ranges they are.
@@ -55,7 +57,8 @@ pub struct DifferenceStatus {
 
 impl VerifyStatus {
     pub(super) fn of(found: &Verified, now: Time) -> Self {
-        let looked = found.compared_bytes + found.dirty_bytes + found.busy_bytes;
+        let passed = found.dirty_bytes + found.busy_bytes + found.unreadable_bytes;
+        let looked = found.compared_bytes + passed;
         let left = found.total_bytes.saturating_sub(looked);
         let percent = (u128::from(looked) * 100).checked_div(u128::from(found.total_bytes));
         let eta_seconds = (found.rate > 0).then(|| left as f64 / found.rate as f64);
@@ -74,6 +77,7 @@ impl VerifyStatus {
             compared_bytes: found.compared_bytes,
             dirty_bytes: found.dirty_bytes,
             busy_bytes: found.busy_bytes,
+            unreadable_bytes: found.unreadable_bytes,
             differing_bytes: found.differing_bytes,
             differing_ranges: found.differing_ranges,
             first: first.collect(),
@@ -86,7 +90,7 @@ impl VerifyStatus {
     /// Something is not what it should be, and nobody has asked for it to be mended.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
-        self.differing_ranges > 0 && !self.repair
+        (self.differing_ranges > 0 || self.unreadable_bytes > 0) && !self.repair
     }
 
     /// For the status line.
@@ -105,7 +109,11 @@ impl VerifyStatus {
     /// A part of a sentence about site `nr`.
     #[must_use]
     pub fn sentence(&self, nr: u16) -> String {
-        let passed = [(self.dirty_bytes, "dirty"), (self.busy_bytes, "never at rest")];
+        let passed = [
+            (self.dirty_bytes, "dirty"),
+            (self.busy_bytes, "never at rest"),
+            (self.unreadable_bytes, "that the site can't read"),
+        ];
         let passed = passed.iter().filter(|(size, _)| *size > 0);
         let passed: String =
             passed.map(|(size, why)| format!(", {} {why}", bytes(*size))).collect();
