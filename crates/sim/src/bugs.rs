@@ -415,6 +415,14 @@ impl<M: Subject> Subject for Buggy<M> {
         self.inner.differing(now)
     }
 
+    fn reload(&mut self, now: Time, topology: &Topology) {
+        self.inner.reload(now, topology);
+    }
+
+    fn message(&mut self, now: Time, words: &str) {
+        self.inner.message(now, words);
+    }
+
     fn admissions(op: &DiskOp) -> Vec<Admission> {
         M::admissions(op)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
-use replicator::{DiskFacts, Phase, Plan, Replicator, Seed};
+use replicator::{DiskFacts, MessageError, Phase, Plan, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
 use replog::format::superblock::SiteRecord;
@@ -20,14 +20,18 @@ use crate::world::{Host, Stage, Subject};
 /// If the table that describes the topology is refused.
 #[must_use]
 pub fn open(topology: &Topology, host: &Host) -> Replicator {
-    let text = table_text(topology);
-    let file = table::TableFile::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let groups = file.groups().unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let plan = Plan::new(&groups[0], &disk_facts(topology, host));
+    let plan = Plan::new(&group(topology), &disk_facts(topology, host));
     let plan = plan.unwrap_or_else(|error| panic!("the disks fit the table, but {error}"));
     // Whoever opens a log again does not know the identity it was made with.
     let seed = Seed { uuid: uuid::Uuid::from_u128(0x5ead), wall: Wall(1) };
     Replicator::open(plan, seed).expect("the table names built-in types")
+}
+
+fn group(topology: &Topology) -> table::Group {
+    let text = table_text(topology);
+    let file = table::TableFile::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let mut groups = file.groups().unwrap_or_else(|error| panic!("{error}\n{text}"));
+    groups.pop().expect("a topology is one group")
 }
 
 /// The topology as a dm table.
@@ -141,6 +145,18 @@ impl Subject for Replicator {
     fn differing(&self, now: Time) -> Vec<(usize, u64)> {
         let found = self.reports(now).filter_map(|(nr, report)| Some((nr, report.verified?)));
         found.map(|(nr, found)| (usize::from(nr.0), found.differing_ranges)).collect()
+    }
+
+    fn reload(&mut self, now: Time, topology: &Topology) {
+        Self::reload(self, now, &group(topology)).expect("only words of sites are different");
+    }
+
+    fn message(&mut self, now: Time, words: &str) {
+        let words: Vec<&str> = words.split(' ').collect();
+        match Self::message(self, now, None, &words) {
+            Ok(_) | Err(MessageError::Busy { .. } | MessageError::NotRunning) => {}
+            Err(error) => panic!("{words:?}: {error}"),
+        }
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

@@ -35,6 +35,9 @@ pub struct Swarm {
     pauses: u64,
     /// Who has sites compared; dice of his own, so that lives are the same without him.
     auditor: Option<Rng>,
+    /// Percent of lives in which somebody says something to the machine, and what.
+    messages: u64,
+    teller: Rng,
 }
 
 /// Where a seed found a broken promise.
@@ -60,7 +63,11 @@ impl Swarm {
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
         let retables = *rng.pick(&[0, 0, 30]);
         let (rots, pauses) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[0, 0, 0, 50]));
-        (topology, Self { faults, outages, retables, rots, pauses, auditor, ..Self::drawn(rng) })
+        // Dice of their own: what a seed was without messages it still is.
+        let mut teller = Rng::new(seed ^ 0x6d65_7373_6167_6573);
+        let messages = *teller.pick(&[0, 0, 60]);
+        let of_sites = Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) };
+        (topology, Self { auditor, messages, teller, ..of_sites })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -85,6 +92,8 @@ impl Swarm {
             rots: 0,
             pauses: 0,
             auditor: None,
+            messages: 0,
+            teller: Rng::new(0),
         }
     }
 
@@ -153,6 +162,7 @@ impl Swarm {
             .healed_at(self.rng.chance(30).then(|| point(&mut self.rng)))
             .cut_at(crashes.then(|| point(&mut self.rng)))
             .traced(rig.trace)
+            .told(self.teller.chance(self.messages).then(|| self.teller.fork()))
             .with_faults(faults);
         let halt = serve(&mut world, end, tally);
         (rig.watch)(world.machine());

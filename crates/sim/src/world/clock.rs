@@ -25,6 +25,8 @@ pub(super) enum Due {
     Resync(usize, Option<DevNr>),
     /// Somebody has a site compared.
     Verify(usize),
+    /// Somebody says something.
+    Message,
 }
 
 /// What is due, in order of time; of equal times, in order of planning.

@@ -34,6 +34,8 @@ pub struct Met {
     pub not_opened: u64,
     /// Sites' disks that were replaced.
     pub replaced: u64,
+    /// Messages, and other tables, while it was at work.
+    pub messages: u64,
     /// Times that everything was healed, and every site became equal.
     pub converged: u64,
     /// Comparisons of sites.
@@ -59,11 +61,11 @@ impl Met {
 impl fmt::Display for Met {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { outages, down, detached, resyncs, inconsistent, consistent, .. } = self;
-        let Self { demoted, promoted, hung, zombies, not_opened, replaced, .. } = self;
+        let Self { demoted, promoted, hung, zombies, not_opened, replaced, messages, .. } = self;
         write!(
             f,
             "{outages} disks went away, {hung} operations hung, {zombies} disks were busy, \
-             {not_opened} not opened, {replaced} replaced; sites: {down} down, {detached} detached, \
+             {not_opened} not opened, {replaced} replaced, {messages} messages; sites: {down} down, {detached} detached, \
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
              {demoted} out of force, {promoted} in force again, {} converged, {} verified; \
              the longest request that no site may hold up took {:?}",
@@ -86,6 +88,7 @@ impl std::ops::AddAssign for Met {
         self.zombies += other.zombies;
         self.not_opened += other.not_opened;
         self.replaced += other.replaced;
+        self.messages += other.messages;
         self.converged += other.converged;
         self.verified += other.verified;
         self.longest = self.longest.max(other.longest);

@@ -12,6 +12,7 @@ mod disks;
 mod faults;
 mod front;
 mod handles;
+mod messages;
 mod met;
 mod outages;
 mod setup;
@@ -78,6 +79,9 @@ pub struct World<'p, M> {
     met: Met,
     /// Has sites compared.
     auditor: Option<Auditor>,
+    /// Who says something now and then, and which sites he has taken down.
+    teller: Option<Rng>,
+    held: BTreeSet<usize>,
     /// Tells what happens.
     trace: bool,
     digest: u64,
@@ -144,6 +148,8 @@ impl<'p, M: Subject> World<'p, M> {
             strike: None,
             met: Met::default(),
             auditor: None,
+            teller: None,
+            held: BTreeSet::new(),
             trace: false,
             digest: 0,
             healed: false,
@@ -308,7 +314,9 @@ impl<'p, M: Subject> World<'p, M> {
 
     /// Writers may wait for ever if the table says so and a site is out of order.
     fn waits_for_a_site(&self, goal: Goal) -> bool {
-        let trouble = !self.host.weather.is_fair() || !self.host.strangers.is_empty();
+        let trouble = !self.host.weather.is_fair()
+            || !self.host.strangers.is_empty()
+            || !self.held.is_empty();
         goal == Goal::Quiet && self.serving && self.host.topology.may_hold() && trouble
     }
 
@@ -409,6 +417,7 @@ impl<'p, M: Subject> World<'p, M> {
                 self.tell(|| format!("     verify {site}"));
                 self.audit_site(site);
             }
+            Due::Message => self.message(),
             Due::Arrival => self.arrive()?,
         }
         Ok(())
@@ -512,7 +521,9 @@ impl<'p, M: Subject> World<'p, M> {
     /// What a request that ends now is measured by.
     fn terms(&self) -> Terms {
         let topology = &self.host.topology;
-        let excused = self.faults.any() || topology.may_hold() || self.held_up;
+        // Who waited for a site may have done so by an earlier table.
+        let excused =
+            self.faults.any() || topology.may_hold() || self.held_up || self.teller.is_some();
         Terms {
             now: self.clock.now,
             any_fails: self.faults.reach_applications(),

@@ -20,6 +20,7 @@ impl<M: Subject> World<'_, M> {
         self.host.weather.clear();
         self.healed = true;
         self.faults.heal();
+        self.release_all();
         let hanging = self.back.hanging();
         let zombies = self.zombies.iter().map(|&disk| Due::Zombies(disk));
         let parked = std::mem::take(&mut self.parked);

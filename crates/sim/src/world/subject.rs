@@ -3,6 +3,7 @@
 use blk::{DevNr, DiskOp, Machine, Time};
 
 use crate::oracle::{Admission, View};
+use crate::topology::Topology;
 
 /// A machine that a world can open, stop and ask how it is.
 pub trait Subject: Machine {
@@ -20,6 +21,10 @@ pub trait Subject: Machine {
     fn differing(&self, _now: Time) -> Vec<(usize, u64)> {
         Vec::new()
     }
+    /// Lets it go on as another table says, which describes the same disks.
+    fn reload(&mut self, _now: Time, _topology: &Topology) {}
+    /// Says something to it.
+    fn message(&mut self, _now: Time, _words: &str) {}
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }

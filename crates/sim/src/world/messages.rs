@@ -1,0 +1,92 @@
+//! What people say to a machine at work: other words for a site, an outage by hand, a
+//! bookmark.
+
+use blk::Span;
+
+use super::clock::Due;
+use super::{Stage, Subject, World};
+use crate::rng::Rng;
+
+impl<M: Subject> World<'_, M> {
+    /// Now and then, somebody says something; `rng` decides what.
+    #[must_use]
+    pub fn told(mut self, rng: Option<Rng>) -> Self {
+        if let Some(mut rng) = rng {
+            let after = pause(&mut rng);
+            self.clock.plan(after, Due::Message);
+            self.teller = Some(rng);
+        }
+        self
+    }
+
+    /// Somebody says something; not after everything was healed, which would not last.
+    pub(super) fn message(&mut self) {
+        let Some(mut rng) = self.teller.take() else { return };
+        if self.serving && !self.healed && self.machine.stage() == Stage::Running {
+            self.met.messages += 1;
+            self.say(&mut rng);
+        }
+        if !self.healed {
+            let after = pause(&mut rng);
+            self.clock.plan(after, Due::Message);
+        }
+        self.teller = Some(rng);
+    }
+
+    fn say(&mut self, rng: &mut Rng) {
+        let sites = self.host.topology.sites.len() as u64;
+        if sites == 1 || rng.chance(15) {
+            let words = *rng.pick(&["drain", "bookmark here", "statistics on"]);
+            return self.tell_machine(words);
+        }
+        let site = usize::try_from(rng.range(1, sites - 1)).expect("few sites");
+        match rng.below(10) {
+            0..=5 => self.reword(site, rng),
+            6 | 7 => {
+                self.held.insert(site);
+                self.say_of(site, "down");
+            }
+            _ => {
+                self.held.remove(&site);
+                self.say_of(site, "up");
+            }
+        }
+    }
+
+    /// Whoever was taken down may be up again.
+    pub(super) fn release_all(&mut self) {
+        for site in std::mem::take(&mut self.held) {
+            self.say_of(site, "up");
+        }
+    }
+
+    /// The table says something else of a site, but not in what order it is fed.
+    fn reword(&mut self, site: usize, rng: &mut Rng) {
+        let mut topology = (*self.host.topology).clone();
+        let mut link = topology.retabled(rng).sites.swap_remove(site).link;
+        link.options.mark = topology.sites[site].link.options.mark.take();
+        topology.sites[site].link = link;
+        // A site that becomes `sync` is given up at first, whatever its table says of that.
+        self.host.oracle.asked_to_resync(site);
+        self.tell(|| format!("     site {site}: {}", topology.sites[site].link));
+        self.machine.reload(self.clock.now, &topology);
+        self.host.retable(topology);
+    }
+
+    fn say_of(&mut self, site: usize, verb: &str) {
+        let nr = self.host.topology.sites[site].link.nr;
+        self.tell_machine(&format!("{verb} {nr}"));
+    }
+
+    fn tell_machine(&mut self, words: &str) {
+        if self.machine.stage() == Stage::Running {
+            self.tell(|| format!("     message: {words}"));
+            self.machine.message(self.clock.now, words);
+        }
+    }
+}
+
+fn pause(rng: &mut Rng) -> Span {
+    let most = *rng.pick(&[1_000, 20_000, 500_000]);
+    Span::from_micros(rng.range(1, most))
+}
