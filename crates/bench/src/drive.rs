@@ -211,7 +211,9 @@ impl<M: Machine> Drive<M> {
                 self.fetch(load, req, buf);
                 return true;
             }
-            Effect::Open { disk } => unreachable!("no disk of a bench goes away: {disk:?}"),
+            Effect::Open { disk } | Effect::Close { disk } => {
+                unreachable!("no disk of a bench goes away: {disk:?}")
+            }
         }
         false
     }

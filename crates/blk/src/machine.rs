@@ -8,7 +8,7 @@
 //! ```text
 //!            Event                    Effect
 //!  front end ─────▶ ┌─────────────┐ ─────▶ Fetch, Deliver, Complete ─▶ front end
-//!  disks     ─────▶ │   Machine   │ ─────▶ Submit, Open ─▶ disks ─▶ Event::Done, Opened
+//!  disks     ─────▶ │   Machine   │ ─────▶ Submit, Open, Close ─▶ disks ─▶ Event::Done, Opened
 //!  clock     ─────▶ └─────────────┘ ─────▶ wakeup()
 //! ```
 
@@ -53,6 +53,9 @@ pub enum Effect {
     /// up. What was open under the number is let go of: operations in flight on it
     /// still end as they may, new ones fail until the answer has come.
     Open { disk: DiskId },
+    /// Let go of the disk with this number: nothing of it is in flight that the machine waits
+    /// for, and nothing more is asked of it. There is no answer.
+    Close { disk: DiskId },
 }
 
 /// What a read request gets.

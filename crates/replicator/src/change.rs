@@ -4,7 +4,7 @@
 use std::fmt;
 
 use blk::{DevNr, SlinkNr};
-use table::{Group, LegTable, LogTable, SlinkTable};
+use table::{DirtyLogTable, Group, GroupDevice, LegTable, LogTable, SlinkTable};
 
 /// One thing that a new table says differently, and that can be changed live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,24 @@ pub enum Change {
         from: SlinkTable,
         /// As it is from now on.
         to: SlinkTable,
+    },
+    /// A site that is new, with all legs that devices have there.
+    SlinkAdded(SlinkTable),
+    /// A site that goes, with all its legs.
+    SlinkRemoved(SlinkNr),
+    /// A leg that is new, on a site that stays.
+    LegAdded {
+        /// The device.
+        dev: DevNr,
+        /// What it is there.
+        leg: LegTable,
+    },
+    /// A leg that goes, from a site that stays.
+    LegRemoved {
+        /// The device.
+        dev: DevNr,
+        /// The site.
+        slink: SlinkNr,
     },
 }
 
@@ -76,6 +94,8 @@ pub fn changes(old: &Group, new: &Group) -> Result<Vec<Change>, Vec<Fixed>> {
     diff.log(&old.table.log, &new.table.log);
     diff.slinks(old, new);
     diff.devices(old, new);
+    // What goes makes room for what comes.
+    diff.changes.sort_by_key(Change::step);
     if diff.fixed.is_empty() { Ok(diff.changes) } else { Err(diff.fixed) }
 }
 
@@ -107,12 +127,12 @@ impl Diff {
             match new.table.slinks.iter().find(|to| to.nr == from.nr) {
                 Some(to) if to == from => {}
                 Some(to) => self.slink(from, to),
-                None => self.slink_fixed(from.nr, "it is not in the table", SITES),
+                None => self.changes.push(Change::SlinkRemoved(from.nr)),
             }
         }
         let known = |nr| old.table.slinks.iter().any(|slink| slink.nr == nr);
         for slink in new.table.slinks.iter().filter(|slink| !known(slink.nr)) {
-            self.slink_fixed(slink.nr, "it is new", SITES);
+            self.changes.push(Change::SlinkAdded(slink.clone()));
         }
     }
 
@@ -140,9 +160,38 @@ impl Diff {
         self.fixed.push(Fixed::Slink { slink, what, why });
     }
 
+    /// The legs of a device on sites that stay.
+    fn legs(&mut self, old: &Group, new: &Group, (from, to): (&GroupDevice, &GroupDevice)) {
+        let has = |group: &Group, nr| group.table.slinks.iter().any(|slink| slink.nr == nr);
+        let stays = |leg: &&LegTable| has(old, leg.slink) && has(new, leg.slink);
+        let of = |device: &GroupDevice, nr| {
+            device.table.legs.iter().find(|leg| leg.slink == nr).cloned()
+        };
+        let dev = from.table.dev_nr;
+        for leg in from.table.legs.iter().filter(stays) {
+            match of(to, leg.slink) {
+                Some(now) if same_leg(leg, &now) => {}
+                Some(_) => {
+                    let (name, what) = (from.name.clone(), "its disk, or its dirty log");
+                    let why = "take it away from the site, and add it anew";
+                    self.fixed.push(Fixed::Device { dev, name, what, why });
+                }
+                None => self.changes.push(Change::LegRemoved { dev, slink: leg.slink }),
+            }
+        }
+        for leg in to.table.legs.iter().filter(stays) {
+            if of(from, leg.slink).is_none() {
+                self.changes.push(Change::LegAdded { dev, leg: leg.clone() });
+            }
+        }
+    }
+
     fn devices(&mut self, old: &Group, new: &Group) {
         for from in &old.devices {
             let dev = from.table.dev_nr;
+            if let Some(to) = new.devices.iter().find(|to| to.table.dev_nr == dev) {
+                self.legs(old, new, (from, to));
+            }
             let mut fixed = |what, why| {
                 let name = from.name.clone();
                 self.fixed.push(Fixed::Device { dev, name, what, why });
@@ -157,9 +206,6 @@ impl Diff {
             if from.len != to.len {
                 fixed("its size", "its users were told the one it has");
             }
-            if !same_legs(&from.table.legs, &to.table.legs) {
-                fixed("its legs", LEGS);
-            }
         }
         let known = |nr| old.devices.iter().any(|device| device.table.dev_nr == nr);
         for to in new.devices.iter().filter(|to| !known(to.table.dev_nr)) {
@@ -169,18 +215,52 @@ impl Diff {
     }
 }
 
-fn same_legs(old: &[LegTable], new: &[LegTable]) -> bool {
-    old.len() == new.len() && old.iter().all(|leg| new.contains(leg))
+/// Whether two legs are the same, however they joined their site once.
+fn same_leg(one: &LegTable, other: &LegTable) -> bool {
+    let joined = |leg: &LegTable| {
+        let mut dirty_log = leg.dirty_log.clone();
+        match &mut dirty_log {
+            DirtyLogTable::Core { init, .. } | DirtyLogTable::Disk { init, .. } => *init = None,
+            DirtyLogTable::Nolog => {}
+        }
+        LegTable { dirty_log, ..leg.clone() }
+    };
+    joined(one) == joined(other)
+}
+
+impl Change {
+    /// The site it is about.
+    #[must_use]
+    pub fn slink(&self) -> SlinkNr {
+        match self {
+            Self::Slink { to: table, .. } | Self::SlinkAdded(table) => table.nr,
+            Self::SlinkRemoved(nr) | Self::LegRemoved { slink: nr, .. } => *nr,
+            Self::LegAdded { leg, .. } => leg.slink,
+        }
+    }
+
+    /// When it is done.
+    fn step(&self) -> u8 {
+        match self {
+            Self::LegRemoved { .. } => 0,
+            Self::SlinkRemoved(_) => 1,
+            Self::Slink { .. } => 2,
+            Self::SlinkAdded(_) => 3,
+            Self::LegAdded { .. } => 4,
+        }
+    }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slink { from, to } => write!(f, "site {}: {from} is now {to}", to.nr),
+            Self::SlinkAdded(table) => write!(f, "site {}: added: {table}", table.nr),
+            Self::SlinkRemoved(nr) => write!(f, "site {nr}: removed"),
+            Self::LegAdded { dev, leg } => write!(f, "device {dev}: added to site: {leg}"),
+            Self::LegRemoved { dev, slink } => write!(f, "device {dev}: removed from site {slink}"),
         }
     }
 }
 
-const SITES: &str = "sites come and go with a start";
 const DEVICES: &str = "devices come and go with a start";
-const LEGS: &str = "they are those of its start";

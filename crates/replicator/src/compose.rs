@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use blk::{DevNr, IoOwner, SlinkNr};
 use dirty_log::DirtyLogClass;
 use registry::{Lease, Registry};
+use replog::format::superblock::{DeviceRecord, LegRecord};
 use replog::{Joining, OpenMode, OpenSpec, Opening, Roster};
 use slink::{Leg, LinkSpec, SiteLink, SlinkClass};
+use table::SlinkTable;
 
 use crate::device::Device;
 use crate::machine::Replicator;
@@ -22,11 +24,11 @@ pub(crate) struct Parts {
     pub(crate) leases: Leases,
 }
 
-/// The types a replicator is made of: they stay registered while it lives.
+/// The types a replicator is or was made of: they stay registered while it lives.
 pub(crate) struct Leases {
     _replog: Lease<ReplogClass>,
-    _slinks: Vec<Lease<SlinkClass>>,
-    _dirty_logs: Vec<Lease<DirtyLogClass>>,
+    slinks: Vec<Lease<SlinkClass>>,
+    dirty_logs: Vec<Lease<DirtyLogClass>>,
     _targets: Vec<Lease<TargetClass>>,
 }
 
@@ -59,9 +61,9 @@ impl Parts {
         let replog = registry.get::<ReplogClass>(&plan.log.table.kind)?;
         let mut targets = vec![registry.get::<TargetClass>("replicator")?];
         let (mut slinks, mut links, mut dirty_logs) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, slink) in plan.slinks.iter().enumerate() {
+        for slink in &plan.slinks {
             let lease = registry.get::<SlinkClass>(&slink.kind)?;
-            links.push(lease(link_spec(plan, at, registry, &mut dirty_logs)?));
+            links.push(lease(link_spec(plan, slink, registry, &mut dirty_logs)?));
             slinks.push(lease);
         }
         let mut devices = BTreeMap::new();
@@ -74,28 +76,53 @@ impl Parts {
             targets.push(target);
         }
         let opening = replog(open_spec(plan, seed));
-        let leases =
-            Leases { _replog: replog, _slinks: slinks, _dirty_logs: dirty_logs, _targets: targets };
+        let leases = Leases { _replog: replog, slinks, dirty_logs, _targets: targets };
         Ok(Self { opening, links, devices, leases })
     }
 }
 
-/// Whose I/O a link asks for; the log has number 0.
-fn link_owner(at: usize) -> IoOwner {
-    IoOwner(u16::try_from(at + 1).expect("a table has few sites"))
+/// Whose I/O a link asks for: a number that stays the site's; the log has number 0.
+fn link_owner(slink: SlinkNr) -> IoOwner {
+    IoOwner(slink.0 + 1)
 }
 
-pub(crate) fn link_at(owner: IoOwner) -> usize {
-    usize::from(owner.0) - 1
+pub(crate) fn link_of(owner: IoOwner) -> SlinkNr {
+    SlinkNr(owner.0 - 1)
+}
+
+impl Leases {
+    /// The link of a site that joins.
+    pub(crate) fn link(
+        &mut self,
+        plan: &Plan,
+        slink: &SlinkTable,
+    ) -> Result<Box<dyn SiteLink>, PlanError> {
+        let registry = registry();
+        let lease = registry.get::<SlinkClass>(&slink.kind)?;
+        let link = lease(link_spec(plan, slink, &registry, &mut self.dirty_logs)?);
+        self.slinks.push(lease);
+        Ok(link)
+    }
+
+    /// A leg that joins a site.
+    pub(crate) fn leg(
+        &mut self,
+        plan: &Plan,
+        slink: &SlinkTable,
+        dev: DevNr,
+    ) -> Result<Leg, PlanError> {
+        let spec = link_spec(plan, slink, &registry(), &mut self.dirty_logs)?;
+        let leg = spec.legs.into_iter().find(|leg| leg.dev == dev);
+        Ok(leg.expect("a leg that joins is in the plan"))
+    }
 }
 
 fn link_spec(
     plan: &Plan,
-    at: usize,
+    slink: &SlinkTable,
     registry: &Registry,
     dirty_logs: &mut Vec<Lease<DirtyLogClass>>,
 ) -> Result<LinkSpec, PlanError> {
-    let slink = &plan.slinks[at];
     let mut legs = Vec::new();
     for device in &plan.devices {
         let Some(leg) = device.leg(slink.nr) else { continue };
@@ -113,7 +140,7 @@ fn link_spec(
     }
     let mark = plan.marks.get(&slink.nr).map(|disk| disk.id);
     let replicator = plan.name.clone();
-    Ok(LinkSpec { replicator, table: slink.clone(), owner: link_owner(at), legs, mark })
+    Ok(LinkSpec { replicator, table: slink.clone(), owner: link_owner(slink.nr), legs, mark })
 }
 
 fn dirty_log_spec(device: &DevicePlan, leg: &LegPlan) -> dirty_log::Spec {
@@ -147,28 +174,30 @@ fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
     }
 }
 
-fn roster(plan: &Plan) -> Roster {
-    use replog::format::superblock::{DeviceRecord, LegRecord};
-    let device = |d: &DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
+/// What the roster says of a leg that joins.
+pub(crate) fn joining(dev: DevNr, leg: &LegPlan) -> Joining {
     // Whatever disk is there: nothing is known of it before somebody tells.
-    let identity = |leg: &LegPlan| match leg.dirty_log.init() {
+    let identity = match leg.dirty_log.init() {
         Some(table::Init::Later) if !leg.slink.is_local() => LegRecord::UNTOLD.to_owned(),
         _ => leg.disk.identity().to_owned(),
     };
-    let legs = plan.devices.iter().flat_map(|d| {
-        d.legs.iter().map(move |leg| Joining {
-            leg: LegRecord {
-                dev: d.nr,
-                slink: leg.slink,
-                size: leg.disk.size(),
-                identity: identity(leg),
-                all_dirty: false,
-                left_out: false,
-            },
-            in_sync: leg.slink == SlinkNr::LOCAL
-                || matches!(leg.dirty_log.init(), Some(table::Init::Nosync | table::Init::Later)),
-        })
-    });
+    let believed = matches!(leg.dirty_log.init(), Some(table::Init::Nosync | table::Init::Later));
+    Joining {
+        leg: LegRecord {
+            dev,
+            slink: leg.slink,
+            size: leg.disk.size(),
+            identity,
+            all_dirty: false,
+            left_out: false,
+        },
+        in_sync: leg.slink == SlinkNr::LOCAL || believed,
+    }
+}
+
+fn roster(plan: &Plan) -> Roster {
+    let device = |d: &DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
+    let legs = plan.devices.iter().flat_map(|d| d.legs.iter().map(|leg| joining(d.nr, leg)));
     Roster {
         sites: plan.slinks.iter().map(|slink| slink.nr).collect(),
         devices: plan.devices.iter().map(device).collect(),

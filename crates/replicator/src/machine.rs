@@ -21,7 +21,7 @@ use slink::link::Ended;
 use slink::{Grant, Load, Report, SiteEvent, SiteLink};
 
 use crate::acks::{Acks, Reached, Waiting};
-use crate::compose::{Leases, Parts, link_at};
+use crate::compose::{Leases, Parts, link_of};
 use crate::device::Device;
 use crate::front::FrontCounters;
 use crate::message::MessageError;
@@ -34,7 +34,10 @@ pub struct Replicator {
     pub(crate) plan: Plan,
     stage: Stage,
     pub(crate) log: Option<Replog>,
+    /// In the order of the plan.
     pub(crate) links: Vec<Box<dyn SiteLink>>,
+    /// Links of sites that are gone, while something of theirs is in flight (I15).
+    pub(crate) leaving: Vec<Box<dyn SiteLink>>,
     pub(crate) devices: BTreeMap<DevNr, Device>,
     /// Requests that wait: for space, for the group before, for a resume.
     parked: VecDeque<Parked>,
@@ -44,7 +47,7 @@ pub struct Replicator {
     pub(crate) reads: Reads,
     load: Load,
     /// Sites of the log that are none of the table's.
-    orphans: Orphans,
+    pub(crate) orphans: Orphans,
     /// Somebody waits for everything up to here to reach its sites.
     pub(crate) drain_upto: Option<Seq>,
     pub(crate) front: FrontCounters,
@@ -53,12 +56,12 @@ pub struct Replicator {
     /// Nothing is taken any more.
     closed: bool,
     /// Changes get an error, because a site's table says so.
-    refusing: bool,
+    pub(crate) refusing: bool,
     /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
     pub(crate) events: VecDeque<SiteEvent>,
     /// Effects that came up while an event was handled.
     pending: Vec<Effect>,
-    _leases: Leases,
+    pub(crate) leases: Leases,
 }
 
 /// What a replicator is doing.
@@ -107,6 +110,7 @@ impl Replicator {
             stage: Stage::Opening(Box::new(parts.opening)),
             log: None,
             links: parts.links,
+            leaving: Vec::new(),
             devices: parts.devices,
             parked: VecDeque::new(),
             fetching: BTreeMap::new(),
@@ -121,7 +125,7 @@ impl Replicator {
             refusing: false,
             events: VecDeque::new(),
             pending: Vec::new(),
-            _leases: parts.leases,
+            leases: parts.leases,
         }
     }
 
@@ -425,6 +429,11 @@ impl Replicator {
 
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
+        self.leaving.retain(|link| {
+            let closed = link.disks().into_iter().map(|disk| Effect::Close { disk });
+            effects.extend(closed.filter(|_| link.is_still()));
+            !link.is_still()
+        });
         self.load.is_waited_for = self.devices.values().any(|device| device.in_flight > 0);
         self.drain_upto = self.drain_upto.filter(|upto| log.covered(SlinkNr::LOCAL) < *upto);
         self.load.hurry = self.drain_upto.is_some();
@@ -460,7 +469,8 @@ impl Replicator {
 
     fn has_stopped(&mut self, now: Time, drain: bool) -> bool {
         let Some(log) = &mut self.log else { return true };
-        let busy = self.links.iter().any(|link| link.is_busy()) || !self.reads.is_empty();
+        let mut links = self.links.iter().chain(&self.leaving);
+        let busy = links.any(|link| link.is_busy()) || !self.reads.is_empty();
         if busy {
             return false;
         }
@@ -481,8 +491,12 @@ impl Replicator {
 
     fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
         let Some(log) = &mut self.log else { return };
-        let at = self.plan.site_of(disk).expect("only a site link asks for a disk to be opened");
-        self.links[at].opened(now, log, disk, result);
+        let site = self.plan.site_of(disk);
+        match self.links.iter_mut().find(|link| site == Some(link.nr())) {
+            Some(link) => link.opened(now, log, disk, result),
+            // It was opened for a site, or a leg, that is gone.
+            None => self.pending.push(Effect::Close { disk }),
+        }
     }
 
     fn io_done(&mut self, now: Time, io: IoId, result: Result<(), Errno>, buf: Option<BufMut>) {
@@ -507,7 +521,9 @@ impl Replicator {
                 self.pending = effects;
             }
             owner => {
-                let link = &mut self.links[link_at(owner)];
+                let mut links = self.links.iter_mut().chain(&mut self.leaving);
+                let link = links.find(|link| link.nr() == link_of(owner));
+                let link = link.expect("a link outlives its I/O");
                 link.done(now, log, Ended { nr: io.nr, result, buf });
             }
         }

@@ -4,6 +4,8 @@
 //! resume [all]  start [all]               take requests again
 //! suspend [all] stop [all] postsuspend    hold requests back
 //! slink message NR WORDS ...              another policy, limit, or option of a site
+//! slink add NR ...    slink del NR        a site comes, or goes
+//! device add ...      device del NR       a device comes to a site, or goes from it
 //! statistics {on|off|reset}               show counters of the front end in `status`
 //! replog statistics {on|off|reset}        the ring's
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
@@ -26,10 +28,12 @@ mod statistics;
 mod verb;
 mod verify;
 
+use std::collections::BTreeMap;
+
 use blk::{DevNr, SlinkNr, Time};
 
 pub use error::MessageError;
-pub use verb::is_drain;
+pub use verb::{edit_noun, is_drain};
 
 use crate::machine::Replicator;
 use verb::Verb;
@@ -50,6 +54,7 @@ impl Replicator {
             Verb::Resume => self.suspension(target, first, rest, false),
             Verb::Suspend => self.suspension(target, first, rest, true),
             Verb::Slink => self.edit(now, target, "slink", rest),
+            Verb::Device => self.edit(now, target, "device", rest),
             Verb::Statistics => self.front_statistics(first, rest),
             Verb::Replog => self.replog_message(first, rest),
             Verb::Down => self.hold_message(now, target, first, rest, true),
@@ -72,7 +77,7 @@ impl Replicator {
     ) -> Result<String, MessageError> {
         let words: Vec<&str> = std::iter::once(noun).chain(rest.iter().copied()).collect();
         let group = self.plan.group().edited(target, &words)?;
-        let changes = self.reload(now, &group)?;
+        let changes = self.reload(now, &group, &BTreeMap::new())?;
         Ok(changes.iter().map(|change| format!("{change}\n")).collect())
     }
 

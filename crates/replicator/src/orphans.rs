@@ -2,7 +2,8 @@
 //!
 //! The log keeps what they lack, so that they can come back; but not at the price of the
 //! devices (P6): when it is full of that, they are written down as all dirty, durably, and
-//! the head passes. They are copied anew when a table names them again.
+//! the head passes. They are copied anew when a table names them again. For a site that was
+//! removed while the devices are in use nothing is kept to begin with.
 
 use blk::{SlinkNr, Time};
 use replog::{Replog, Version};
@@ -30,13 +31,25 @@ impl Orphans {
         Self { sites: alone.map(|slink| Orphan { slink, given_up: None }).collect() }
     }
 
+    /// A site has no link any more, and nothing is kept for it.
+    pub(crate) fn removed(&mut self, slink: SlinkNr, log: &mut Replog) {
+        let given_up = Some(give_up(slink, log));
+        self.sites.push(Orphan { slink, given_up });
+    }
+
+    /// A site has a link again.
+    pub(crate) fn adopted(&mut self, slink: SlinkNr) {
+        self.sites.retain(|orphan| orphan.slink != slink);
+    }
+
     /// Lets the head pass what only they keep it from, if the log is full.
     pub(crate) fn poll(&mut self, now: Time, log: &mut Replog) -> Vec<SiteEvent> {
         let mut events = Vec::new();
         for orphan in &mut self.sites {
             // The last complete copy is the local one: nothing passes that (P6).
             let upto = log.covered(SlinkNr::LOCAL);
-            if log.covered(orphan.slink) >= upto || !log.is_nearly_full() {
+            let keeps = orphan.given_up.is_none() && !log.is_nearly_full();
+            if log.covered(orphan.slink) >= upto || keeps {
                 continue;
             }
             let version = *orphan.given_up.get_or_insert_with(|| {

@@ -305,9 +305,9 @@ impl Plan {
         self.devices.iter().find(|device| device.nr == dev)
     }
 
-    /// Which of `slinks` a disk belongs to.
+    /// Which site a disk belongs to.
     #[must_use]
-    pub fn site_of(&self, disk: DiskId) -> Option<usize> {
+    pub fn site_of(&self, disk: DiskId) -> Option<SlinkNr> {
         let legs = self.devices.iter().flat_map(|device| &device.legs);
         let mut disks = legs.flat_map(|leg| {
             let own = std::iter::once(&leg.disk).chain(&leg.dirty_log_disk);
@@ -315,7 +315,16 @@ impl Plan {
         });
         let marks = self.marks.iter().map(|(slink, disk)| (disk.id, *slink));
         let (_, slink) = disks.by_ref().chain(marks).find(|(id, _)| *id == disk)?;
-        self.slinks.iter().position(|table| table.nr == slink)
+        Some(slink)
+    }
+
+    /// Its disks, by path.
+    #[must_use]
+    pub fn disks(&self) -> BTreeMap<String, DiskFacts> {
+        let legs = self.devices.iter().flat_map(|device| &device.legs);
+        let own = legs.flat_map(|leg| std::iter::once(&leg.disk).chain(&leg.dirty_log_disk));
+        let all = own.chain(self.marks.values()).chain([&self.log.disk]);
+        all.map(|disk| (disk.path.clone(), disk.clone())).collect()
     }
 
     /// Bytes of the logical block that a device advertises: its strictest leg's.

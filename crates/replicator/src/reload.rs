@@ -1,57 +1,217 @@
 //! Another table for a replicator that is in use: all of it, or nothing.
+//!
+//! Sites and legs come without their disks: the links have them opened, as after an outage, so
+//! that no device waits for that (P5). A site that goes is let go of at once; what is in flight
+//! there ends (I15), and then its disks are let go of too. The roster remembers what went: back
+//! again, by whatever table, it is copied anew.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use blk::Time;
-use table::Group;
+use blk::{DevNr, SlinkNr, Time};
+use replog::format::superblock::{LegRecord, SuperblockError};
+use table::{Group, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
+use crate::compose::joining;
 use crate::machine::Replicator;
+use crate::plan::{DiskFacts, LegPlan, Plan, PlanError};
 
 /// Why a table was not taken. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadError {
     /// It changes what can't be changed while the replicator is in use.
     Fixed(Vec<Fixed>),
+    /// Its disks can't be used as it says.
+    Plan(PlanError),
+    /// A site, or a leg there, is to come again that has not gone yet.
+    Leaving {
+        /// The site.
+        slink: SlinkNr,
+        /// The device, if it is about one.
+        dev: Option<DevNr>,
+    },
+    /// The log's roster has no room for what is new.
+    Room(SuperblockError),
     /// The log is not open yet, or no more.
     NotRunning,
 }
 
 impl Replicator {
-    /// Goes on as `new` says; what was different.
+    /// Goes on as `new` says; what was different. `disks` are those that it names and the table
+    /// so far does not: not open, and opened when their links ask for that.
     ///
     /// # Errors
-    /// Something that can't be changed. Nothing has changed then.
-    pub fn reload(&mut self, now: Time, new: &Group) -> Result<Vec<Change>, ReloadError> {
+    /// Something that can't be changed, or not now. Nothing has changed then.
+    pub fn reload(
+        &mut self,
+        now: Time,
+        new: &Group,
+        disks: &BTreeMap<String, DiskFacts>,
+    ) -> Result<Vec<Change>, ReloadError> {
         let changes = changes(&self.plan.group(), new).map_err(ReloadError::Fixed)?;
-        if self.log.is_none() {
-            return Err(ReloadError::NotRunning);
+        let mut known = self.plan.disks();
+        known.extend(disks.clone());
+        let mut plan = Plan::new(new, &known).map_err(ReloadError::Plan)?;
+        // How the log was found is of no matter any more.
+        plan.log.table = self.plan.log.table.clone();
+        self.check_members(&changes, &plan)?;
+        for change in &changes {
+            self.change(now, change, &plan).map_err(ReloadError::Plan)?;
+            log::warn!("{change}");
         }
-        changes.iter().for_each(|change| self.change(now, change));
+        let place = |nr| plan.slinks.iter().position(|slink| slink.nr == nr);
+        self.links.sort_by_key(|link| place(link.nr()));
+        self.plan = plan;
+        // Whom writers get an error for is asked anew.
+        self.refusing = false;
         Ok(changes)
     }
 
-    fn change(&mut self, now: Time, change: &Change) {
-        let log = self.log.as_mut().expect("only a replicator that runs is changed");
-        match change {
-            Change::Slink { to, .. } => {
-                let link = self.links.iter_mut().find(|link| link.nr() == to.nr);
-                link.expect("a site of the plan has a link").reconfigure(now, log, to);
-                let known = self.plan.slinks.iter_mut().find(|known| known.nr == to.nr);
-                *known.expect("looked up by `changes`") = to.clone();
+    /// Whether what comes has gone, and finds room.
+    fn check_members(&self, changes: &[Change], plan: &Plan) -> Result<(), ReloadError> {
+        let log = self.log.as_ref().ok_or(ReloadError::NotRunning)?;
+        let (mut sites, mut legs) = (Vec::new(), Vec::new());
+        for change in changes {
+            match change {
+                Change::SlinkAdded(table) => {
+                    let (slink, dev) = (table.nr, None);
+                    if self.leaving.iter().any(|link| link.nr() == slink) {
+                        return Err(ReloadError::Leaving { slink, dev });
+                    }
+                    if !log.knows_site(slink) {
+                        sites.push(slink);
+                    }
+                    legs.extend(legs_on(plan, slink).map(|(dev, leg)| joining(dev, leg).leg));
+                }
+                Change::LegAdded { dev, leg } => {
+                    let slink = leg.slink;
+                    let link = self.links.iter().find(|link| link.nr() == slink);
+                    if link.is_some_and(|link| link.dirty_log(*dev).is_some()) {
+                        return Err(ReloadError::Leaving { slink, dev: Some(*dev) });
+                    }
+                    let all = legs_on(plan, slink).filter(|(nr, _)| nr == dev);
+                    legs.extend(all.map(|(dev, leg)| joining(dev, leg).leg));
+                }
+                Change::Slink { .. } | Change::SlinkRemoved(_) | Change::LegRemoved { .. } => {}
             }
         }
-        log::warn!("{change}");
+        legs.retain(|leg| log.leg(leg.dev, leg.slink).is_none());
+        log.room_for(&sites, &legs).map_err(ReloadError::Room)
     }
+
+    fn change(&mut self, now: Time, change: &Change, plan: &Plan) -> Result<(), PlanError> {
+        let log = self.log.as_mut().expect("only a replicator that runs is changed");
+        let nr = change.slink();
+        let at = self.links.iter().position(|link| link.nr() == nr);
+        match change {
+            Change::Slink { to, .. } => {
+                let at = at.expect("a site of the plan has a link");
+                self.links[at].reconfigure(now, log, to);
+            }
+            Change::SlinkRemoved(_) => {
+                let link = self.links.remove(at.expect("a site of the plan has a link"));
+                self.leaving.push(link);
+                self.orphans.removed(nr, log);
+            }
+            Change::LegRemoved { dev, .. } => {
+                self.links[at.expect("a site of the plan has a link")].drop_leg(*dev);
+            }
+            Change::SlinkAdded(table) => self.add_site(table, plan)?,
+            Change::LegAdded { dev, .. } => {
+                let table = plan.slinks.iter().find(|slink| slink.nr == nr);
+                let leg = self.leases.leg(plan, table.expect("its site is in the plan"), *dev)?;
+                self.joins(*dev, nr, plan);
+                let log = self.log.as_mut().expect("looked at above");
+                let at = at.expect("a site of the plan has a link");
+                self.links[at].add_leg(now, log, leg);
+            }
+        }
+        Ok(())
+    }
+
+    /// A site joins, with its legs. One that the log knows goes on where it was; unless it was
+    /// given up, or misses a leg that it had.
+    fn add_site(&mut self, table: &SlinkTable, plan: &Plan) -> Result<(), PlanError> {
+        let nr = table.nr;
+        let link = self.leases.link(plan, table)?;
+        let log = self.log.as_mut().expect("only a replicator that runs is changed");
+        if log.knows_site(nr) {
+            self.orphans.adopted(nr);
+        } else {
+            log.add_site(nr);
+        }
+        for device in plan.devices.iter().filter(|device| device.leg(nr).is_none()) {
+            if log.leg(device.nr, nr).is_some() {
+                log.change_leg(device.nr, nr, |leg| (leg.left_out, leg.all_dirty) = (true, true));
+            }
+        }
+        let devs: Vec<DevNr> = legs_on(plan, nr).map(|(dev, _)| dev).collect();
+        let any_dirty = devs.into_iter().fold(false, |any, dev| self.joins(dev, nr, plan) || any);
+        if any_dirty {
+            let log = self.log.as_mut().expect("looked at above");
+            let session = log.new_session();
+            log.change_site(nr, |site| {
+                site.detached.get_or_insert(session);
+            });
+        }
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// A leg joins a site that the log knows; whether it has to be copied to. `nosync` is
+    /// believed only of one that is new, and if nothing is on its way: the site is fed all that
+    /// is, and a leg that has it would go back and forth.
+    fn joins(&mut self, dev: DevNr, slink: SlinkNr, plan: &Plan) -> bool {
+        let log = self.log.as_mut().expect("only a replicator that runs is changed");
+        let (is_dirty, is_whole) = match log.leg(dev, slink) {
+            Some(known) => (known.all_dirty, !known.left_out),
+            None => {
+                let leg = plan.device(dev).and_then(|device| device.leg(slink));
+                let joining = joining(dev, leg.expect("a leg that joins is in the plan"));
+                let even = log.covered(slink) == log.taken() && log.site(slink).detached.is_none();
+                let believed = joining.in_sync && even;
+                log.add_leg(LegRecord { all_dirty: !believed, ..joining.leg });
+                (!believed, believed)
+            }
+        };
+        if is_dirty {
+            // Whatever disk is there by now: all of it is copied.
+            log.change_leg(dev, slink, |leg| {
+                leg.left_out = false;
+                leg.identity.clear();
+            });
+        }
+        if !is_whole {
+            // P3: no image that the devices could have been found in, until it is copied.
+            log.change_site(slink, |site| site.inconsistent = true);
+        }
+        is_dirty
+    }
+}
+
+fn legs_on(plan: &Plan, slink: SlinkNr) -> impl Iterator<Item = (DevNr, &LegPlan)> {
+    let leg = move |device: &'_ crate::plan::DevicePlan| device.nr;
+    plan.devices.iter().filter_map(move |device| Some((leg(device), device.leg(slink)?)))
 }
 
 impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was changed: ")?;
         match self {
             Self::Fixed(fixed) => {
                 let sentences: Vec<String> = fixed.iter().map(Fixed::to_string).collect();
-                write!(f, "nothing was changed: {}", sentences.join("; "))
+                f.write_str(&sentences.join("; "))
             }
+            Self::Plan(error) => error.fmt(f),
+            Self::Leaving { slink, dev: None } => {
+                write!(f, "site {slink} is still being removed: something of it is in flight")
+            }
+            Self::Leaving { slink, dev: Some(dev) } => write!(
+                f,
+                "device {dev} is still being removed from site {slink}: something is in flight"
+            ),
+            Self::Room(error) => write!(f, "the log has no room for it: {error}"),
             Self::NotRunning => f.write_str("the log is not open"),
         }
     }

@@ -56,6 +56,26 @@ fn what_is_said_of_a_site_can_be_changed() {
 }
 
 #[test]
+fn sites_and_legs_come_and_go() {
+    let leg = " 1 1 /rd0 core 2 8 nosync";
+    let removed = "device 0: removed from site 1";
+    assert_eq!(differs(leg, ""), Ok(vec![removed.to_owned()]));
+    assert_eq!(differs("core 2 8 nosync", "core 2 8 sync"), Ok(Vec::new()), "it joined long ago");
+    let more = "1 async ios 9 blockdev 1 2";
+    assert_eq!(differs("1 async ios 9", more), Ok(vec!["site 2: added: blockdev 1 2".to_owned()]));
+    let none = BEFORE.replace(" blockdev 4 1 async ios 9", "").replace(leg, "");
+    let said = |changes: Vec<replicator::Change>| -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said(changes(&group(BEFORE), &group(&none)).unwrap()), ["site 1: removed"]);
+    let back = said(changes(&group(&none), &group(BEFORE)).unwrap());
+    assert_eq!(back, ["site 1: added: blockdev 4 1 async ios 9"]);
+    let bare = BEFORE.replace(leg, "");
+    let added = said(changes(&group(&bare), &group(BEFORE)).unwrap());
+    assert_eq!(added, ["device 0: added to site: 1 1 /rd0 core 2 8 nosync"]);
+}
+
+#[test]
 fn how_a_log_is_found_is_of_no_matter_once_it_is_open() {
     assert_eq!(differs("auto 8192", "create 8192"), Ok(Vec::new()));
 }
@@ -70,13 +90,13 @@ fn what_can_t_be_changed_says_so_and_all_of_it() {
         ),
         ("4 /log 0 auto 8192", "5 /log 0 auto 8192 tail:64m", "the log is "),
         ("auto 8192", "auto 9216", "the log is "),
-        ("1 async ios 9", "1 async ios 9 blockdev 1 2", "site 2: it is new: "),
         ("4 1 async ios 9", "5 1 async ios 9 mark:/m", "site 1: `mark:`: "),
+        ("/rd0", "/rd1", "device 0 (db): its disk, or its dirty log: take it away from the site"),
+        ("core 2 8 nosync", "core 2 16 nosync", "device 0 (db): its disk, or its dirty log: "),
+        ("/ld0", "/ld1", "device 0 (db): its disk, or its dirty log: "),
         ("blockdev 1 0", "blockdev 2 0 sync", "site 0: `sync` or `async`: "),
         ("db:", "data:", "device 0 (db): its name: "),
         ("4096", "4104", "device 0 (db): its size: "),
-        ("/rd0", "/rd1", "device 0 (db): its legs: "),
-        (" 1 1 /rd0 core 2 8 nosync", "", "device 0 (db): its legs: "),
     ] {
         let fixed = differs(from, to).unwrap_err();
         assert!(fixed.len() == 1 && fixed[0].starts_with(expected), "{from}: {fixed:?}");

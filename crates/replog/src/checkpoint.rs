@@ -7,6 +7,7 @@
 
 use blk::{DiskOp, Effect, Gather, IoId, Seq, Span, Time};
 
+use crate::format::group::Cursor;
 use crate::format::superblock::{Anchor, SiteRecord, Superblock};
 use crate::geometry::SLOTS;
 use crate::log::{CHECKPOINT_IO, FLUSH_IO, LOG_IO, Replog};
@@ -122,7 +123,8 @@ impl Replog {
     pub(crate) fn checkpointed(&mut self) {
         self.superblock = self.checkpointing.write.take().expect("a checkpoint ends once");
         let sites = self.superblock.sites.iter();
-        self.consumers.checkpointed(sites.map(|site| site.covered));
+        let cursor = |site: &SiteRecord| Cursor { slink: site.slink, covered: site.covered };
+        self.consumers.checkpointed(sites.map(cursor));
         self.members.arrived(self.superblock.generation);
         self.starved = false;
     }

@@ -106,8 +106,10 @@ impl Consumers {
     }
 
     /// A checkpoint with these cursors is durable.
-    pub(crate) fn checkpointed(&mut self, cursors: impl Iterator<Item = Seq>) {
-        for (consumer, covered) in self.all.iter_mut().zip(cursors) {
+    pub(crate) fn checkpointed(&mut self, cursors: impl Iterator<Item = Cursor>) {
+        for Cursor { slink, covered } in cursors {
+            // Others may have come since it was launched.
+            let consumer = self.of_mut(slink);
             consumer.durable = consumer.durable.max(covered);
         }
     }

@@ -19,6 +19,7 @@ pub mod format;
 pub mod geometry;
 pub mod index;
 pub mod log;
+mod membership;
 pub mod open;
 pub mod overlay;
 mod pins;

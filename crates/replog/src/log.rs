@@ -18,7 +18,7 @@ use crate::checkpoint::Checkpointing;
 use crate::commit::{Launched, OpenGroup};
 use crate::consumers::Consumers;
 use crate::format::crc::crc32c;
-use crate::format::group::{EntryOp, GroupHeader};
+use crate::format::group::{CURSORS_MAX, EntryOp, GroupHeader};
 use crate::format::superblock::{Anchor, Superblock};
 use crate::geometry::{Geometry, RingPos};
 use crate::index::{Index, Write};
@@ -546,7 +546,8 @@ impl Replog {
     }
 
     pub(crate) fn entries_max(&self) -> usize {
-        GroupHeader::entries_max(self.consumers.len())
+        // With room for the cursors of sites that join while a group is open.
+        GroupHeader::entries_max(CURSORS_MAX)
     }
 
     pub(crate) fn epoch(&self) -> u64 {

@@ -254,7 +254,7 @@ fn same_place(a: &LegRecord, b: &LegRecord) -> bool {
 }
 
 /// A site that joins holds, by what the table says, all that the devices hold.
-fn joined_site(slink: SlinkNr, tip: Seq) -> SiteRecord {
+pub(crate) fn joined_site(slink: SlinkNr, tip: Seq) -> SiteRecord {
     SiteRecord {
         slink,
         covered: tip,

@@ -50,6 +50,12 @@ impl Standing {
         &self.wanted
     }
 
+    /// Changes who belongs to the log.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Members)) {
+        change(&mut self.wanted);
+        self.version.0 += 1;
+    }
+
     pub(crate) fn version(&self) -> Version {
         self.version
     }

@@ -148,7 +148,8 @@ impl Subject for Replicator {
     }
 
     fn reload(&mut self, now: Time, topology: &Topology) {
-        Self::reload(self, now, &group(topology)).expect("only words of sites are different");
+        let changes = Self::reload(self, now, &group(topology), &BTreeMap::new());
+        changes.expect("only words of sites are different");
     }
 
     fn message(&mut self, now: Time, words: &str) {

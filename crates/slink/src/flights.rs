@@ -98,6 +98,11 @@ impl<S> Flights<S> {
         self.all.values().filter(|f| f.to == To::Site).count()
     }
 
+    /// Whether any is for this device.
+    pub(crate) fn any_of(&self, dev: DevNr) -> bool {
+        self.all.values().any(|f| f.dev == dev)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len()

@@ -23,7 +23,7 @@ use table::SlinkTable;
 use crate::event::SiteEvent;
 use crate::governor::copies_wanted;
 use crate::health::{Down, Failure, Health};
-use crate::link::{Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, SiteLink};
+use crate::link::{Ended, Grant, IDLE_AFTER, Leg, LinkSpec, Load, Report, SiteLink};
 
 /// The local site's link, when it is `async`.
 #[derive(Debug)]
@@ -551,6 +551,22 @@ impl SiteLink for Lazy {
 
     fn hold(&mut self, _now: Time, _log: &mut Replog, _held: bool) {
         unreachable!("only a remote site is taken down")
+    }
+
+    fn add_leg(&mut self, _now: Time, _log: &mut Replog, _leg: Leg) {
+        unreachable!("the local site's legs are the devices'")
+    }
+
+    fn drop_leg(&mut self, _dev: DevNr) {
+        unreachable!("the local site's legs are the devices'")
+    }
+
+    fn disks(&self) -> Vec<DiskId> {
+        self.legs.values().copied().collect()
+    }
+
+    fn is_still(&self) -> bool {
+        self.flying.is_empty() && self.flush.as_ref().is_none_or(|round| round.flying.is_empty())
     }
 
     fn is_busy(&self) -> bool {

@@ -47,6 +47,12 @@ impl Legs {
         self.all.values_mut()
     }
 
+    /// A leg is none any more.
+    pub(crate) fn remove(&mut self, dev: DevNr) -> Option<Leg> {
+        self.used.remove(&dev);
+        self.all.remove(&dev)
+    }
+
     /// A disk was opened, or not.
     pub(crate) fn opened(&mut self, disk: DiskId, seen: Result<DiskSeen, NotOpened>) {
         if let Some(leg) = self.all.values_mut().find(|leg| leg.disk == disk) {

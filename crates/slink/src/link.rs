@@ -79,6 +79,18 @@ pub trait SiteLink: Send {
         _end: bool,
     ) {
     }
+    /// A leg joins the site. The roster knows it, and whether it is all dirty.
+    fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg);
+
+    /// A leg leaves the site, when nothing of it is in flight any more (I15): then the roster
+    /// has it as left out, and its disks are let go of.
+    fn drop_leg(&mut self, dev: DevNr);
+
+    /// The disks that it uses.
+    fn disks(&self) -> Vec<DiskId>;
+
+    /// Whether nothing of it is in flight, not even what hangs.
+    fn is_still(&self) -> bool;
 
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;

@@ -43,7 +43,7 @@ use crate::gate::Gate;
 use crate::health::Health;
 use crate::legs::Legs;
 use crate::link::{
-    Ended, Grant, IDLE_AFTER, LinkSpec, Load, Report, Resync, SiteLink, State, Verification,
+    Ended, Grant, IDLE_AFTER, Leg, LinkSpec, Load, Report, Resync, SiteLink, State, Verification,
 };
 use crate::policy::Policy;
 use crate::states::{Fed, Standing};
@@ -70,6 +70,8 @@ pub struct Ordered {
     opening: BTreeSet<DiskId>,
     probing: Probing,
     notice: Option<Notice>,
+    /// Devices whose legs leave the site.
+    leaving: BTreeSet<DevNr>,
     /// Where it is; moves by [`Ordered::note`] only.
     stands: Standing,
     /// A `sync` site is being given up for now; it counts once this stands (P1).
@@ -147,6 +149,7 @@ impl Ordered {
             opening: BTreeSet::new(),
             probing: Probing::No,
             notice: mark.map(|disk| Notice::new(disk, replicator)),
+            leaving: BTreeSet::new(),
             stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
             owed: None,
@@ -238,7 +241,7 @@ impl Ordered {
     /// Whether new I/O may be asked of the site.
     fn may_ask(&self, now: Time) -> bool {
         let back = self.health.down().is_none() || (self.nr.is_local() && self.health.may_try(now));
-        back && self.probing == Probing::No
+        back && self.probing == Probing::No && self.leaving.is_empty()
     }
 
     fn state(&self) -> State {
@@ -272,6 +275,7 @@ impl SiteLink for Ordered {
         self.feed(now, log, effects);
         self.copy(now, log, load, effects);
         self.compare(now, log, load, effects);
+        self.legs_leave(log, effects);
         self.probe(now, effects);
         self.advance(now, log);
     }
@@ -398,6 +402,23 @@ impl SiteLink for Ordered {
 
     fn stop_verifying(&mut self, now: Time) {
         self.verifier.stop(now);
+    }
+
+    fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg) {
+        self.leg_joins(now, log, leg);
+    }
+
+    fn drop_leg(&mut self, dev: DevNr) {
+        self.leaving.insert(dev);
+    }
+
+    fn disks(&self) -> Vec<DiskId> {
+        let legs = self.legs.iter().flat_map(|leg| [Some(leg.disk), leg.dirty_log.disk()]);
+        legs.flatten().chain(self.notice.as_ref().map(|notice| notice.disk)).collect()
+    }
+
+    fn is_still(&self) -> bool {
+        self.flights.len() == 0
     }
 
     fn is_busy(&self) -> bool {

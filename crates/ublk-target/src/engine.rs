@@ -260,6 +260,10 @@ impl<M: Machine + 'static> Drive<M> {
                 return true;
             }
             Effect::Open { disk } => return self.open(disk),
+            Effect::Close { disk } => {
+                drop(self.ring.remove_disk(disk));
+                self.openings.closed(disk);
+            }
         }
         false
     }

@@ -12,9 +12,13 @@ use crate::inbox::Handle;
 
 /// How a disk is opened again, given its number. It is called on a thread that may wait.
 #[derive(Clone)]
-pub struct Opener(Arc<Open>);
+pub struct Opener {
+    open: Arc<Open>,
+    closed: Arc<Closed>,
+}
 
 type Open = dyn Fn(DiskId) -> Result<Disk, NotOpened> + Send + Sync;
+type Closed = dyn Fn(DiskId) + Send + Sync;
 
 /// The openings under way on one engine.
 pub(crate) struct Openings<M> {
@@ -26,7 +30,14 @@ pub(crate) struct Openings<M> {
 impl Opener {
     /// Opens disks by `open`.
     pub fn new(open: impl Fn(DiskId) -> Result<Disk, NotOpened> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(open))
+        Self { open: Arc::new(open), closed: Arc::new(|_| ()) }
+    }
+
+    /// Tells `closed` of each disk that is let go of for good. It is called on the engine's
+    /// thread, and may not wait.
+    #[must_use]
+    pub fn telling(self, closed: impl Fn(DiskId) + Send + Sync + 'static) -> Self {
+        Self { closed: Arc::new(closed), ..self }
     }
 }
 
@@ -62,13 +73,18 @@ impl<M: Machine + 'static> Openings<M> {
         let (opener, engine) = (self.opener.clone(), self.engine.clone());
         std::thread::Builder::new()
             .name(format!("open-{}", disk.0))
-            .spawn(move || engine.opened(disk, (opener.0)(disk)))
+            .spawn(move || engine.opened(disk, (opener.open)(disk)))
             .map_err(|error| {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
                 refusal(errno, format!("no thread to open it could be started: {error}"))
             })?;
         self.under_way.insert(disk);
         Ok(())
+    }
+
+    /// A disk was let go of for good.
+    pub(crate) fn closed(&self, disk: DiskId) {
+        (self.opener.closed)(disk);
     }
 
     /// The message has come.

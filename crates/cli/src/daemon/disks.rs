@@ -32,10 +32,12 @@ pub(super) struct Disks {
     missing: BTreeMap<DiskId, NotOpened>,
 }
 
-/// The paths of a table, in an order in which each one's place is the number of its disk.
+/// The paths of a table, and of those before it, in an order in which each one's place is the
+/// number of its disk.
 #[derive(Debug)]
-struct Places {
-    all: Vec<Place>,
+pub(super) struct Places {
+    all: Mutex<Vec<Place>>,
+    helper: Option<Arc<Program>>,
     /// What was found at them, as far as something is open there.
     found: Mutex<BTreeMap<DiskId, Seen>>,
     /// Where other replicators see it.
@@ -77,14 +79,14 @@ impl Disks {
         let others_limit = began + OTHERS_LIMIT;
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
-        let mut looked = places.open_all(&places.all, others_limit, look)?;
+        let all = places.lock().clone();
+        let mut looked = places.open_all(&all, others_limit, look)?;
         places.plan(group, &looked)?;
         places.check_overlaps(&looked)?;
         places.refuse_taken(&mut looked)?;
 
         let vital_limit = Instant::now() + busy_limit;
-        let there: Vec<Place> =
-            places.all.iter().filter(|place| looked[&place.id].is_ok()).cloned().collect();
+        let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
         let mut missing = failures(looked);
         let mut found = places.open_all(&there, others_limit, |role| {
             // Who is busy is to be told before the time is up.
@@ -112,8 +114,13 @@ impl Disks {
 
     /// How a disk of them is opened again.
     pub(super) fn opener(&self) -> Opener {
-        let places = Arc::clone(&self.places);
-        Opener::new(move |id| places.open_again(id))
+        let (places, known) = (Arc::clone(&self.places), Arc::clone(&self.places));
+        Opener::new(move |id| places.open_again(id)).telling(move |id| known.forget(id))
+    }
+
+    /// Where they are, for tables to come.
+    pub(super) fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.places)
     }
 
     /// A sentence for each that is not there.
@@ -147,18 +154,58 @@ impl Disks {
 impl Places {
     fn of(group: &Group, helper: Option<Program>, claims: Option<Claims>) -> Self {
         let helper = helper.map(Arc::new);
-        let number = |(nr, (text, role))| {
-            let nr = u32::try_from(nr).expect("a table's paths are counted in thousands");
-            let lane = lane(role).zip(helper.clone());
-            let lane = lane.map(|(nr, program)| Lane::new(nr, program));
-            Place { id: DiskId(nr), text, role, lane }
-        };
-        let all = Plan::paths(group).into_iter().enumerate().map(number).collect();
-        Self { all, found: Mutex::default(), claims }
+        let places = Self { all: Mutex::default(), helper, found: Mutex::default(), claims };
+        for (text, role) in Plan::paths(group) {
+            places.add(text, role);
+        }
+        places
     }
 
-    fn at(&self, id: DiskId) -> &Place {
-        &self.all[id.0 as usize]
+    fn add(&self, text: String, role: Role) -> DiskId {
+        let lane = lane(role).zip(self.helper.clone());
+        let lane = lane.map(|(nr, program)| Lane::new(nr, program));
+        let mut all = self.lock();
+        let id = DiskId(u32::try_from(all.len()).expect("paths are counted in thousands"));
+        all.push(Place { id, text, role, lane });
+        id
+    }
+
+    /// What `new` names and `old` does not: numbers for it, and nothing is open yet. A number is
+    /// never used twice, for something of an earlier disk may still be in flight.
+    pub(super) fn extend(&self, old: &Group, new: &Group) -> BTreeMap<String, DiskFacts> {
+        // A path that serves another end is another disk: the earlier one is yet to be closed.
+        let known = Plan::paths(old);
+        let fresh = Plan::paths(new).into_iter().filter(|named| !known.contains(named));
+        let facts = fresh.map(|(path, role)| {
+            let why = format!("{path}: it is being opened");
+            let seen = Err(NotOpened { errno: Errno(Word::INPROGRESS.raw_os_error()), why });
+            (path.clone(), DiskFacts { id: self.add(path.clone(), role), path, seen })
+        });
+        facts.collect()
+    }
+
+    fn at(&self, id: DiskId) -> Place {
+        self.lock()[id.0 as usize].clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A disk was let go of: its path, and others to it, may be used again, also by other
+    /// replicators. They are told on a thread of its own: an engine does not wait.
+    fn forget(self: &Arc<Self>, id: DiskId) {
+        self.found().remove(&id);
+        let places = Arc::clone(self);
+        let tell = move || {
+            let Some(claims) = &places.claims else { return Ok(()) };
+            claims.begin()?.write(&places.own_claims())
+        };
+        drop(thread::spawn(move || {
+            if let Err(error) = tell() {
+                log::warn!("giving a disk back: {error:#}");
+            }
+        }));
     }
 
     /// Opens `places` as `spec` says: all that are vital, and of the others what can be
@@ -190,7 +237,8 @@ impl Places {
     }
 
     fn plan(&self, group: &Group, found: &Found<Disk>) -> Result<Plan> {
-        let facts = self.all.iter().map(|place| {
+        let all = self.lock().clone();
+        let facts = all.iter().map(|place| {
             let seen = match &found[&place.id] {
                 Ok(disk) => Ok(disk.facts().seen()),
                 Err(why) => Err(why.clone()),

@@ -1,5 +1,6 @@
 //! The replicator at work on its engine, as the control side sees it.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,12 @@ use table::Group;
 use ublk_target::{Engine, EngineSpec, Handle};
 use uring::RingSpec;
 
-use super::disks::Disks;
+use super::disks::{Disks, Places};
 
 /// A replicator at work. Calls wait for the engine, which never waits for them.
 pub(super) struct Drive {
     engine: Engine<Replicator>,
+    places: Arc<Places>,
 }
 
 /// A way to a [`Drive`] for threads that only look.
@@ -26,9 +28,10 @@ impl Drive {
     pub(super) fn start(plan: Plan, disks: Disks) -> Result<Self> {
         let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
         let machine = Replicator::open(plan, seed()?)?;
-        let opener = disks.opener();
+        let (opener, places) = (disks.opener(), disks.places());
         let spec = EngineSpec { name, disks: disks.open, ring: RING, opener };
-        Ok(Self { engine: Engine::spawn(machine, spec).context("starting the engine")? })
+        let engine = Engine::spawn(machine, spec).context("starting the engine")?;
+        Ok(Self { engine, places })
     }
 
     pub(super) fn handle(&self) -> &Handle<Replicator> {
@@ -118,9 +121,10 @@ impl Drive {
         }
     }
 
-    /// Goes on as another table says.
-    pub(super) fn reload(&self, table: Group) -> Result<()> {
-        self.handle().call(move |machine, now| machine.reload(now, &table))??;
+    /// Goes on as another table says; what it names that `old` does not is opened by and by.
+    pub(super) fn reload(&self, old: &Group, new: Group) -> Result<()> {
+        let disks = self.places.extend(old, &new);
+        self.handle().call(move |machine, now| machine.reload(now, &new, &disks))??;
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! Another table for a daemon at work, all at once or in the words of messages.
 //!
-//! The table file follows the engine: a daemon that dies in between is followed by one that
-//! goes on as before the change.
+//! The table file is what a successor goes on with, should this daemon die at any moment. So it
+//! lacks what goes before that has gone, or it would join anew, and be believed; and it names
+//! what comes only after the log knows of it.
 
 use anyhow::{Context, Result};
 use blk::DevNr;
-use replicator::{ReloadError, changes};
+use replicator::message::edit_noun;
+use replicator::{Change, ReloadError, changes};
 use table::Group;
 
 use super::served::Daemon;
@@ -15,18 +17,26 @@ impl Daemon {
     pub(super) fn reload(&mut self, new: &Group) -> Result<Vec<String>> {
         // The engine knows the log as it was opened, this the words that asked for it.
         let changes = changes(&self.table, new).map_err(ReloadError::Fixed)?;
-        self.drive.reload(new.clone())?;
+        let old = self.table.clone();
+        self.keep_table(&without_what_goes(&old, &changes))?;
+        if let Err(refusal) = self.drive.reload(&old, new.clone()) {
+            self.keep_table(&old)?;
+            return Err(refusal);
+        }
         self.keep_table(new)?;
         Ok(changes.iter().map(ToString::to_string).collect())
     }
 
-    /// Carries out a message; one that says what the table says from now on changes it.
+    /// Carries out a message; one that says what the table says from now on changes that.
     pub(super) fn message(&mut self, dev: Option<DevNr>, words: Vec<String>) -> Result<String> {
-        let answer = self.drive.message(dev, words)?;
-        let mut now = self.drive.plan()?.group();
-        now.table.log = self.table.table.log.clone();
-        self.keep_table(&now)?;
-        Ok(answer)
+        let Some(noun) = words.first().and_then(|word| edit_noun(word)) else {
+            return self.drive.message(dev, words);
+        };
+        let rest = words[1..].iter().map(String::as_str);
+        let words: Vec<&str> = std::iter::once(noun).chain(rest).collect();
+        let new = self.table.edited(dev, &words).context("nothing was changed")?;
+        let changes = self.reload(&new)?;
+        Ok(changes.iter().map(|change| format!("{change}\n")).collect())
     }
 
     fn keep_table(&mut self, table: &Group) -> Result<()> {
@@ -37,5 +47,52 @@ impl Daemon {
         self.dir
             .write_table(&table.file().to_string())
             .context("it is changed until this daemon ends; its table could not be written")
+    }
+}
+
+/// The table as it was, without the sites and legs that go.
+fn without_what_goes(old: &Group, changes: &[Change]) -> Group {
+    let mut group = old.clone();
+    for change in changes {
+        match change {
+            Change::SlinkRemoved(nr) => {
+                group.table.slinks.retain(|slink| slink.nr != *nr);
+                let legs = group.devices.iter_mut().map(|device| &mut device.table.legs);
+                legs.for_each(|legs| legs.retain(|leg| leg.slink != *nr));
+            }
+            Change::LegRemoved { dev, slink } => {
+                let devices = group.devices.iter_mut().filter(|it| it.table.dev_nr == *dev);
+                devices.for_each(|it| it.table.legs.retain(|leg| leg.slink != *slink));
+            }
+            Change::Slink { .. } | Change::SlinkAdded(_) | Change::LegAdded { .. } => {}
+        }
+    }
+    group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_is_left_out_before_it_has_gone_and_nothing_else() {
+        let text = |sites: &str, legs: &str| {
+            format!(
+                "a: 0 1 replicator ringbuffer 4 /log 0 auto 8192 blockdev 1 0{sites}\n\
+                 x: 0 4096 replicator-dev a 0 0 1 /x nolog 0{legs}\n"
+            )
+        };
+        let group = |text: &str| crate::tables::from_text(text).unwrap().group;
+        let old = group(&text(
+            " blockdev 1 1 blockdev 1 2 blockdev 1 3",
+            " 1 1 /x1 nolog 0 2 1 /x2 nolog 0 3 1 /x3 nolog 0",
+        ));
+        let new = group(&text(
+            " blockdev 2 1 sync blockdev 1 3 blockdev 1 4",
+            " 1 1 /x1 nolog 0 4 1 /x4 nolog 0",
+        ));
+        let between = without_what_goes(&old, &changes(&old, &new).unwrap());
+        let expected = text(" blockdev 1 1 blockdev 1 3", " 1 1 /x1 nolog 0");
+        assert_eq!(between.file().to_string(), expected);
     }
 }

@@ -10,6 +10,7 @@ pub(super) enum Verb {
     Slink,
     Statistics,
     Replog,
+    Device,
     Resync,
     Down,
     Up,
@@ -37,6 +38,16 @@ pub fn is_drain(word: &str) -> bool {
     Verb::of(word) == Ok(Verb::Drain)
 }
 
+/// `slink` or `device`, if a message is an edit of the table (`table::Group::edited`).
+#[must_use]
+pub fn edit_noun(word: &str) -> Option<&'static str> {
+    match Verb::of(word) {
+        Ok(Verb::Slink) => Some("slink"),
+        Ok(Verb::Device) => Some("device"),
+        _ => None,
+    }
+}
+
 /// What each is called; those of 2009 come first, in their order.
 const VERBS: &[(&[&str], Verb)] = &[
     (&["resume", "start"], Verb::Resume),
@@ -44,6 +55,7 @@ const VERBS: &[(&[&str], Verb)] = &[
     (&["slink"], Verb::Slink),
     (&["statistics"], Verb::Statistics),
     (&["replog"], Verb::Replog),
+    (&["device"], Verb::Device),
     (&["resync", "invalidate"], Verb::Resync),
     (&["down"], Verb::Down),
     (&["up"], Verb::Up),
@@ -56,6 +68,7 @@ const VERBS: &[(&[&str], Verb)] = &[
 /// The messages there are.
 pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all], \
                                    slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
+                                   slink add NR ..., slink del NR, device add ..., device del NR, \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
                                    resync [all | SITE [DEV]] (or invalidate), down SITE, up SITE, \
                                    drain, bookmark TEXT, \
@@ -75,7 +88,8 @@ mod tests {
             ("stat stati statistics", Verb::Statistics),
             ("rep repl replog", Verb::Replog),
             ("resy resync i invalidate", Verb::Resync),
-            ("d do down", Verb::Down),
+            ("d de device", Verb::Device),
+            ("do down", Verb::Down),
             ("u up", Verb::Up),
             ("dr drain", Verb::Drain),
             ("b bookmark", Verb::Bookmark),

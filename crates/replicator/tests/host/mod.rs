@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{
     BufMut, Data, DevNr, DiskId, DiskOp, DiskSeen, Effect, Errno, Event, IoId, Machine, NotOpened,
@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
     hung: Vec<(IoId, Option<BufMut>)>,
+    /// Disks that were let go of.
+    pub(crate) closed: BTreeSet<DiskId>,
 }
 
 /// What is wrong with a disk.
@@ -85,6 +87,7 @@ impl Host {
             unreadable: None,
             effects_left: None,
             hung: Vec::new(),
+            closed: BTreeSet::new(),
         };
         host.run();
         host
@@ -127,12 +130,13 @@ impl Host {
         panic!("it never falls quiet");
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    pub(crate) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Open { disk } => {
                 let result = seen(disk, self.faults.get(&disk).copied());
                 self.machine.handle(self.now, Event::Opened { disk, result });
             }
+            Effect::Close { disk } => assert!(self.closed.insert(disk), "{disk:?} is closed once"),
             Effect::Fetch { req, mut buf } => {
                 buf.copy_from_slice(&self.payloads[&req]);
                 self.machine.handle(self.now, Event::Fetched { req, result: Ok(()), buf });
@@ -195,6 +199,42 @@ impl Host {
             }
             DiskOp::Flush => None,
         }
+    }
+
+    /// The table says something else from now on; disks that are new have these numbers.
+    pub(crate) fn edit(
+        &mut self,
+        target: Option<u32>,
+        words: &str,
+        new: &[(&str, u32)],
+    ) -> Result<Vec<String>, String> {
+        let words: Vec<&str> = words.split(' ').collect();
+        let group = self.machine.plan().group();
+        let group = group.edited(target.map(DevNr), &words).map_err(|error| error.to_string())?;
+        self.reload(&group, new)
+    }
+
+    /// The same, as a whole table.
+    pub(crate) fn reload(
+        &mut self,
+        group: &table::Group,
+        new: &[(&str, u32)],
+    ) -> Result<Vec<String>, String> {
+        let facts = |(path, nr): &(&str, u32)| {
+            let why = "nobody has opened it yet".to_owned();
+            let seen = Err(NotOpened { errno: Errno::ENODEV, why });
+            let path = (*path).to_owned();
+            (path.clone(), DiskFacts { id: DiskId(*nr), path, seen })
+        };
+        let disks = new.iter().map(facts).collect();
+        for (_, nr) in new {
+            self.disks
+                .entry(DiskId(*nr))
+                .or_insert_with(|| vec![0x77; DISK_SECTORS as usize * 512]);
+        }
+        let changes = self.machine.reload(self.now, group, &disks);
+        let changes = changes.map_err(|error| error.to_string())?;
+        Ok(changes.iter().map(ToString::to_string).collect())
     }
 
     /// What hangs ends, with an error.

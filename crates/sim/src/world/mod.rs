@@ -502,6 +502,10 @@ impl<'p, M: Subject> World<'p, M> {
                 self.note(6, u64::from(disk.0));
                 self.open_disk(disk)?;
             }
+            Effect::Close { disk } => {
+                self.note(8, u64::from(disk.0));
+                self.handles.opened(disk, false);
+            }
             Effect::Submit { io, disk, op } => {
                 self.note(5, io.nr ^ u64::from(disk.0) << 48);
                 let role = self.host.disks.role(disk)?;

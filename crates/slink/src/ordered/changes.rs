@@ -1,11 +1,14 @@
-//! What is said of a site can be changed while it is in use: policy, limit, options.
+//! What is said of a site can be changed while it is in use: policy, limit, options; and
+//! which devices it has.
 
-use blk::Time;
+use blk::{DevNr, Effect, Time};
 use replog::Replog;
 use table::SlinkTable;
 
-use super::{Mode, Ordered};
+use super::{Mode, Ordered, Probing};
 use crate::event::Transition;
+use crate::health::Failure;
+use crate::link::Leg;
 use crate::policy::Policy;
 
 impl Ordered {
@@ -52,6 +55,51 @@ impl Ordered {
         (self.becoming_sync, self.demoting, self.promoting) = (None, None, None);
         if self.stands.in_force {
             log.change_site(self.nr, |site| site.demoted = false);
+        }
+    }
+
+    /// A leg joins: its disk is opened as after an outage, with all others of the site. What is
+    /// not believed to be in sync is copied.
+    pub(super) fn leg_joins(&mut self, now: Time, log: &mut Replog, leg: Leg) {
+        if matches!(self.mode, Mode::New) {
+            self.join(now, log);
+        }
+        let dev = leg.dev;
+        let known = self.legs.all.insert(dev, leg);
+        assert!(known.is_none(), "a leg joins once");
+        if log.leg(dev, self.nr).is_some_and(|known| known.all_dirty) {
+            self.disbelieve(now, log, Some(dev));
+        }
+        // Whoever looks at the site now has not seen this one.
+        match &mut self.probing {
+            Probing::Reading { well, .. } => *well = false,
+            Probing::Opened => self.probing = Probing::No,
+            Probing::No | Probing::Opening => {}
+        }
+        let how = Failure::NotOpened("its backing device is being opened".into());
+        self.went_down(now, now, dev, "opening it", how);
+        self.health.hurry(now);
+    }
+
+    /// Legs leave when nothing is under way, so that no shipment and no copy misses one (I15).
+    pub(super) fn legs_leave(&mut self, log: &mut Replog, effects: &mut Vec<Effect>) {
+        let quiet = self.feed.is_idle() && self.copier.is_idle() && self.probing == Probing::No;
+        if !quiet {
+            return;
+        }
+        let still = |dev: &DevNr| !self.flights.any_of(*dev);
+        let gone: Vec<DevNr> = self.leaving.iter().copied().filter(still).collect();
+        if !gone.is_empty() {
+            // A comparison was to be of all that the site had.
+            self.verifier.stop(self.polled);
+        }
+        for dev in gone {
+            self.leaving.remove(&dev);
+            let leg = self.legs.remove(dev).expect("one of the legs leaves");
+            // Named again, it is copied anew, whatever its dirty log says.
+            log.change_leg(dev, self.nr, |known| (known.left_out, known.all_dirty) = (true, true));
+            let disks = std::iter::once(leg.disk).chain(leg.dirty_log.disk());
+            effects.extend(disks.map(|disk| Effect::Close { disk }));
         }
     }
 }

@@ -105,6 +105,10 @@ impl Ordered {
             effects.push(Effect::Open { disk: notice.disk });
         }
         self.probing = Probing::Opening;
+        if self.opening.is_empty() {
+            // A site without devices has nothing that could fail.
+            self.all_probed(now, true);
+        }
     }
 
     /// Every disk was opened, or was not. Those that were are read from.

@@ -195,3 +195,37 @@ fn a_remote_disk_that_another_replicator_has_is_down_and_can_be_opened_later() {
     holder.clear(other).unwrap();
     disks.places.open_again(rd(&plan, 0).id).unwrap();
 }
+
+#[test]
+fn a_table_that_names_more_gets_numbers_of_its_own_and_what_goes_leaves_its_disk_free() {
+    let home = Home::new();
+    let (disks, plan) = home.open().unwrap();
+    let old = home.group();
+    let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let edited = |group: &Group, text: &str| {
+        let words = words(text);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        group.edited(None, &words).unwrap()
+    };
+    let taken = edited(&old, "device del 0 1");
+    let at = home.path("rd0");
+    let moved = edited(
+        &edited(&taken, "slink add 2"),
+        &format!("device add 0 2 1 {} nolog 0", at.display()),
+    );
+    let more = disks.places().extend(&old, &moved);
+    let (path, facts) = more.first_key_value().unwrap();
+    assert_eq!((more.len(), path.as_str()), (1, at.to_str().unwrap()));
+    let before = rd(&plan, 0).id;
+    assert!(facts.seen.is_err() && facts.id.0 as usize == disks.open.len(), "{facts:?}");
+    let places = disks.places();
+    let busy = places.open_again(facts.id).unwrap_err();
+    assert!(busy.why.contains("rd0"), "{}", busy.why);
+    // The disk of the leg that goes is closed, and only then is it anybody's.
+    let Disks { open, .. } = disks;
+    drop(open);
+    let same = places.open_again(facts.id).unwrap_err();
+    assert!(same.why.contains("is the same as"), "{}", same.why);
+    places.forget(before);
+    assert!(places.open_again(facts.id).is_ok());
+}
