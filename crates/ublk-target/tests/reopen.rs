@@ -207,6 +207,24 @@ fn a_disk_that_opens_after_its_engine_has_stopped_is_closed() {
 }
 
 #[test]
+fn a_disk_that_is_closed_is_anybody_s_and_its_opener_is_told() {
+    let home = directory();
+    let path = home.path().join("disk");
+    make(&path, Sectors(2048));
+    let (at, (closed, is_closed)) = (path.clone(), channel());
+    let closed = Mutex::new(closed);
+    let opener = Opener::new(move |_| Ok(Disk::open(&at, &OpenSpec::default())?));
+    let opener = opener.telling(move |disk| closed.lock().unwrap().send(disk).unwrap());
+    let rig = Rig::new(Vec::new(), opener);
+    rig.open().unwrap();
+    assert!(Disk::open(&path, &OpenSpec::default()).is_err(), "it is the engine's");
+    rig.ask(Effect::Close { disk: DISK });
+    assert_eq!(is_closed.recv_timeout(Duration::from_secs(30)), Ok(DISK));
+    assert_eq!(rig.flush(), Err(Errno::ENODEV));
+    Disk::open(&path, &OpenSpec::default()).unwrap();
+}
+
+#[test]
 fn an_engine_that_was_given_no_way_to_open_says_so() {
     let rig = Rig::new(Vec::new(), Opener::default());
     assert_eq!(rig.open().unwrap_err().errno, Errno::ENXIO);

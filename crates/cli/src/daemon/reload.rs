@@ -1,8 +1,8 @@
 //! Another table for a daemon at work, all at once or in the words of messages.
 //!
 //! The table file is what a successor goes on with, should this daemon die at any moment. So it
-//! lacks what goes before that has gone, or it would join anew, and be believed; and it names
-//! what comes only after the log knows of it.
+//! names what comes only after the log knows of it, or what was said of it then would be
+//! believed later; and what goes no more before the devices go on without it.
 
 use anyhow::{Context, Result};
 use blk::DevNr;
