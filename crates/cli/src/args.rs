@@ -198,6 +198,7 @@ pub(crate) struct ResumeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = replicator::message::HELP)]
 pub(crate) struct MessageArgs {
     /// A replicator or a device.
     pub(crate) name: Name,

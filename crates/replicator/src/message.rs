@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use blk::{DevNr, SlinkNr, Time};
 
 pub use error::MessageError;
-pub use verb::{edit_noun, is_drain};
+pub use verb::{HELP, edit_noun, is_drain};
 
 use crate::machine::Replicator;
 use verb::Verb;

@@ -147,8 +147,8 @@ impl Replicator {
             }
         }
         let devs: Vec<DevNr> = legs_on(plan, nr).map(|(dev, _)| dev).collect();
-        let any_dirty = devs.into_iter().fold(false, |any, dev| self.joins(dev, nr, plan) || any);
-        if any_dirty {
+        let dirty = devs.into_iter().filter(|dev| self.joins(*dev, nr, plan)).count();
+        if dirty > 0 {
             let log = self.log.as_mut().expect("looked at above");
             let session = log.new_session();
             log.change_site(nr, |site| {

@@ -415,8 +415,8 @@ impl<M: Subject> Subject for Buggy<M> {
         self.inner.differing(now)
     }
 
-    fn reload(&mut self, now: Time, topology: &Topology) {
-        self.inner.reload(now, topology);
+    fn reload(&mut self, now: Time, topology: &Topology) -> bool {
+        self.inner.reload(now, topology)
     }
 
     fn message(&mut self, now: Time, words: &str) {

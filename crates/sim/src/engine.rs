@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
-use replicator::{DiskFacts, MessageError, Phase, Plan, Replicator, Seed};
+use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
+use replicator::{DiskFacts, MessageError, Phase, Plan, ReloadError, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
 use replog::format::superblock::SiteRecord;
@@ -147,9 +147,21 @@ impl Subject for Replicator {
         found.map(|(nr, found)| (usize::from(nr.0), found.differing_ranges)).collect()
     }
 
-    fn reload(&mut self, now: Time, topology: &Topology) {
-        let changes = Self::reload(self, now, &group(topology), &BTreeMap::new());
-        changes.expect("only words of sites are different");
+    fn reload(&mut self, now: Time, topology: &Topology) -> bool {
+        let facts = |role: Role| {
+            let why = "nobody has opened it yet".to_owned();
+            let seen = Err(NotOpened { errno: blk::Errno::ENODEV, why });
+            (path(role), DiskFacts { id: topology.disk(role), path: path(role), seen })
+        };
+        // Those that are open are known by what they are.
+        let known = self.plan().disks();
+        let disks = topology.roles().into_iter().map(facts);
+        let disks = disks.filter(|(path, _)| !known.contains_key(path)).collect();
+        match Self::reload(self, now, &group(topology), &disks) {
+            Ok(_) => true,
+            Err(ReloadError::Leaving { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     fn message(&mut self, now: Time, words: &str) {

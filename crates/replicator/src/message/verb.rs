@@ -75,6 +75,26 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
                                    verify [all | SITE [DEV]] [repair | stop], \
                                    differs SITE DEV [SECTOR+SECTORS ...] [more]";
 
+/// The messages, for a command line's help.
+pub const HELP: &str = "\
+Messages; the first word may be cut short, and the first line that has it is meant:
+  resume [all]                          take requests again (also start)
+  suspend [all]                         hold requests back (also stop, postsuspend)
+  slink message NR policy POLICY        sync, async, stall, joined by +
+  slink message NR fallbehind TYPE=N    ios, size or timeout; 0 is no limit
+  slink message NR KEY:VALUE            on_limit, on_down, timeout_io, resync_rate, order
+  slink add NR [POLICY [TYPE N]] [KEY:VALUE]...
+  slink del NR                          one without devices
+  statistics on|off|reset               counters of the front end in `status`
+  replog statistics on|off|reset        the ring's
+  device add NR 1 PATH DIRTY_LOG...     to a device: it comes to a site
+  device del NR                         to a device: it goes from a site
+  resync [all | SITE [DEV]]             copy everything there anew (also invalidate)
+  down SITE                             an outage by hand
+  up SITE                               its end; try the site at once
+  drain                                 return when all sites that can be reached have everything
+  bookmark TEXT                         a text between two writes";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +119,14 @@ mod tests {
             for word in words.split(' ') {
                 assert_eq!(Verb::of(word), Ok(verb), "{word}");
             }
+        }
+    }
+
+    #[test]
+    fn the_help_has_every_message() {
+        for (names, _) in VERBS {
+            assert!(names.iter().all(|name| HELP.contains(name)), "{names:?}");
+            assert!(MESSAGES.contains(names[0]), "{names:?}");
         }
     }
 

@@ -33,6 +33,11 @@ impl Handles {
         self.all.get(disk.0 as usize) == Some(&Handle::Open)
     }
 
+    /// Whether any disk is being opened.
+    pub(super) fn any_opening(&self) -> bool {
+        self.all.contains(&Handle::Opening)
+    }
+
     /// What is open of a disk is worth nothing any more.
     pub(super) fn spoil(&mut self, disk: DiskId) {
         let handle = &mut self.all[disk.0 as usize];

@@ -1,11 +1,12 @@
-//! What people say to a machine at work: other words for a site, an outage by hand, a
-//! bookmark.
+//! What people say to a machine at work: other words for a site, sites and legs that come and
+//! go, an outage by hand, a bookmark.
 
 use blk::Span;
 
 use super::clock::Due;
 use super::{Stage, Subject, World};
 use crate::rng::Rng;
+use crate::topology::Topology;
 
 impl<M: Subject> World<'_, M> {
     /// Now and then, somebody says something; `rng` decides what.
@@ -40,23 +41,58 @@ impl<M: Subject> World<'_, M> {
             return self.tell_machine(words);
         }
         let site = usize::try_from(rng.range(1, sites - 1)).expect("few sites");
-        match rng.below(10) {
-            0..=5 => self.reword(site, rng),
-            6 | 7 => {
+        let named = self.host.topology.sites[site].named;
+        match rng.below(14) {
+            0..=3 => self.reshape(site, rng),
+            4..=9 if named => self.reword(site, rng),
+            10 | 11 if named => {
                 self.held.insert(site);
                 self.say_of(site, "down");
             }
-            _ => {
+            _ if named => {
                 self.held.remove(&site);
                 self.say_of(site, "up");
             }
+            _ => {}
+        }
+    }
+
+    /// A site goes, or a leg of it; or all of it comes back.
+    fn reshape(&mut self, site: usize, rng: &mut Rng) {
+        // Nobody would remember that what is left out was replaced.
+        let has_replaced = self.host.has_replaced(site);
+        // A driver gives numbers that are new; here they are the disks'.
+        if has_replaced || self.handles.any_opening() {
+            return;
+        }
+        let mut topology = (*self.host.topology).clone();
+        let now = &mut topology.sites[site];
+        if let Some(whole) = self.whole.remove(&site) {
+            *now = whole;
+        } else if now.named {
+            self.whole.insert(site, now.clone());
+            if rng.chance(50) {
+                now.named = false;
+                now.legs.iter_mut().for_each(|leg| *leg = None);
+                self.held.remove(&site);
+            } else {
+                let dev = rng.index(now.legs.len());
+                now.legs[dev] = None;
+            }
+        }
+        let wanted = topology.sites[site].clone();
+        if !self.go_on_with(site, topology) {
+            // What is to come has not gone yet.
+            self.whole.insert(site, wanted);
         }
     }
 
     /// Whoever was taken down may be up again.
     pub(super) fn release_all(&mut self) {
         for site in std::mem::take(&mut self.held) {
-            self.say_of(site, "up");
+            if self.host.topology.sites[site].named {
+                self.say_of(site, "up");
+            }
         }
     }
 
@@ -66,11 +102,19 @@ impl<M: Subject> World<'_, M> {
         let mut link = topology.retabled(rng).sites.swap_remove(site).link;
         link.options.mark = topology.sites[site].link.options.mark.take();
         topology.sites[site].link = link;
-        // A site that becomes `sync` is given up at first, whatever its table says of that.
+        self.go_on_with(site, topology);
+    }
+
+    /// Another table, if the machine takes it.
+    fn go_on_with(&mut self, site: usize, topology: Topology) -> bool {
+        self.tell(|| format!("     site {site}: {:?}", topology.sites[site]));
+        if !self.machine.reload(self.clock.now, &topology) {
+            return false;
+        }
+        // One that becomes `sync`, or comes, is given up at first, whatever its table says.
         self.host.oracle.asked_to_resync(site);
-        self.tell(|| format!("     site {site}: {}", topology.sites[site].link));
-        self.machine.reload(self.clock.now, &topology);
         self.host.retable(topology);
+        true
     }
 
     fn say_of(&mut self, site: usize, verb: &str) {

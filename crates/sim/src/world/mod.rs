@@ -23,7 +23,7 @@ mod trace;
 mod verifying;
 pub mod weather;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{DiskId, DiskOp, Effect, Sectors, Span, Time};
 
@@ -38,7 +38,7 @@ pub use weather::Weather;
 use crate::oracle::{View, Violation};
 use crate::payload::Content;
 use crate::rng::Rng;
-use crate::topology::Role;
+use crate::topology::{Role, Site};
 use crate::workload::Workload;
 use back::Back;
 use clock::{Clock, Due};
@@ -82,6 +82,8 @@ pub struct World<'p, M> {
     /// Who says something now and then, and which sites he has taken down.
     teller: Option<Rng>,
     held: BTreeSet<usize>,
+    /// Sites that he has taken something of, as they were.
+    whole: BTreeMap<usize, Site>,
     /// Tells what happens.
     trace: bool,
     digest: u64,
@@ -150,6 +152,7 @@ impl<'p, M: Subject> World<'p, M> {
             auditor: None,
             teller: None,
             held: BTreeSet::new(),
+            whole: BTreeMap::new(),
             trace: false,
             digest: 0,
             healed: false,

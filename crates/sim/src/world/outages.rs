@@ -39,7 +39,9 @@ impl<M: Subject> World<'_, M> {
 
     /// Has a site, or a device there, copied anew.
     pub(super) fn resync(&mut self, site: usize, dev: Option<DevNr>) {
-        if self.machine.stage() != Stage::Running {
+        let known = dev.is_none_or(|dev| self.host.topology.has_leg(dev, site));
+        let named = self.host.topology.sites[site].named && known;
+        if self.machine.stage() != Stage::Running || !named {
             return;
         }
         self.host.oracle.asked_to_resync(site);

@@ -21,8 +21,11 @@ pub trait Subject: Machine {
     fn differing(&self, _now: Time) -> Vec<(usize, u64)> {
         Vec::new()
     }
-    /// Lets it go on as another table says, which describes the same disks.
-    fn reload(&mut self, _now: Time, _topology: &Topology) {}
+    /// Lets it go on as another table says, which describes the same disks; not if something
+    /// is to come again that has not gone yet.
+    fn reload(&mut self, _now: Time, _topology: &Topology) -> bool {
+        true
+    }
     /// Says something to it.
     fn message(&mut self, _now: Time, _words: &str) {}
     /// The writes that an operation on the log's disk takes into the log, in order.
