@@ -279,3 +279,18 @@ fn what_can_t_be_added_changes_nothing() {
         assert_eq!(host.machine.plan(), &before, "{words}");
     }
 }
+
+#[test]
+fn a_leg_that_was_to_be_copied_and_leaves_before_it_is_takes_the_doubt_with_it() {
+    let mut host = host("1 1");
+    host.edit(Some(0), "device del 1", &[]).unwrap();
+    host.run();
+    host.faults.insert(NEW, Fault::Absent);
+    host.edit(Some(0), "device add 1 1 /new core 1 64", &[("/new", NEW.0)]).unwrap();
+    host.run_for(Span::from_secs(1));
+    assert!(!host.site().consistent);
+    host.edit(Some(0), "device del 1", &[]).unwrap();
+    host.run();
+    let site = host.site();
+    assert_eq!((site.state, site.consistent, site.dirty_bytes), (SiteState::Streaming, true, 0));
+}

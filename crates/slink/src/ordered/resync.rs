@@ -105,7 +105,10 @@ impl Ordered {
         if self.consistent_at.is_some_and(|at| at <= log.covered(self.nr)) {
             self.consistent_at = None;
             log.change_site(self.nr, |site| site.inconsistent = false);
-            self.note(now, Transition::Consistent);
+            // A leg that was to be copied may have left before anything was.
+            if !self.stands.consistent {
+                self.note(now, Transition::Consistent);
+            }
         }
         self.catch_up(now, log);
     }
