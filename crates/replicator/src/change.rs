@@ -144,8 +144,6 @@ impl Diff {
             }
         };
         fixed(from.kind != to.kind, "its type", "another type is another site");
-        let mark = from.options.mark != to.options.mark;
-        fixed(mark, "`mark:`", "its disk is opened at the start");
         if nr.is_local() {
             fixed(
                 from.policy().sync != to.policy().sync,

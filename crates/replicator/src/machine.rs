@@ -60,7 +60,7 @@ pub struct Replicator {
     /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
     pub(crate) events: VecDeque<SiteEvent>,
     /// Effects that came up while an event was handled.
-    pending: Vec<Effect>,
+    pub(crate) pending: Vec<Effect>,
     pub(crate) leases: Leases,
 }
 

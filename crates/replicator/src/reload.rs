@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use blk::{DevNr, SlinkNr, Time};
+use blk::{DevNr, Effect, SlinkNr, Time};
 use replog::format::superblock::{LegRecord, SuperblockError};
 use table::{Group, SlinkTable};
 
@@ -105,9 +105,14 @@ impl Replicator {
         let nr = change.slink();
         let at = self.links.iter().position(|link| link.nr() == nr);
         match change {
-            Change::Slink { to, .. } => {
-                let at = at.expect("a site of the plan has a link");
-                self.links[at].reconfigure(now, log, to);
+            Change::Slink { from, to } => {
+                let link = &mut self.links[at.expect("a site of the plan has a link")];
+                link.reconfigure(now, log, to);
+                if from.options.mark != to.options.mark {
+                    let mark = plan.marks.get(&nr).map(|disk| disk.id);
+                    let before = link.set_mark(now, log, mark);
+                    self.pending.extend(before.map(|disk| Effect::Close { disk }));
+                }
             }
             Change::SlinkRemoved(_) => {
                 let link = self.links.remove(at.expect("a site of the plan has a link"));

@@ -47,6 +47,7 @@ fn what_is_said_of_a_site_can_be_changed() {
         "blockdev 1 1",
         "blockdev 7 1 async ios 9 on_limit:bitmap on_down:error timeout_io:1s",
         "blockdev 6 1 async ios 9 resync_rate:10m order:flush",
+        "blockdev 5 1 async ios 9 mark:/m",
     ] {
         assert_eq!(differs(site, to), Ok(vec![format!("site 1: {site} is now {to}")]));
     }
@@ -90,7 +91,6 @@ fn what_can_t_be_changed_says_so_and_all_of_it() {
         ),
         ("4 /log 0 auto 8192", "5 /log 0 auto 8192 tail:64m", "the log is "),
         ("auto 8192", "auto 9216", "the log is "),
-        ("4 1 async ios 9", "5 1 async ios 9 mark:/m", "site 1: `mark:`: "),
         ("/rd0", "/rd1", "device 0 (db): its disk, or its dirty log: take it away from the site"),
         ("core 2 8 nosync", "core 2 16 nosync", "device 0 (db): its disk, or its dirty log: "),
         ("/ld0", "/ld1", "device 0 (db): its disk, or its dirty log: "),
@@ -241,7 +241,10 @@ fn wrong_words_and_what_can_t_be_changed_change_nothing() {
         ("sl message 1 on_down:hold speed:1", "nothing was changed: option: expected `on_limit`"),
         ("slink message 0 policy sync", "nothing was changed: site 0: `sync` or `async`: "),
         ("slink message 7 policy sync", "nothing was changed: <slink_nr>: expected a site link of"),
-        ("slink message 1 mark:/x", "nothing was changed: site 1: `mark:`: "),
+        (
+            "slink message 1 mark:/x",
+            "nothing was changed: the mark of site 1: /x was not looked for",
+        ),
     ] {
         let error = sent(&mut host, words).unwrap_err();
         assert!(error.starts_with(expected), "{words}: {error}");

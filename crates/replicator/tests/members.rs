@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use blk::{DevNr, DiskId, Machine, ReqId, SlinkNr, Span};
 use host::{Fault, Host, assert_same};
 use replicator::SiteState;
+use slink::mark::{Mark, MarkState};
 
 const RD: DiskId = DiskId(2);
 /// The disk of what comes later.
@@ -293,4 +294,30 @@ fn a_leg_that_was_to_be_copied_and_leaves_before_it_is_takes_the_doubt_with_it()
     host.run();
     let site = host.site();
     assert_eq!((site.state, site.consistent, site.dirty_bytes), (SiteState::Streaming, true, 0));
+}
+
+#[test]
+fn a_mark_that_is_named_says_what_the_site_is_and_another_one_takes_its_place() {
+    const MARKS: [DiskId; 2] = [DiskId(7), DiskId(8)];
+    let says = |host: &Host, disk: DiskId| Mark::decode(&host.disks[&disk][..4096]);
+    let mut host = host("1 1");
+    for disk in MARKS {
+        host.disks.insert(disk, vec![0; 8192 * 512]);
+    }
+    host.edit(None, "slink message 1 mark:/m", &[("/m", MARKS[0].0)]).unwrap();
+    assert!(written(&mut host, 64).1);
+    host.run();
+    assert_eq!(says(&host, MARKS[0]).unwrap().state, MarkState::Consistent);
+    assert_eq!(host.site().state, SiteState::Streaming);
+    host.edit(None, "slink message 1 mark:/n", &[("/n", MARKS[1].0)]).unwrap();
+    host.disks.get_mut(&DiskId(1)).unwrap()[..1 << 20].fill(3);
+    host.edit(None, "slink message 1 resync_rate:4k", &[]).unwrap();
+    host.machine.message(host.now, None, &["resync", "1"]).unwrap();
+    host.run_for(Span::from_secs(3));
+    assert_eq!(host.closed, BTreeSet::from([MARKS[0]]));
+    assert_eq!(says(&host, MARKS[1]).unwrap().state, MarkState::Inconsistent);
+    assert_eq!(says(&host, MARKS[0]).unwrap().state, MarkState::Consistent, "as it was left");
+    host.edit(None, "slink message 1 resync_rate:0", &[]).unwrap();
+    is_equal(&mut host, RD);
+    assert_eq!(says(&host, MARKS[1]).unwrap().state, MarkState::Consistent);
 }

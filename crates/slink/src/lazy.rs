@@ -553,6 +553,10 @@ impl SiteLink for Lazy {
         unreachable!("only a remote site is taken down")
     }
 
+    fn set_mark(&mut self, _: Time, _: &mut Replog, _: Option<DiskId>) -> Option<DiskId> {
+        None
+    }
+
     fn add_leg(&mut self, _now: Time, _log: &mut Replog, _leg: Leg) {
         unreachable!("the local site's legs are the devices'")
     }

@@ -79,6 +79,10 @@ pub trait SiteLink: Send {
         _end: bool,
     ) {
     }
+
+    /// Where the site keeps its own state from now on; where it did.
+    fn set_mark(&mut self, now: Time, log: &mut Replog, mark: Option<DiskId>) -> Option<DiskId>;
+
     /// A leg joins the site. The roster knows it, and whether it is all dirty.
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg);
 

@@ -70,6 +70,8 @@ pub struct Ordered {
     opening: BTreeSet<DiskId>,
     probing: Probing,
     notice: Option<Notice>,
+    /// Whose site it is.
+    replicator: String,
     /// Devices whose legs leave the site.
     leaving: BTreeSet<DevNr>,
     /// Where it is; moves by [`Ordered::note`] only.
@@ -148,7 +150,8 @@ impl Ordered {
             health: Health::default(),
             opening: BTreeSet::new(),
             probing: Probing::No,
-            notice: mark.map(|disk| Notice::new(disk, replicator)),
+            notice: mark.map(|disk| Notice::new(disk, replicator.clone())),
+            replicator,
             leaving: BTreeSet::new(),
             stands: Standing { fed: Fed::Streaming, up: true, consistent: true, in_force: true },
             demoting: None,
@@ -402,6 +405,10 @@ impl SiteLink for Ordered {
 
     fn stop_verifying(&mut self, now: Time) {
         self.verifier.stop(now);
+    }
+
+    fn set_mark(&mut self, now: Time, log: &mut Replog, mark: Option<DiskId>) -> Option<DiskId> {
+        self.mark_moves(now, log, mark)
     }
 
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg) {

@@ -82,7 +82,7 @@ Messages; the first word may be cut short, and the first line that has it is mea
   suspend [all]                         hold requests back (also stop, postsuspend)
   slink message NR policy POLICY        sync, async, stall, joined by +
   slink message NR fallbehind TYPE=N    ios, size or timeout; 0 is no limit
-  slink message NR KEY:VALUE            on_limit, on_down, timeout_io, resync_rate, order
+  slink message NR KEY:VALUE            on_limit, on_down, timeout_io, resync_rate, order, mark
   slink add NR [POLICY [TYPE N]] [KEY:VALUE]...
   slink del NR                          one without devices
   statistics on|off|reset               counters of the front end in `status`

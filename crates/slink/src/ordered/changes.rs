@@ -1,10 +1,11 @@
 //! What is said of a site can be changed while it is in use: policy, limit, options; and
 //! which devices it has.
 
-use blk::{DevNr, Effect, Time};
+use blk::{DevNr, DiskId, Effect, Time};
 use replog::Replog;
 use table::SlinkTable;
 
+use super::notice::Notice;
 use super::{Mode, Ordered, Probing};
 use crate::event::Transition;
 use crate::health::Failure;
@@ -58,6 +59,29 @@ impl Ordered {
         }
     }
 
+    /// The site keeps its own state elsewhere, or nowhere, from now on: what is there is read, and
+    /// written, before anything else is asked of the site.
+    pub(super) fn mark_moves(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        mark: Option<DiskId>,
+    ) -> Option<DiskId> {
+        if matches!(self.mode, Mode::New) {
+            self.join(now, log);
+        }
+        let before = self.notice.take().map(|notice| notice.disk);
+        if before.is_some_and(|disk| self.opening.remove(&disk)) && self.opening.is_empty() {
+            // Nobody waits for it any more, and nothing else was missing.
+            self.probing = Probing::No;
+        }
+        if let Some(disk) = mark {
+            self.notice = Some(Notice::new(disk, self.replicator.clone()));
+            self.is_opened_anew(now, self.legs.first(), "its mark's device is being opened");
+        }
+        before
+    }
+
     /// A leg joins: its disk is opened as after an outage, with all others of the site. What is
     /// not believed to be in sync is copied.
     pub(super) fn leg_joins(&mut self, now: Time, log: &mut Replog, leg: Leg) {
@@ -70,14 +94,18 @@ impl Ordered {
         if log.leg(dev, self.nr).is_some_and(|known| known.all_dirty) {
             self.disbelieve(now, log, Some(dev));
         }
+        self.is_opened_anew(now, dev, "its backing device is being opened");
+    }
+
+    /// A disk is to be opened, with all others of the site, as after an outage.
+    fn is_opened_anew(&mut self, now: Time, dev: DevNr, why: &str) {
         // Whoever looks at the site now has not seen this one.
         match &mut self.probing {
             Probing::Reading { well, .. } => *well = false,
             Probing::Opened => self.probing = Probing::No,
             Probing::No | Probing::Opening => {}
         }
-        let how = Failure::NotOpened("its backing device is being opened".into());
-        self.went_down(now, now, dev, "opening it", how);
+        self.went_down(now, now, dev, "opening it", Failure::NotOpened(why.to_owned()));
         self.health.hurry(now);
     }
 
