@@ -321,3 +321,24 @@ fn a_mark_that_is_named_says_what_the_site_is_and_another_one_takes_its_place() 
     is_equal(&mut host, RD);
     assert_eq!(says(&host, MARKS[1]).unwrap().state, MarkState::Consistent);
 }
+
+#[test]
+fn a_site_without_devices_comes_up_with_a_mark_and_without_one() {
+    for mark in [false, true] {
+        let mut host = host("1 1");
+        host.disks.insert(NEW, vec![0; 8192 * 512]);
+        if mark {
+            host.edit(None, "slink message 1 mark:/m", &[("/m", NEW.0)]).unwrap();
+            host.run();
+        }
+        host.edit(Some(0), "device del 1", &[]).unwrap();
+        host.run();
+        for words in [["down", "1"], ["up", "1"]] {
+            host.machine.message(host.now, None, &words).unwrap();
+            host.run();
+        }
+        assert!(written(&mut host, 64).1);
+        host.run();
+        assert_eq!((host.site().state, host.site().lag_writes), (SiteState::Streaming, 0));
+    }
+}

@@ -106,7 +106,7 @@ impl Ordered {
         }
         self.probing = Probing::Opening;
         if self.opening.is_empty() {
-            // A site without devices has nothing that could fail.
+            // A site without devices, nor a mark, has nothing that could fail.
             self.all_probed(now, true);
         }
     }
@@ -129,6 +129,9 @@ impl Ordered {
     pub(super) fn read_probes(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.probing != Probing::Opened {
             return;
+        }
+        if self.legs.all.is_empty() {
+            return self.all_probed(now, true);
         }
         self.probing = Probing::Reading { left: self.legs.all.len(), well: true };
         for leg in self.legs.iter() {
