@@ -14,7 +14,7 @@ use table::{Group, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
 use crate::compose::joining;
-use crate::machine::Replicator;
+use crate::machine::{Replicator, is_sync};
 use crate::plan::{DiskFacts, LegPlan, Plan, PlanError};
 
 /// Why a table was not taken. Nothing has changed then.
@@ -150,6 +150,10 @@ impl Replicator {
             if log.leg(device.nr, nr).is_some() {
                 log.change_leg(device.nr, nr, |leg| (leg.left_out, leg.all_dirty) = (true, true));
             }
+        }
+        if is_sync(table) {
+            // P1, P5: waited for when it is there and has caught up, and not before.
+            log.change_site(nr, |site| site.demoted = true);
         }
         let devs: Vec<DevNr> = legs_on(plan, nr).map(|(dev, _)| dev).collect();
         let dirty = devs.into_iter().filter(|dev| self.joins(*dev, nr, plan)).count();

@@ -342,3 +342,51 @@ fn a_site_without_devices_comes_up_with_a_mark_and_without_one() {
         assert_eq!((host.site().state, host.site().lag_writes), (SiteState::Streaming, 0));
     }
 }
+
+#[test]
+fn nobody_waits_for_the_disks_of_what_comes_to_a_sync_site() {
+    // A site that is new, and believed to be equal.
+    let mut host = host("1 1");
+    host.faults.insert(NEW, Fault::Absent);
+    add_site(&mut host, "slink add 2 sync on_down:hold", "core 2 64 nosync").unwrap();
+    assert!(written(&mut host, 64).1);
+    assert!(host.machine.status(host.now).sites[2].demoted);
+    host.disks.insert(NEW, host.disks[&DiskId(1)].clone());
+    host.faults.clear();
+    host.run_for(Span::from_secs(60));
+    assert!(!host.machine.status(host.now).sites[2].demoted);
+    is_equal(&mut host, NEW);
+    // A mark for one that is in force.
+    let mut host = self::host("2 1 sync");
+    host.disks.insert(NEW, vec![0; 8192 * 512]);
+    host.faults.insert(NEW, Fault::Absent);
+    host.edit(None, "slink message 1 mark:/m", &[("/m", NEW.0)]).unwrap();
+    assert!(written(&mut host, 64).1);
+    host.faults.clear();
+    host.run_for(Span::from_secs(60));
+    assert!(!host.site().demoted);
+    is_equal(&mut host, RD);
+}
+
+#[test]
+fn a_dirty_log_on_a_disk_that_comes_is_opened_and_used() {
+    let mut host = host("1 1");
+    add_site(&mut host, "slink add 2", "core 1 64").unwrap();
+    host.run();
+    host.edit(Some(0), "device del 2", &[]).unwrap();
+    host.run();
+    host.disks.insert(DiskId(5), vec![0; 8192 * 512]);
+    let words = "device add 2 1 /other disk 2 /dirty 64";
+    host.edit(Some(0), words, &[("/other", 4), ("/dirty", 5)]).unwrap();
+    is_equal(&mut host, DiskId(4));
+    host.faults.insert(DiskId(4), Fault::Fails);
+    for i in 0..400 {
+        written(&mut host, i * 517 % 4000);
+    }
+    let status = host.machine.status(host.now);
+    let leg = status.devices[0].legs.iter().find(|leg| leg.slink == 2).unwrap().clone();
+    assert!(status.sites[2].detached && leg.dirty_log_failure.is_none(), "{leg:?}");
+    assert!(host.disks[&DiskId(5)].iter().any(|byte| *byte != 0), "it is written");
+    host.faults.clear();
+    is_equal(&mut host, DiskId(4));
+}

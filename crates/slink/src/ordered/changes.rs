@@ -77,7 +77,7 @@ impl Ordered {
         }
         if let Some(disk) = mark {
             self.notice = Some(Notice::new(disk, self.replicator.clone()));
-            self.is_opened_anew(now, self.legs.first(), "its mark's device is being opened");
+            self.is_opened_anew(now, log, self.legs.first(), "its mark's device is being opened");
         }
         before
     }
@@ -94,11 +94,13 @@ impl Ordered {
         if log.leg(dev, self.nr).is_some_and(|known| known.all_dirty) {
             self.disbelieve(now, log, Some(dev));
         }
-        self.is_opened_anew(now, dev, "its backing device is being opened");
+        self.is_opened_anew(now, log, dev, "its backing device is being opened");
     }
 
-    /// A disk is to be opened, with all others of the site, as after an outage.
-    fn is_opened_anew(&mut self, now: Time, dev: DevNr, why: &str) {
+    /// A disk is to be opened, with all others of the site, as after an outage. P5: nobody waits
+    /// for that, however long it takes.
+    fn is_opened_anew(&mut self, now: Time, log: &mut Replog, dev: DevNr, why: &str) {
+        self.give_up(now, log);
         // Whoever looks at the site now has not seen this one.
         match &mut self.probing {
             Probing::Reading { well, .. } => *well = false,
