@@ -130,9 +130,6 @@ impl Ordered {
         if self.probing != Probing::Opened {
             return;
         }
-        if self.legs.all.is_empty() {
-            return self.all_probed(now, true);
-        }
         self.probing = Probing::Reading { left: self.legs.all.len(), well: true };
         for leg in self.legs.iter() {
             let buf = BufMut::zeroed(leg.block as usize);
