@@ -74,7 +74,7 @@ fn leg(topology: &Topology, dev: DevNr, site: usize) -> Option<LegTable> {
 }
 
 /// Whether the log says that nobody waits for the site.
-fn is_demoted(site: &SiteRecord) -> bool {
+pub(crate) fn is_demoted(site: &SiteRecord) -> bool {
     site.demoted || site.inconsistent || site.detached.is_some()
 }
 

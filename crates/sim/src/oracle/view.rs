@@ -50,6 +50,8 @@ pub(super) struct Belief {
     /// A `sync` site that was in force, in this life or before, and nobody has said since that
     /// acknowledgements go on without it: what was acknowledged is there at every instant.
     bound: bool,
+    /// The same, but that the log has not said it durably.
+    vouched_for: bool,
     /// Somebody asked for it to be copied anew.
     asked: bool,
     /// What is said of it is to be looked at again, even if it is the same.
@@ -134,7 +136,7 @@ impl Oracle {
         let claims = view.in_force && self.beliefs[site].replaced.is_empty();
         if claims && !std::mem::replace(&mut self.beliefs[site].in_force, true) {
             self.check_all_acked(site)?;
-            self.beliefs[site].bound = true;
+            (self.beliefs[site].bound, self.beliefs[site].vouched_for) = (true, true);
         }
         Ok(())
     }
@@ -142,15 +144,17 @@ impl Oracle {
     /// The process that said so is dead.
     pub(super) fn forget_views(&mut self) {
         for belief in &mut self.beliefs {
-            let Belief { bound, replaced, marked, mark_is_partial, .. } = std::mem::take(belief);
-            *belief = Belief { bound, replaced, marked, mark_is_partial, ..Belief::default() };
+            let Belief { bound, vouched_for, replaced, marked, mark_is_partial, .. } =
+                std::mem::take(belief);
+            let kept = Belief { bound, vouched_for, replaced, ..Belief::default() };
+            *belief = Belief { marked, mark_is_partial, ..kept };
         }
     }
 
     /// The disk of a device on a site is another now, of zeroes.
     pub fn replaced(&mut self, site: usize, dev: DevNr) {
         self.beliefs[site].replaced.insert(dev);
-        self.beliefs[site].bound = false;
+        (self.beliefs[site].bound, self.beliefs[site].vouched_for) = (false, false);
         self.sites[site].disown(Content::ZEROES);
     }
 
@@ -188,7 +192,7 @@ impl Oracle {
             }
         }
         self.rules = rules;
-        self.beliefs.iter_mut().for_each(|belief| belief.bound = false);
+        self.beliefs.iter_mut().for_each(|it| (it.bound, it.vouched_for) = (false, false));
         self.lags.iter_mut().for_each(|lag| *lag = Lag::default());
     }
 
@@ -251,6 +255,16 @@ impl Oracle {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The log of a dead machine says of a site whether it was given up.
+    ///
+    /// # Errors
+    /// If it does not say so, and the site lacks what was acknowledged (P1).
+    pub fn logged_standing(&mut self, site: usize, is_demoted: bool) -> Result<(), Violation> {
+        let belief = &mut self.beliefs[site];
+        belief.vouched_for &= !is_demoted;
+        if belief.vouched_for { self.check_all_acked(site) } else { Ok(()) }
     }
 
     /// A `sync` site that has what was acknowledged does not lose it: nobody feeds it anything

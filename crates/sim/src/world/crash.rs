@@ -226,7 +226,16 @@ impl Host {
         self.disks_die(cut, rng);
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
         legs.into_iter().try_for_each(|(dev, site)| self.look_at_all(dev, site))?;
-        (1..self.topology.sites.len()).try_for_each(|site| self.read_mark(site))
+        (1..self.topology.sites.len()).try_for_each(|site| self.read_mark(site))?;
+        self.read_roster()
+    }
+
+    /// What the log says of sites it says to whoever has nothing else of the host.
+    fn read_roster(&mut self) -> Result<(), Violation> {
+        for (site, is_demoted) in self.disks.standing() {
+            self.oracle.logged_standing(usize::from(site.0), is_demoted)?;
+        }
+        Ok(())
     }
 
     fn disks_die(&mut self, cut: Cut, rng: &mut Rng) {

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES, Sector, Sectors};
+use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES};
+use blk::{Sector, Sectors, SlinkNr};
+use replog::format::superblock::{LogState, Superblock, choose};
+use replog::geometry::SLOT_BYTES;
 use slink::mark::Mark;
 
 use crate::cell::{Bytes, Cell as _};
@@ -125,6 +128,19 @@ impl Disks {
             Mark::decode(&block).ok()
         };
         mark.candidates(0).into_iter().filter_map(block).collect()
+    }
+
+    /// The sites that the log knows, and whether it says that any was given up.
+    pub(super) fn standing(&self) -> Vec<(SlinkNr, bool)> {
+        let [first, second] = [0, SLOT_BYTES].map(|at| {
+            let first = Sectors::from_bytes(at).0;
+            let sectors = first..first + SUPERBLOCK_SECTORS;
+            let bytes: Vec<u8> = sectors.flat_map(|at| *self.log.visible(at).get()).collect();
+            Superblock::decode(&bytes)
+        });
+        let LogState::Valid(superblock) = choose(first, second) else { return Vec::new() };
+        let sites = superblock.sites.iter();
+        sites.map(|site| (site.slink, engine::is_demoted(site))).collect()
     }
 
     /// Whether anything is in flight on a disk, be it of a process that is dead.
@@ -344,5 +360,7 @@ fn index(number: impl TryInto<usize>) -> usize {
     number.try_into().ok().expect("a simulated disk fits in memory")
 }
 
+/// More than a superblock of a simulated log takes.
+const SUPERBLOCK_SECTORS: u64 = 32;
 /// The log's disk is the first.
 const LOG: DiskId = DiskId(0);

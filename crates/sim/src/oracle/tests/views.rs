@@ -191,3 +191,16 @@ fn a_sync_site_that_was_in_force_keeps_what_was_acknowledged_until_it_is_said_no
         assert_eq!(matches!(seen, Err(Violation::SyncLost { .. })), is_lost, "{seen:?}");
     }
 }
+
+#[test]
+fn the_log_knows_that_a_sync_site_was_given_up_before_anything_is_acknowledged_without_it() {
+    let mut oracle = oracle_with(sync_rule());
+    oracle.reported(&[WELL]).unwrap();
+    oracle.reported(&[View { in_force: false, ..WELL }]).unwrap();
+    acked_write(&mut oracle, 0);
+    oracle.died();
+    let said = oracle.clone().logged_standing(REMOTE, false);
+    assert!(matches!(said, Err(Violation::FalselyInForce { .. })), "{said:?}");
+    assert_eq!(oracle.logged_standing(REMOTE, true), Ok(()));
+    assert_eq!(oracle.logged_standing(REMOTE, false), Ok(()), "it may be back, and behind");
+}
