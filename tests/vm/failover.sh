@@ -76,9 +76,9 @@ application_ends() {
 host_dies() {
     local disk
     kill -KILL "$(daemon_pid "$1")"
-    application_ends
-    # It would not be there to be removed; here, all hosts are one.
+    # It would not be there to be removed; here, all hosts are one, and whoever writes waits for a successor.
     replicator remove --force "$1"
+    application_ends
     for disk in {db,wal}."$1"; do
         eventually disk_goes_away "$disk"
     done
