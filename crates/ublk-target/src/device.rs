@@ -113,17 +113,27 @@ impl Device {
         Ok(Self { id, queue })
     }
 
+    /// Stops a device whose server has died, and that is not to be taken over: its requests
+    /// fail. Of several devices all are to be stopped before the first is discarded: who waits
+    /// for one of them can't close another. `mark` must be the one it was created with.
+    ///
+    /// # Errors
+    /// If it is another's device, or it does not end in time.
+    pub fn abandon(id: u32, mark: u64) -> Result<(), DeviceError> {
+        let info = control::info(id)?;
+        if info.mark != mark {
+            return Err(DeviceError::Foreign { device: id, expected: mark, found: info.mark });
+        }
+        Ok(control::stop(id)?)
+    }
+
     /// Stops and deletes a device whose server has died, and that is not to be
     /// taken over: its requests fail. `mark` must be the one it was created with.
     ///
     /// # Errors
     /// If it is another's device, or a step does not end in time.
     pub fn discard(id: u32, mark: u64) -> Result<(), DeviceError> {
-        let info = control::info(id)?;
-        if info.mark != mark {
-            return Err(DeviceError::Foreign { device: id, expected: mark, found: info.mark });
-        }
-        control::stop(id)?;
+        Self::abandon(id, mark)?;
         Ok(control::delete(id)?)
     }
 

@@ -30,7 +30,12 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState
 /// Removes what a daemon that died left, except the log: the next start replays it.
 pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     let lock = group.lock()?;
-    for device in &waiting(group)? {
+    let devices = waiting(group)?;
+    for device in &devices {
+        Device::abandon(device.ublk, device.mark)
+            .with_context(|| format!("{}: {}", device.name, device.path()))?;
+    }
+    for device in &devices {
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
         Links::of_host().remove(&device.name, device.ublk)?;
