@@ -116,9 +116,9 @@ east_returns() {
 
 and_is_taken_back() {
     replicator differs west 1 differs
-    eventually nothing_is_dirty
+    eventually is_being_copied # while the application goes on
     application_ends
-    replicator wait --timeout 60s west
+    replicator wait --timeout 120s west
     copied=$(($(bytes_written db.east) + $(bytes_written wal.east) - copied))
     replicator remove west
     cmp db.east db.west
@@ -126,7 +126,7 @@ and_is_taken_back() {
     ./witness judge --acked acked.west "$(disk db.west)" "$(disk wal.west)"
 }
 
-nothing_is_dirty() { replicator status west | grep -q 'site1:streaming,consistent,.*,dirty=0B'; }
+is_being_copied() { replicator status --json west | grep -q 'resync began'; }
 
 # told_bytes: that the old log or its dirty logs tell to differ.
 told_bytes() { awk '$1 == "all" { sum += size } $1 == "device" { size = $3 } NF == 2 && $1 != "device" { sum += $2 } END { print sum * 512 }' differs; }
@@ -206,8 +206,7 @@ a_site_that_was_being_copied_to_is_opened_only_by_force() {
     # What was not copied yet is dirty in the dirty logs that nobody has named: so is everything.
     [[ $(grep -c '^all$' differs) == 2 ]]
     replicator differs west 1 differs
-    eventually nothing_is_dirty
-    replicator wait --timeout 60s west
+    replicator wait --timeout 120s west
     replicator remove west
     cmp db.east db.west
     nothing_is_left
@@ -228,9 +227,8 @@ a_crash_of_the_new_host_loses_nothing_that_was_told() {
     replicator differs west 1 differs
     kill -KILL "$(daemon_pid west)"
     replicator recover west
-    eventually nothing_is_dirty
     application_ends
-    replicator wait --timeout 60s west
+    replicator wait --timeout 120s west
     replicator remove west
     cmp db.east db.west
     cmp wal.east wal.west

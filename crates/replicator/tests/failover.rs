@@ -161,6 +161,7 @@ fn a_disk_is_not_touched_before_all_is_told_and_then_copied_where_it_differs() {
     for remote in &LATER[1..] {
         let mut host = Host::of(SITES, "create 4096", remote, two_copies(), BTreeMap::new());
         let before = host.disks[&RD].clone();
+        assert!(!host.site().consistent, "nothing was written yet, and nothing is known");
         // More than the log holds: the site is detached meanwhile.
         for i in 0..200 {
             host.write(2000 + i * 7 % 400, 16, i as u8);

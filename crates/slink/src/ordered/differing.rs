@@ -28,7 +28,7 @@ impl Ordered {
             let ranges: Vec<_> = ranges.iter().map(|(sector, len)| (dev, *sector, *len)).collect();
             self.repair(now, log, &ranges);
         }
-        if end && log.leg(dev, self.nr).is_some_and(LegRecord::is_untold) {
+        if end && self.is_untold(dev, log) {
             self.told.insert(dev);
         }
     }
@@ -43,6 +43,10 @@ impl Ordered {
             log.change_leg(dev, self.nr, |known| known.identity.clear());
             self.health.hurry(now);
         }
+    }
+
+    pub(super) fn is_untold(&self, dev: DevNr, log: &Replog) -> bool {
+        log.leg(dev, self.nr).is_some_and(LegRecord::is_untold)
     }
 
     /// I7: a crash brings all marks of a device back, or makes all of it dirty.

@@ -102,7 +102,9 @@ impl Ordered {
         }
         // One that was not seen yet may have lost what it had.
         self.owed = self.owed.filter(|owed| !self.stands.up || *owed > log.covered(self.nr));
-        if self.consistent_at.is_some_and(|at| at <= log.covered(self.nr)) {
+        // Of a disk that nobody has told anything of, nothing is said.
+        let untold = self.legs.iter().any(|leg| self.is_untold(leg.dev, log));
+        if !untold && self.consistent_at.is_some_and(|at| at <= log.covered(self.nr)) {
             self.consistent_at = None;
             log.change_site(self.nr, |site| site.inconsistent = false);
             // A leg that was to be copied may have left before anything was.
