@@ -331,7 +331,7 @@ impl Replicator {
             () => None,
         };
         if let Some(errno) = refusal {
-            self.pending.push(Effect::Complete { req, result: Err(errno) });
+            effects.push(Effect::Complete { req, result: Err(errno) });
             return Ok(());
         }
         let admitted = log.admit(&change)?;
