@@ -5,7 +5,7 @@ use std::ops::Range;
 use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES};
 use blk::{Sector, Sectors, SlinkNr};
 use replog::format::superblock::{LogState, Superblock, choose};
-use replog::geometry::SLOT_BYTES;
+use replog::geometry::{RING_OFFSET, SLOT_BYTES};
 use slink::mark::Mark;
 
 use crate::cell::{Bytes, Cell as _};
@@ -132,6 +132,10 @@ impl Disks {
 
     /// The sites that the log knows, and whether it says that any was given up.
     pub(super) fn standing(&self) -> Vec<(SlinkNr, bool)> {
+        // A toy's log has no superblocks.
+        if self.log.sectors() < Sectors::from_bytes(RING_OFFSET).0 {
+            return Vec::new();
+        }
         let [first, second] = [0, SLOT_BYTES].map(|at| {
             let first = Sectors::from_bytes(at).0;
             let sectors = first..first + SUPERBLOCK_SECTORS;
