@@ -105,7 +105,10 @@ impl Oracle {
         for (site, &view) in views.iter().enumerate() {
             let belief = &mut self.beliefs[site];
             let doubted = std::mem::take(&mut belief.doubted);
-            if self.rules[site].has_copies() && (doubted || belief.view != Some(view)) {
+            if !self.rules[site].has_copies() {
+                // It has nothing that it could lack.
+                belief.in_force = view.in_force;
+            } else if doubted || belief.view != Some(view) {
                 self.believe(site, view)?;
             }
         }
@@ -200,6 +203,8 @@ impl Oracle {
     pub fn taken_back(&mut self, site: usize, row: Range<usize>, values: impl Fn(usize) -> Values) {
         let belief = &mut self.beliefs[site];
         belief.mark_is_partial |= std::mem::take(&mut belief.marked);
+        // It has to be copied first, whatever its table says of outages.
+        belief.asked = true;
         for at in row {
             let values = values(at);
             for &content in &values {
