@@ -38,6 +38,7 @@ pub struct Replicator {
     pub(crate) links: Vec<Box<dyn SiteLink>>,
     /// Links of sites that are gone, while something of theirs is in flight (I15).
     pub(crate) leaving: Vec<Box<dyn SiteLink>>,
+    polled: Time,
     pub(crate) devices: BTreeMap<DevNr, Device>,
     /// Requests that wait: for space, for the group before, for a resume.
     parked: VecDeque<Parked>,
@@ -111,6 +112,7 @@ impl Replicator {
             log: None,
             links: parts.links,
             leaving: Vec::new(),
+            polled: Time::default(),
             devices: parts.devices,
             parked: VecDeque::new(),
             fetching: BTreeMap::new(),
@@ -470,7 +472,7 @@ impl Replicator {
     fn has_stopped(&mut self, now: Time, drain: bool) -> bool {
         let Some(log) = &mut self.log else { return true };
         let mut links = self.links.iter().chain(&self.leaving);
-        let busy = links.any(|link| link.is_busy()) || !self.reads.is_empty();
+        let busy = links.any(|link| link.is_busy(now)) || !self.reads.is_empty();
         if busy {
             return false;
         }
@@ -552,6 +554,7 @@ impl Machine for Replicator {
     }
 
     fn poll(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.polled = now;
         effects.append(&mut self.pending);
         if let Stage::Opening(_) = self.stage {
             self.poll_opening(effects);
@@ -568,7 +571,10 @@ impl Machine for Replicator {
         match self.stage {
             Stage::Running | Stage::Stopping { .. } => {
                 let links = self.links.iter().filter_map(|link| link.wakeup(log, &self.load));
-                links.chain(log.wakeup()).min()
+                // Of a site that is gone, or of any when all stops, only this is waited for.
+                let all = self.links.iter().chain(&self.leaving);
+                let deadlines = all.filter_map(|link| link.next_deadline(self.polled));
+                links.chain(log.wakeup()).chain(deadlines).min()
             }
             Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => None,
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{DevNr, DiskId, Machine, ReqId, SlinkNr, Span};
 use host::{Fault, Host, assert_same};
-use replicator::SiteState;
+use replicator::{Phase, SiteState};
 use slink::mark::{Mark, MarkState};
 
 const RD: DiskId = DiskId(2);
@@ -224,6 +224,18 @@ fn a_leg_that_hangs_leaves_when_that_has_ended() {
     assert_eq!(host.closed, BTreeSet::from([RD]));
     host.edit(Some(0), "device add 1 1 /new nolog 0", &[("/new", NEW.0)]).unwrap();
     is_equal(&mut host, NEW);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_what_hangs_of_a_site_that_is_gone() {
+    let mut host = host("2 1 timeout_io:1s");
+    host.faults.insert(RD, Fault::Hangs);
+    written(&mut host, 64);
+    host.edit(Some(0), "device del 1", &[]).unwrap();
+    host.edit(None, "slink del 1", &[]).unwrap();
+    host.machine.stop(true);
+    host.run_for(Span::from_secs(5));
+    assert!(matches!(host.machine.phase(), Phase::Stopped), "{:?}", host.machine.phase());
 }
 
 #[test]

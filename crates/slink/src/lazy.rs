@@ -573,7 +573,11 @@ impl SiteLink for Lazy {
         self.flying.is_empty() && self.flush.as_ref().is_none_or(|round| round.flying.is_empty())
     }
 
-    fn is_busy(&self) -> bool {
+    fn next_deadline(&self, _now: Time) -> Option<Time> {
+        None
+    }
+
+    fn is_busy(&self, _now: Time) -> bool {
         let flies = |copy: &Copy| !matches!(copy.stage, Stage::Read(_));
         self.flying.values().any(flies) || self.flush.as_ref().is_some_and(|r| !r.flying.is_empty())
     }

@@ -97,7 +97,10 @@ pub trait SiteLink: Send {
     fn is_still(&self) -> bool;
 
     /// Whether it has I/O in flight that can be waited for: not what hangs.
-    fn is_busy(&self) -> bool;
+    fn is_busy(&self, now: Time) -> bool;
+
+    /// When the next I/O in flight that does not hang yet will.
+    fn next_deadline(&self, now: Time) -> Option<Time>;
 }
 
 /// How far acknowledgements may go.

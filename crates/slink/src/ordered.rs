@@ -428,8 +428,12 @@ impl SiteLink for Ordered {
         self.flights.len() == 0
     }
 
-    fn is_busy(&self) -> bool {
-        self.flights.any_lively(self.polled)
+    fn is_busy(&self, now: Time) -> bool {
+        self.flights.any_lively(now)
+    }
+
+    fn next_deadline(&self, now: Time) -> Option<Time> {
+        self.flights.next_deadline(now)
     }
 }
 
