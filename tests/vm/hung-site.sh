@@ -240,7 +240,7 @@ a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_second
     cmp ld0 "/dev/$scsi"
     cmp ld1 rd1
     dmsetup remove "hung-$$"
-    rmmod scsi_debug
+    eventually rmmod scsi_debug
 }
 
 run_cases \

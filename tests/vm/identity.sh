@@ -8,6 +8,7 @@ scsi=()
 # A SCSI disk of 64 MiB by two paths, ${scsi[0]} and ${scsi[1]}: they have the same WWID.
 one_disk_by_two_paths() {
     local host
+    [[ ! -d /sys/module/scsi_debug ]] || fail 'scsi_debug is there already, with other parameters'
     modprobe scsi_debug dev_size_mb=64 add_host=2 vpd_use_hostno=0 removable=0 no_uld=0 "$@"
     eventually scsi_disks_are 2
     mapfile -t scsi < <(scsi_disks)
@@ -31,7 +32,18 @@ remove_disks() {
     losetup --list --noheadings --output NAME,BACK-FILE | while read -r name file; do
         [[ $file != /dev/loop* ]] || losetup -d "$name"
     done
-    [[ ! -d /sys/module/scsi_debug ]] || modprobe -r scsi_debug
+    scsi_disks_go
+}
+
+# Whoever looks at a disk that has just come keeps it for a moment.
+scsi_disks_go() {
+    local tries
+    for ((tries = 0; tries < 200; tries++)); do
+        [[ -d /sys/module/scsi_debug ]] || return 0
+        modprobe -r scsi_debug 2>/dev/null || sleep 0.1
+    done
+    echo 'scsi_debug is in use'
+    return 1
 }
 
 # one_device LOG LD RD: a device of 16 MiB, and its table. The log is a new one.

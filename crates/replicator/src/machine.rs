@@ -493,8 +493,8 @@ impl Replicator {
 
     fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
         let Some(log) = &mut self.log else { return };
-        let site = self.plan.site_of(disk);
-        match self.links.iter_mut().find(|link| site == Some(link.nr())) {
+        // A leg that leaves is not in the plan any more, and its site still waits for its disk.
+        match self.links.iter_mut().find(|link| link.disks().contains(&disk)) {
             Some(link) => link.opened(now, log, disk, result),
             // It was opened for a site, or a leg, that is gone.
             None => self.pending.push(Effect::Close { disk }),

@@ -305,19 +305,6 @@ impl Plan {
         self.devices.iter().find(|device| device.nr == dev)
     }
 
-    /// Which site a disk belongs to.
-    #[must_use]
-    pub fn site_of(&self, disk: DiskId) -> Option<SlinkNr> {
-        let legs = self.devices.iter().flat_map(|device| &device.legs);
-        let mut disks = legs.flat_map(|leg| {
-            let own = std::iter::once(&leg.disk).chain(&leg.dirty_log_disk);
-            own.map(|disk| (disk.id, leg.slink))
-        });
-        let marks = self.marks.iter().map(|(slink, disk)| (disk.id, *slink));
-        let (_, slink) = disks.by_ref().chain(marks).find(|(id, _)| *id == disk)?;
-        Some(slink)
-    }
-
     /// Its disks, by path.
     #[must_use]
     pub fn disks(&self) -> BTreeMap<String, DiskFacts> {

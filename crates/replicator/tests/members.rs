@@ -227,6 +227,21 @@ fn a_leg_that_hangs_leaves_when_that_has_ended() {
 }
 
 #[test]
+fn a_leg_leaves_while_its_disk_is_being_opened_and_its_site_comes_up() {
+    let mut host = host("2 1 timeout_io:1s");
+    host.faults.insert(RD, Fault::OpensLate);
+    host.machine.message(host.now, None, &["down", "1"]).unwrap();
+    host.machine.message(host.now, None, &["up", "1"]).unwrap();
+    host.run();
+    host.edit(Some(0), "device del 1", &[]).unwrap();
+    host.run();
+    host.release();
+    host.run();
+    assert_eq!(host.site().state, SiteState::Streaming);
+    assert_eq!(host.closed, BTreeSet::from([RD]));
+}
+
+#[test]
 fn a_stop_does_not_wait_for_what_hangs_of_a_site_that_is_gone() {
     let mut host = host("2 1 timeout_io:1s");
     host.faults.insert(RD, Fault::Hangs);

@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
     hung: Vec<(IoId, Option<BufMut>)>,
+    /// Disks whose opening does.
+    opening: Vec<DiskId>,
     /// Disks that were let go of.
     pub(crate) closed: BTreeSet<DiskId>,
 }
@@ -44,6 +46,8 @@ pub(crate) enum Fault {
     Absent,
     /// Another disk is in its place.
     Other,
+    /// Opening it takes until `release`.
+    OpensLate,
 }
 
 impl Host {
@@ -87,6 +91,7 @@ impl Host {
             unreadable: None,
             effects_left: None,
             hung: Vec::new(),
+            opening: Vec::new(),
             closed: BTreeSet::new(),
         };
         host.run();
@@ -132,6 +137,9 @@ impl Host {
 
     pub(crate) fn carry_out(&mut self, effect: Effect) {
         match effect {
+            Effect::Open { disk } if self.faults.get(&disk) == Some(&Fault::OpensLate) => {
+                self.opening.push(disk);
+            }
             Effect::Open { disk } => {
                 let result = seen(disk, self.faults.get(&disk).copied());
                 self.machine.handle(self.now, Event::Opened { disk, result });
@@ -237,8 +245,11 @@ impl Host {
         Ok(changes.iter().map(ToString::to_string).collect())
     }
 
-    /// What hangs ends, with an error.
+    /// What hangs ends: I/O with an error, openings well.
     pub(crate) fn release(&mut self) {
+        for disk in std::mem::take(&mut self.opening) {
+            self.machine.handle(self.now, Event::Opened { disk, result: seen(disk, None) });
+        }
         for (io, buf) in std::mem::take(&mut self.hung) {
             self.machine.handle(self.now, Event::Done { io, result: Err(Errno::EIO), buf });
         }
