@@ -91,6 +91,7 @@ outlasts_the_log() {
     scribble d0.0
     cp d0.0 d0.1
     replicator create table
+    replicator wait --timeout 60s repl # without a dirty log it is copied when it joins
     disk_is d0.1 failing
     for _ in 1 2 3; do
         dd if=/dev/urandom of=/dev/replicator/d0 bs=64k seek=128 count=64 oflag=direct
