@@ -105,7 +105,7 @@ fn link_spec(
             size: device.size,
             block: plan.logical_block(device.nr),
             disk: leg.disk.id,
-            ld: device.leg(SlinkNr::LOCAL).expect("a table gives every device an LD").disk.id,
+            copies: device.legs.iter().map(|leg| (leg.slink, leg.disk.id)).collect(),
             seen: leg.disk.seen.clone(),
             dirty_log: lease(dirty_log_spec(device, leg)),
         });

@@ -17,6 +17,7 @@ pub mod message;
 mod orphans;
 pub mod plan;
 mod reads;
+mod sites;
 pub mod status;
 pub mod types;
 

@@ -26,7 +26,7 @@ use crate::device::Device;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
 use crate::plan::Plan;
-use crate::reads::{EndedRead, READ_IO, ReadRequest, Reads};
+use crate::reads::{At, EndedRead, READ_IO, Reads};
 
 /// A replicator: a named group of devices with one log and its sites.
 pub struct Replicator {
@@ -40,7 +40,7 @@ pub struct Replicator {
     /// Changes whose payload is on its way into the open group.
     fetching: BTreeMap<ReqId, Seq>,
     acks: Acks,
-    reads: Reads,
+    pub(crate) reads: Reads,
     load: Load,
     /// Sites of the log that are none of the table's.
     orphans: Orphans,
@@ -94,6 +94,7 @@ struct Parked {
 
 impl Replicator {
     pub(crate) fn of_parts(plan: Plan, parts: Parts) -> Self {
+        let reads = Reads::new(&plan);
         Self {
             plan,
             stage: Stage::Opening(Box::new(parts.opening)),
@@ -103,7 +104,7 @@ impl Replicator {
             parked: VecDeque::new(),
             fetching: BTreeMap::new(),
             acks: Acks::default(),
-            reads: Reads::default(),
+            reads,
             load: Load::default(),
             orphans: Orphans::default(),
             closed: false,
@@ -183,31 +184,11 @@ impl Replicator {
         chosen.all(|device| device.suspended && device.in_flight == 0)
     }
 
-    /// Has everything on a site, or one device's copy there, copied anew, whatever disks are
-    /// there by now.
-    ///
-    /// # Errors
-    /// A site, or a device there, that the table does not name, or the local site.
-    pub fn resync(
-        &mut self,
-        now: Time,
-        slink: SlinkNr,
-        dev: Option<DevNr>,
-    ) -> Result<(), MessageError> {
-        let link = self.links.iter_mut().find(|link| link.nr() == slink && !slink.is_local());
-        let link = link.ok_or(MessageError::NoSite { slink })?;
-        if let Some(dev) = dev.filter(|dev| link.dirty_log(*dev).is_none()) {
-            return Err(MessageError::NoLeg { slink, dev });
-        }
-        let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
-        link.resync(now, log, dev);
-        Ok(())
-    }
-
     /// Ends with an error what waits, and whatever comes from now on: for devices that are
-    /// taken away by force. What only waits to be read from a disk still ends as it may.
+    /// taken away by force. What is being read from a disk still ends as it may.
     pub fn refuse_all(&mut self) {
         self.closed = true;
+        self.reads.close();
         let mut effects = std::mem::take(&mut self.pending);
         for parked in self.parked.drain(..) {
             effects.push(Effect::Complete { req: parked.req, result: Err(Errno::EIO) });
@@ -267,25 +248,13 @@ impl Replicator {
         let &Parked { req, dev, op } = request;
         self.load.last_request = now;
         match op {
-            Op::Read { .. } => self.take_read(req, dev, op, effects),
+            Op::Read { .. } => self.take_read(now, req, dev, op, effects),
             Op::Flush => self.take_flush(req, dev),
             Op::Write { .. } | Op::Discard { .. } | Op::WriteZeroes { .. } => {
                 self.take_change(now, req, dev, op, effects)?;
             }
         }
         Ok(())
-    }
-
-    fn take_read(&mut self, req: ReqId, dev: DevNr, op: Op, effects: &mut Vec<Effect>) {
-        let (sector, len) = op.range().expect("a read has a range");
-        let log = self.log.as_mut().expect("requests are taken when the log is open");
-        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
-        device.in_flight += 1;
-        device.counters.reads += 1;
-        let request = ReadRequest { req, dev, ld: device.ld, sector, len };
-        if let Some(ended) = self.reads.begin(&request, log, effects) {
-            self.end_read(ended, effects);
-        }
     }
 
     fn take_flush(&mut self, req: ReqId, dev: DevNr) {
@@ -343,7 +312,7 @@ impl Replicator {
         }
     }
 
-    fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
         self.complete(ended.req, ended.dev, ended.result, effects);
     }
 
@@ -398,7 +367,9 @@ impl Replicator {
 
     fn poll_running(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
+        self.watch_reads(now);
         self.poll_links(now, effects);
+        self.go_on_reading(now, effects);
         self.poll_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
@@ -434,9 +405,11 @@ impl Replicator {
 
     fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
+        self.watch_reads(now);
         if drain {
             self.poll_links(now, effects);
         }
+        self.go_on_reading(now, effects);
         self.poll_log(now, effects);
         self.acknowledge(now, effects);
         if self.has_stopped(now, drain) {
@@ -487,7 +460,8 @@ impl Replicator {
             }
             READ_IO => {
                 let mut effects = std::mem::take(&mut self.pending);
-                if let Some(ended) = self.reads.done(io.nr, result, buf, log, &mut effects) {
+                let at = At { now, log, effects: &mut effects };
+                if let Some(ended) = self.reads.done(io.nr, result, buf, at) {
                     self.end_read(ended, &mut effects);
                 }
                 self.pending = effects;
@@ -537,7 +511,7 @@ impl Machine for Replicator {
         match self.stage {
             Stage::Running | Stage::Stopping { .. } => {
                 let links = self.links.iter().filter_map(|link| link.wakeup(log, &self.load));
-                links.chain(log.wakeup()).min()
+                links.chain(log.wakeup()).chain(self.reads.wakeup()).min()
             }
             Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => None,
         }

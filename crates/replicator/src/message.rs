@@ -4,6 +4,7 @@
 //! resume [all]  start [all]             take requests again
 //! suspend [all] stop [all] postsuspend  hold requests back
 //! resync [all | SITE [DEV]]             copy everything there anew, whatever disk is there by now
+//! rebuild [DEV]                         the same for the local disks, from a remote site
 //! ```
 //!
 //! As in 2009 the first word may be cut short; the first line above that has it wins, so that
@@ -77,6 +78,15 @@ pub enum MessageError {
         /// Of which device.
         of_device: String,
     },
+    /// What would be copied anew is what everything else would be copied from (P6).
+    #[error(
+        "site {slink} has the only complete copy that can be read: there is nothing that it \
+         could be copied from"
+    )]
+    LastCopy {
+        /// The site.
+        slink: SlinkNr,
+    },
     /// The log is not open yet, or no more.
     #[error("the log is not open")]
     NotRunning,
@@ -98,6 +108,7 @@ impl Replicator {
             Verb::Resume => self.suspension(target, first, rest, false),
             Verb::Suspend => self.suspension(target, first, rest, true),
             Verb::Resync => self.resync_message(now, target, first, rest),
+            Verb::Rebuild => self.rebuild_message(now, target, first, rest),
         }
     }
 
@@ -136,6 +147,22 @@ impl Replicator {
             answer += &format!("site {slink}: {what} is copied anew\n");
         }
         Ok(answer)
+    }
+
+    fn rebuild_message(
+        &mut self,
+        now: Time,
+        target: Option<DevNr>,
+        first: &str,
+        rest: &[&str],
+    ) -> Result<String, MessageError> {
+        // Who speaks to a device has no device to name.
+        let device = rest.first().filter(|_| target.is_none());
+        refuse_more(first, rest, usize::from(device.is_some()))?;
+        let dev = device.map(|word| self.device_called(word)).transpose()?.or(target);
+        self.rebuild(now, dev)?;
+        let what = dev.map_or("everything there".to_owned(), |dev| self.device_label(dev));
+        Ok(format!("site 0: {what} is copied anew\n"))
     }
 
     fn remote_site(&self, word: &str) -> Result<SlinkNr, MessageError> {
@@ -189,6 +216,7 @@ enum Verb {
     Resume,
     Suspend,
     Resync,
+    Rebuild,
 }
 
 fn verb(word: &str) -> Result<Verb, MessageError> {
@@ -198,6 +226,7 @@ fn verb(word: &str) -> Result<Verb, MessageError> {
         () if is(&["resume", "start"]) => Ok(Verb::Resume),
         () if is(&["suspend", "postsuspend", "stop"]) => Ok(Verb::Suspend),
         () if is(&["resync"]) => Ok(Verb::Resync),
+        () if is(&["rebuild"]) => Ok(Verb::Rebuild),
         () => Err(MessageError::Unknown { found: word.to_owned() }),
     }
 }
@@ -214,4 +243,4 @@ fn joined(words: impl Iterator<Item = String>) -> String {
 
 /// The messages there are.
 const MESSAGES: &str = "resume [all], start [all], suspend [all], stop [all], \
-                        resync [all | SITE [DEV]]";
+                        resync [all | SITE [DEV]], rebuild [DEV]";

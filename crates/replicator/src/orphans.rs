@@ -34,8 +34,8 @@ impl Orphans {
     pub(crate) fn poll(&mut self, now: Time, log: &mut Replog) -> Vec<SiteEvent> {
         let mut events = Vec::new();
         for orphan in &mut self.sites {
-            // The last complete copy is the local one: nothing passes that (P6).
-            let upto = log.covered(SlinkNr::LOCAL);
+            // So far another complete copy has everything: nothing passes that (P6).
+            let Some(upto) = log.kept_beside(orphan.slink) else { continue };
             if log.covered(orphan.slink) >= upto || !log.is_nearly_full() {
                 continue;
             }

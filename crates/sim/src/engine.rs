@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, Time, Wall};
-use replicator::{DiskFacts, Phase, Plan, Replicator, Seed};
+use replicator::{DiskFacts, MessageError, Phase, Plan, Replicator, Seed};
 use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
 use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
@@ -116,7 +116,16 @@ impl Subject for Replicator {
 
     fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
         let slink = self.plan().slinks[site].nr;
-        Self::resync(self, now, slink, dev).expect("the table names the site and the device");
+        let asked = if slink.is_local() {
+            self.rebuild(now, dev)
+        } else {
+            Self::resync(self, now, slink, dev)
+        };
+        match asked {
+            // P6: what is told to be copied anew may be the last copy just now.
+            Ok(()) | Err(MessageError::LastCopy { .. }) => {}
+            Err(error) => panic!("the table names the site and the device, but {error}"),
+        }
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

@@ -1,28 +1,31 @@
 //! Site links: what carries the log's writes to the local and the remote sites.
 //!
 //! A [`SiteLink`] reads the log at its own pace and says how far it has come
-//! (`covered`). Two handlers make up the type `blockdev`:
+//! (`covered`). The type `blockdev` is one link, [`ordered`], for the local site as for remote
+//! ones: fed from the log, down, detached, copied, taken back. It is fed in one of two ways:
 //!
-//! - [`ordered`]: group after group, each in parallel, with a barrier between (P3);
-//!   for remote sites, and for a local site that is `sync`.
-//! - [`lazy`]: any order, merged and sorted, overwritten blocks skipped; for the
-//!   local site, whose image the log makes whole again at every opening.
+//! - in order: group after group, each in parallel, with a barrier between (P3); remote
+//!   sites, and a local site that is `sync`.
+//! - lazily: any order, merged and sorted, overwritten blocks skipped; the local site, whose
+//!   image the log makes whole again at every opening.
 //!
-//! [`mark`] is what a site keeps of its own state, for whoever has it and nothing else.
+//! [`mend`] rewrites what could not be read; [`mark`] is what a site keeps of its own state, for whoever has it and nothing else.
 
 #![forbid(unsafe_code)]
 
 pub(crate) mod copier;
 pub mod event;
 pub(crate) mod feed;
+pub(crate) mod feeding;
 pub(crate) mod flights;
 pub(crate) mod gate;
 pub(crate) mod governor;
 pub mod health;
-pub mod lazy;
+pub(crate) mod lazy;
 pub(crate) mod legs;
 pub mod link;
 pub mod mark;
+pub mod mend;
 pub mod ordered;
 pub(crate) mod pace;
 pub mod policy;
@@ -31,4 +34,5 @@ pub mod states;
 pub use event::{SiteEvent, Transition};
 pub use health::{Down, Failure};
 pub use link::{Grant, Leg, LinkSpec, Load, Report, Resync, SiteLink, SlinkClass, State, blockdev};
+pub use mend::Mend;
 pub use policy::{Condition, Policy, Verdict};

@@ -8,7 +8,7 @@ use table::SlinkTable;
 
 use crate::event::SiteEvent;
 use crate::health::Down;
-use crate::lazy::Lazy;
+use crate::mend::Mend;
 use crate::ordered::Ordered;
 
 /// One site link: it moves a site's copy along the log.
@@ -54,6 +54,9 @@ pub trait SiteLink: Send {
     /// Somebody says that nothing on the site's copies, or one device's, can be believed:
     /// they are to be copied anew, whatever disks they are.
     fn resync(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>);
+
+    /// A sector there could not be read, and this is what it is to hold.
+    fn mend(&mut self, mend: Mend);
 
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self) -> bool;
@@ -120,8 +123,8 @@ pub struct Leg {
     pub block: u32,
     /// Its LD or RD.
     pub disk: DiskId,
-    /// Its LD.
-    pub ld: DiskId,
+    /// The device's disk on every site, to read from what a resync copies.
+    pub copies: Vec<(SlinkNr, DiskId)>,
     /// What was seen of `disk` when it was opened, or why it could not be.
     pub seen: Result<DiskSeen, NotOpened>,
     /// Which of its regions are out of sync.
@@ -142,7 +145,7 @@ pub struct Report {
     pub over_limit: bool,
     /// The failure that stopped it, if one did.
     pub down: Option<Down>,
-    /// Groups, or for the local site copies, that reached the site since the start.
+    /// Groups, or for a site that is fed lazily copies, that reached the site since the start.
     pub shipped: u64,
     /// Barriers since the start: round trips to the site.
     pub round_trips: u64,
@@ -189,30 +192,14 @@ impl registry::Class for SlinkClass {
 /// The type `blockdev`: a site whose copies are block devices of this host.
 #[must_use]
 pub fn blockdev(spec: LinkSpec) -> Box<dyn SiteLink> {
-    let sync = spec.table.policy().sync == table::Sync::Sync;
-    if spec.table.nr.is_local() && !sync {
-        Box::new(Lazy::new(spec))
-    } else {
-        Box::new(Ordered::new(spec))
-    }
+    Box::new(Ordered::new(spec))
 }
 
-impl Report {
-    /// A link that is fed from the log or, from a failure to the next success, down.
-    pub(crate) fn new(down: Option<Down>, shipped: u64, in_flight: usize) -> Self {
-        let state = if down.is_some() { State::Down } else { State::Streaming };
-        Self {
-            state,
-            consistent: true,
-            in_force: true,
-            over_limit: false,
-            down,
-            shipped,
-            round_trips: 0,
-            in_flight,
-            dirty_bytes: 0,
-            resync: None,
-        }
+impl Leg {
+    /// The device's disk on a site that has it.
+    pub(crate) fn disk_at(&self, slink: SlinkNr) -> DiskId {
+        let copy = self.copies.iter().find(|(site, _)| *site == slink);
+        copy.expect("a whole copy has every device").1
     }
 }
 
