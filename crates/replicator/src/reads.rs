@@ -70,8 +70,9 @@ struct Want {
     offset: Sectors,
     /// Copies that could not be read.
     tried: SmallVec<[SlinkNr; 2]>,
-    /// Whoever failed has been looked at since: another failure is the answer.
-    last_chance: bool,
+    /// Copies that failed, and are looked at before it is tried once more: if they fail again
+    /// then, that is the answer.
+    doubted: SmallVec<[SlinkNr; 2]>,
     /// Where to write it again, and what was in the log when it was looked for elsewhere.
     mend: Option<(SlinkNr, Seq)>,
 }
@@ -139,7 +140,7 @@ impl Reads {
             len,
             offset: Sectors(0),
             tried: SmallVec::new(),
-            last_chance: false,
+            doubted: SmallVec::new(),
             mend: None,
         };
         match self.begin_stretch(&want, &mut at) {
@@ -287,12 +288,16 @@ impl Reads {
             let parts = self.begin_beside(&want, other, at);
             return self.replaced(req, parts);
         }
-        if want.last_chance || is_of_the_medium(errno) || self.closed {
+        let looked_at = want.tried.iter().all(|copy| want.doubted.contains(copy));
+        if looked_at || is_of_the_medium(errno) || self.closed {
             self.fail(req, errno);
             return self.replaced(req, 0);
         }
-        at.log.doubt(copy, Doubt { dev: want.dev, since, errno: Some(errno) });
-        self.waiting.push(Want { tried: SmallVec::new(), last_chance: true, mend: None, ..want });
+        for copy in std::mem::take(&mut want.tried) {
+            at.log.doubt(copy, Doubt { dev: want.dev, since, errno: Some(errno) });
+            want.doubted.push(copy);
+        }
+        self.waiting.push(Want { mend: None, ..want });
         None
     }
 
@@ -341,7 +346,7 @@ impl Reads {
                     0
                 }
                 // Not before whoever failed was looked at.
-                () if want.last_chance && !at.log.reads_well() => {
+                () if !want.doubted.is_empty() && !at.log.reads_well() => {
                     self.waiting.push(want);
                     continue;
                 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, Time, Wall};
+use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
 use replicator::{DiskFacts, MessageError, Phase, Plan, Replicator, Seed};
-use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
+use replog::{EntryOp, Replog};
 use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
 
 use crate::oracle::{Admission, View};
@@ -88,6 +88,13 @@ pub fn path(role: Role) -> String {
     }
 }
 
+/// Whether a site is detached, or would be for whoever opens the log.
+fn is_detached(log: &Replog, slink: SlinkNr) -> bool {
+    let mut known = log.superblock().sites.iter();
+    let known = known.find(|site| site.slink == slink).is_some_and(|site| site.detached.is_some());
+    known || log.site(slink).detached.is_some()
+}
+
 impl Subject for Replicator {
     fn stage(&self) -> Stage {
         match self.phase() {
@@ -108,13 +115,13 @@ impl Subject for Replicator {
             state: report.state,
             consistent: report.consistent,
             in_force: report.in_force,
-            detached: log.site(slink).detached.is_some(),
+            detached: is_detached(log, slink),
             dirty_bytes: report.dirty_bytes,
             lag_writes: log.written().lag(log.covered(slink)),
         }));
     }
 
-    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
+    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) -> bool {
         let slink = self.plan().slinks[site].nr;
         let asked = if slink.is_local() {
             self.rebuild(now, dev)
@@ -122,8 +129,9 @@ impl Subject for Replicator {
             Self::resync(self, now, slink, dev)
         };
         match asked {
+            Ok(()) => true,
             // P6: what is told to be copied anew may be the last copy just now.
-            Ok(()) | Err(MessageError::LastCopy { .. }) => {}
+            Err(MessageError::LastCopy { .. }) => false,
             Err(error) => panic!("the table names the site and the device, but {error}"),
         }
     }

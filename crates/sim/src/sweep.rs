@@ -102,9 +102,14 @@ impl<'a, M: Subject> Sweep<'a, M> {
             let outage = |now| Outage { whom, from: now, until: now + long, trouble };
             let mut world = World::start(host, machine, self.script.clone(), Rng::new(self.seed))
                 .struck_at(point, Box::new(outage));
-            live(&mut world).map_err(|violation| {
-                Box::new(Found { violation, at: vec![(point, Did::Strike(trouble, long))] })
-            })?;
+            match live(&mut world) {
+                Ok(()) => {}
+                Err(Violation::NothingLeft) => tally.met.nothing_left += 1,
+                Err(violation) => {
+                    let at = vec![(point, Did::Strike(trouble, long))];
+                    return Err(Box::new(Found { violation, at }));
+                }
+            }
             tally.add(&world);
             if world.points() < point {
                 break;

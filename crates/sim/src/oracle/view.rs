@@ -87,7 +87,7 @@ impl Oracle {
         for (site, &view) in views.iter().enumerate() {
             let belief = &mut self.beliefs[site];
             let doubted = std::mem::take(&mut belief.doubted);
-            if self.rules[site].ordered && (doubted || belief.view != Some(view)) {
+            if doubted || belief.view != Some(view) {
                 self.believe(site, view)?;
             }
         }
@@ -109,7 +109,7 @@ impl Oracle {
         if self.recovering && promised {
             return Ok(());
         }
-        self.sites[site].promise(promised, &self.history, &self.layout)?;
+        self.promise(site, promised)?;
         if self.recovering {
             return Ok(());
         }
@@ -119,6 +119,15 @@ impl Oracle {
             self.check_all_acked(site, fed_again)?;
         }
         Ok(())
+    }
+
+    /// A local site's image is never in order; but each content is a write's.
+    fn promise(&mut self, site: usize, promised: bool) -> Result<(), Violation> {
+        let (history, layout) = (&self.history, &self.layout);
+        match self.rules[site].ordered {
+            true => self.sites[site].promise(promised, history, layout),
+            false => self.sites[site].trust(promised, history, layout),
+        }
     }
 
     /// The process that said so is dead.
@@ -170,14 +179,14 @@ impl Oracle {
     /// Whether a `sync` site is in force: an acknowledgement is worth a FLUSH then.
     pub(super) fn any_sync_binds(&self) -> bool {
         let mut sites = self.rules.iter().zip(&self.beliefs);
-        sites.any(|(rule, belief)| rule.policy.sync && (!rule.ordered || belief.binds()))
+        sites.any(|(rule, belief)| rule.policy.sync && belief.binds())
     }
 
     /// What was just acknowledged is on the media of the `sync` sites (P1).
     pub(super) fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
         for site in 0..self.sites.len() {
             let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
-            if !rule.policy.sync || (rule.ordered && !belief.binds()) {
+            if !rule.policy.sync || !belief.binds() {
                 continue;
             }
             for at in row.clone() {

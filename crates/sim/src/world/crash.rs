@@ -7,6 +7,7 @@ use blk::{DevNr, DiskId, DiskSeen, Errno, NotOpened, Op, Sector, Sectors, SlinkN
 
 use slink::mark::MarkState;
 
+use super::copies::{Truth, unknown};
 use super::disks::{Disks, Outcome};
 use super::front::Orphan;
 use super::handles::EBUSY;
@@ -45,6 +46,8 @@ pub struct Host {
     pub(super) unused: BTreeSet<DiskId>,
     /// Disks that may be whatever they are, until everything was copied to them.
     pub(super) welcome: BTreeSet<DiskId>,
+    /// What is true of each site's copy.
+    pub(super) truths: Vec<Truth>,
     /// The deaths since the last recovery that came to its end.
     deaths: Option<Deaths>,
     /// What the devices read as after the last recovery.
@@ -92,6 +95,7 @@ impl Host {
             strangers: BTreeSet::new(),
             unused: BTreeSet::new(),
             welcome: BTreeSet::new(),
+            truths: unknown(topology),
             deaths: None,
             recovered: Vec::new(),
         }

@@ -34,6 +34,10 @@ pub struct Met {
     pub not_opened: u64,
     /// Sites' disks that were replaced.
     pub replaced: u64,
+    /// Worlds that ended since the last complete copy was lost.
+    pub nothing_left: u64,
+    /// Sites that reads came from, in place of the local one.
+    pub lost_local: u64,
     /// Times that everything was healed, and every site became equal.
     pub converged: u64,
     /// The longest that a request took that no site may hold up.
@@ -63,9 +67,10 @@ impl fmt::Display for Met {
             "{outages} disks went away, {hung} operations hung, {zombies} disks were busy, \
              {not_opened} not opened, {replaced} replaced; sites: {down} down, {detached} detached, \
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
-             {demoted} out of force, {promoted} in force again, {} converged; \
+             {demoted} out of force, {promoted} in force again, {} converged; the local one was \
+             lost {} times, and {} times nothing was left; \
              the longest request that no site may hold up took {:?}",
-            self.converged, self.longest
+            self.converged, self.lost_local, self.nothing_left, self.longest
         )
     }
 }
@@ -84,6 +89,8 @@ impl std::ops::AddAssign for Met {
         self.zombies += other.zombies;
         self.not_opened += other.not_opened;
         self.replaced += other.replaced;
+        self.nothing_left += other.nothing_left;
+        self.lost_local += other.lost_local;
         self.converged += other.converged;
         self.longest = self.longest.max(other.longest);
     }

@@ -7,6 +7,7 @@
 mod arrivals;
 mod back;
 mod clock;
+mod copies;
 mod crash;
 mod disks;
 mod faults;
@@ -77,6 +78,10 @@ pub struct World<'p, M> {
     /// Tells what happens.
     trace: bool,
     digest: u64,
+    /// Something was, or may be, wrong with the local site.
+    local_trouble: bool,
+    /// Since when a remote site has everything and nothing will befall it.
+    sound_since: copies::SoundSince,
     /// Whether all was healed: from then on, who replaces a disk says so.
     healed: bool,
     /// Whether applications are let in: not before recovery has been judged.
@@ -141,6 +146,8 @@ impl<'p, M: Subject> World<'p, M> {
             met: Met::default(),
             trace: false,
             digest: 0,
+            local_trouble: false,
+            sound_since: None,
             healed: false,
             serving: false,
             arriving: false,
@@ -148,16 +155,19 @@ impl<'p, M: Subject> World<'p, M> {
             host,
         };
         world.met.zombies += world.zombies.len() as u64;
+        world.local_trouble = world.host.is_local_in_trouble();
         world.plan_weather();
         world
     }
 
-    /// Whether a fault explains that it got stuck or, if it is the log's or an LD's, did not
-    /// open.
+    /// Whether a fault explains that it got stuck or, if it is the log's or something is wrong
+    /// with an LD, did not open.
     pub fn is_excused(&self, violation: &Violation) -> bool {
         match violation {
             Violation::Stuck { .. } => self.faults.stick(),
-            Violation::OpenFailed { .. } => self.faults.reach_applications(),
+            Violation::OpenFailed { .. } => {
+                self.faults.reach_applications() || self.may_wait_for_copies()
+            }
             _ => false,
         }
     }
@@ -301,7 +311,8 @@ impl<'p, M: Subject> World<'p, M> {
     /// Writers may wait for ever if the table says so and a site is out of order.
     fn waits_for_a_site(&self, goal: Goal) -> bool {
         let trouble = !self.host.weather.is_fair() || !self.host.strangers.is_empty();
-        goal == Goal::Quiet && self.serving && self.host.topology.may_hold() && trouble
+        let holds = self.serving && self.host.topology.may_hold();
+        goal == Goal::Quiet && (holds || self.may_wait_for_copies()) && trouble
     }
 
     fn set_now(&mut self, now: Time) {
@@ -433,7 +444,7 @@ impl<'p, M: Subject> World<'p, M> {
         }
         for (site, (before, now)) in before.into_iter().zip(&self.views).enumerate() {
             self.met.compare(before, *now);
-            if self.trace && before != *now && site > 0 {
+            if self.trace && before != *now {
                 self.tell(|| format!("site {site}: {now:?}"));
             }
         }
@@ -443,6 +454,7 @@ impl<'p, M: Subject> World<'p, M> {
                 self.has_taken_its_disks(site);
             }
         }
+        self.look_at_copies()?;
         self.host.oracle.reported(&self.views)
     }
 
@@ -496,21 +508,6 @@ impl<'p, M: Subject> World<'p, M> {
         Ok(())
     }
 
-    /// What a request that ends now is measured by.
-    fn terms(&self) -> Terms {
-        let topology = &self.host.topology;
-        let excused = self.faults.any() || topology.may_hold() || self.held_up;
-        Terms {
-            now: self.clock.now,
-            any_fails: self.faults.reach_applications(),
-            change_fails: topology.may_refuse(),
-            patience: match excused {
-                true => Span::MAX,
-                false => REQUEST_PATIENCE + topology.dirty_log_deadline(),
-            },
-        }
-    }
-
     fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
         if self.serving && self.heal_at.take_if(|point| *point <= self.points).is_some() {
@@ -552,10 +549,6 @@ const PATIENCE: Span = Span::from_secs(600);
 /// Virtual time that a table that makes writers wait for a site that is down is given; then
 /// the site is healed.
 const OUTAGE_PATIENCE: Span = Span::from_secs(30);
-
-/// Virtual time that a request may take, whatever befalls the remote sites: the log may be
-/// full, and the LD has to catch up. A dirty log that does not answer has its deadline.
-const REQUEST_PATIENCE: Span = Span::from_millis(500);
 
 /// Polls without any effect, in a row, that a machine may ask for.
 const IDLE_POLLS_MAX: u32 = 1000;

@@ -4,6 +4,7 @@
 use blk::{DevNr, DiskId, Event, NotOpened, Time};
 
 use super::clock::{self, Due};
+use super::copies::Truth;
 use super::handles::EBUSY;
 use super::weather::{FOR_EVER, Outage, Trouble, Weather};
 use super::{Stage, Subject, World};
@@ -41,6 +42,13 @@ impl<M: Subject> World<'_, M> {
         if self.machine.stage() != Stage::Running {
             return;
         }
+        let is_safe = self.host.is_kept_beside(site);
+        if !is_safe || !self.machine.resync(self.clock.now, site, dev) {
+            // What it would be copied from has to come back first.
+            let after = clock::moment(&mut self.rng) * 20;
+            self.clock.plan(after, Due::Resync(site, dev));
+            return;
+        }
         self.host.oracle.asked_to_resync(site);
         let topology = self.host.topology.clone();
         for of in topology.layout().devices().filter(|&of| dev.is_none_or(|dev| dev == of)) {
@@ -48,7 +56,6 @@ impl<M: Subject> World<'_, M> {
             self.host.strangers.remove(&disk);
             self.host.welcome.insert(disk);
         }
-        self.machine.resync(self.clock.now, site, dev);
     }
 
     /// A site that streams has taken the disks that it was told to take; what was replaced
@@ -158,7 +165,11 @@ impl<M: Subject> World<'_, M> {
     fn replace(&mut self, disk: DiskId, role: Role) -> bool {
         match role {
             // What no machine knows yet, none can find to be another.
-            Role::Leg { dev, site } if self.host.known.contains(&disk) => {
+            // Nor is the last copy lost.
+            Role::Leg { dev, site }
+                if self.host.known.contains(&disk) && self.host.is_kept_beside(site) =>
+            {
+                self.host.truths[site] = Truth::Hollow;
                 self.host.oracle.replaced(site, dev);
                 self.host.replaced.insert(disk);
                 if !self.host.welcome.contains(&disk) {

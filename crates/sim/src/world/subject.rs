@@ -12,8 +12,10 @@ pub trait Subject: Machine {
     fn drain(&mut self);
     /// How its sites are, in the order of the topology; nothing if it does not say.
     fn views(&self, _now: Time, _views: &mut Vec<View>) {}
-    /// Has a site, or one device there, copied anew, whatever disks are there.
-    fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) {}
+    /// Has a site, or one device there, copied anew, whatever disks are there; whether it does.
+    fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) -> bool {
+        true
+    }
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }

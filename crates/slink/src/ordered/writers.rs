@@ -27,6 +27,8 @@ impl Ordered {
             }
             Mode::Attached => {}
             Mode::Streaming => match self.verdict(now, over_limit, log_full) {
+                // P6: the last whole copy is not given up; but nobody waits for it.
+                Verdict::Detach if log.kept_beside(self.nr).is_none() => self.give_up(now, log),
                 Verdict::Detach if over_limit => self.detach(now, log, Why::Limit),
                 Verdict::Detach => self.detach(now, log, Why::LogFull),
                 Verdict::Acknowledge if self.policy.sync => self.give_up(now, log),

@@ -1,0 +1,152 @@
+//! Which sites truly have everything, whatever the machine knows of it: the world takes the
+//! last such copy from nobody, and measures by it what a machine may be asked for (P6, P7).
+
+use blk::{DiskId, Span, Time};
+
+use super::crash::Host;
+use super::{Subject, Terms, World};
+use crate::oracle::{View, Violation};
+use crate::topology::{Role, Topology};
+
+/// What a site's copy of the devices is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Truth {
+    /// It has everything that the log does not hold.
+    Whole,
+    /// It lacks something, and the machine knows that.
+    Partial,
+    /// One of its disks is another, and the machine may not know it yet.
+    Hollow,
+}
+
+impl Truth {
+    fn after(self, view: &View) -> Self {
+        match (self, view.detached) {
+            (Self::Hollow, false) => Self::Hollow,
+            (_, true) => Self::Partial,
+            (_, false) => Self::Whole,
+        }
+    }
+}
+
+impl Host {
+    /// Whether some other site than this truly has everything.
+    pub(super) fn is_kept_beside(&self, site: usize) -> bool {
+        let whole = |(other, truth): (usize, &Truth)| other != site && *truth == Truth::Whole;
+        self.truths.iter().enumerate().any(whole)
+    }
+
+    /// Whether anything is, or may be, wrong with the local site.
+    pub(super) fn is_local_in_trouble(&self) -> bool {
+        self.truths[0] != Truth::Whole || self.weather.befalls(0)
+    }
+
+    /// So that whatever a machine brings back can be read.
+    pub fn let_it_be_read(&mut self) {
+        if self.truths[0] == Truth::Whole {
+            self.weather.spare(0);
+        } else {
+            self.weather.clear();
+        }
+        self.make_startable();
+    }
+
+    /// So that a machine can start at all: of each device some disk is there, and the local
+    /// ones are there as they were where no other site has everything.
+    pub fn make_startable(&mut self) {
+        let topology = self.topology.clone();
+        let leg = |dev, site| topology.disk(Role::Leg { dev, site });
+        let is_there = |dev| self.seen(leg(dev, 0)).is_ok();
+        if topology.layout().devices().all(is_there) {
+            return;
+        }
+        let sites = 1..topology.sites.len();
+        let is_seen =
+            |site: usize| topology.layout().devices().all(|d| self.seen(leg(d, site)).is_ok());
+        let served = sites.clone().any(|site| self.truths[site] == Truth::Whole && is_seen(site));
+        if served && !self.recovered().is_empty() {
+            return;
+        }
+        self.weather.spare(0);
+        let busy: Vec<DiskId> = topology.layout().devices().map(|dev| leg(dev, 0)).collect();
+        busy.into_iter().for_each(|disk| self.disks.land(disk));
+    }
+}
+
+impl<M: Subject> World<'_, M> {
+    /// What the machine says tells what is true of sites, but for what it can't know.
+    pub(super) fn look_at_copies(&mut self) -> Result<(), Violation> {
+        if self.views.is_empty() {
+            return Ok(());
+        }
+        let local = self.host.truths[0];
+        for (truth, view) in self.host.truths.iter_mut().zip(&self.views) {
+            *truth = truth.after(view);
+        }
+        let lost = local != Truth::Partial && self.host.truths[0] == Truth::Partial;
+        self.met.lost_local += u64::from(lost);
+        self.local_trouble |= self.host.is_local_in_trouble();
+        let sound = (1..self.views.len()).any(|site| self.is_sound(site));
+        self.sound_since = sound.then(|| self.sound_since.unwrap_or(self.clock.now));
+        // It gave one up for another that was just taken from it.
+        if self.host.truths.iter().all(|truth| *truth != Truth::Whole) {
+            return Err(Violation::NothingLeft);
+        }
+        Ok(())
+    }
+
+    /// Whether a remote site has everything, can be read, and nothing will befall it.
+    fn is_sound(&self, site: usize) -> bool {
+        let View { state, consistent, .. } = self.views[site];
+        let well = state == slink::State::Streaming && consistent;
+        well && self.host.truths[site] == Truth::Whole && !self.host.weather.befalls(site)
+    }
+
+    /// What a request that ends now is measured by.
+    pub(super) fn terms(&self) -> Terms {
+        let topology = &self.host.topology;
+        let excused = self.faults.any() || topology.may_hold() || self.held_up;
+        let local = self.local_trouble;
+        let served =
+            self.sound_since.is_some_and(|since| self.clock.now.since(since) > patience(topology));
+        Terms {
+            now: self.clock.now,
+            any_fails: self.faults.reach_applications(),
+            change_fails: topology.may_refuse(),
+            read_fails: local && !(served && !self.faults.any()),
+            patience: match () {
+                () if excused => Span::MAX,
+                () if !local => REQUEST_PATIENCE + topology.dirty_log_deadline(),
+                () if served && !self.host.weather.slows(0) => patience(topology),
+                () => Span::MAX,
+            },
+        }
+    }
+
+    /// Whether readers may have had to wait, or had errors.
+    pub(super) fn may_wait_for_copies(&self) -> bool {
+        self.local_trouble
+    }
+}
+
+/// How long a request may take while the local site is not what it was and another has
+/// everything: a read and a write that hang are each given up after their deadline, and the
+/// log may be full of what the slower site lacks.
+fn patience(topology: &Topology) -> Span {
+    let local = topology.sites[0].link.options.timeout_io();
+    REQUEST_PATIENCE + topology.dirty_log_deadline() + local * 4 + Span::from_secs(3)
+}
+
+/// Virtual time that a request may take, whatever befalls the remote sites: the log may be
+/// full, and the LD has to catch up. A dirty log that does not answer has its deadline.
+const REQUEST_PATIENCE: Span = Span::from_millis(500);
+
+/// Nothing was said yet.
+pub(super) fn unknown(topology: &Topology) -> Vec<Truth> {
+    let mut truths = vec![Truth::Partial; topology.sites.len()];
+    truths[0] = Truth::Whole;
+    truths
+}
+
+/// When a remote site was first seen sound.
+pub(super) type SoundSince = Option<Time>;
