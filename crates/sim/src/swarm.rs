@@ -150,6 +150,9 @@ impl Swarm {
         if self.rng.chance(self.outages) {
             host.weather.add(Weather::random(&rig.topology, host.time(), &mut self.rng));
         }
+        if self.rng.chance(self.outages / 4) {
+            host.spoil_sectors(&mut self.rng);
+        }
         host.make_startable();
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())

@@ -23,6 +23,8 @@ pub(super) struct Back {
     submitted: u64,
     /// Operations that hung, and ended after all.
     pub(super) hung: u64,
+    /// Reads that met a bad sector.
+    pub(super) bad: u64,
 }
 
 /// Names an operation for ever; its [`IoId`] may be used again when it has ended.
@@ -183,7 +185,11 @@ impl Back {
         }
         let mut ended = self.in_flight.remove(&serial).expect("looked at above");
         self.names.remove(&ended.io);
-        let struck = reached && faults.strike(role, ended.kind);
+        let bad = ended.into.as_ref().is_some_and(|(start, buf)| {
+            host.is_bad(ended.disk, start.0..start.0 + disks::sectors(buf))
+        });
+        self.bad += u64::from(bad && reached);
+        let struck = (reached && faults.strike(role, ended.kind)) || bad;
         let fails = struck
             || host.weather.fails(role, host.time)
             || host.weather.is_absent(role, host.time)

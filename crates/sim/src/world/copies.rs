@@ -1,11 +1,14 @@
 //! Which sites truly have everything, whatever the machine knows of it: the world takes the
 //! last such copy from nobody, and measures by it what a machine may be asked for (P6, P7).
 
-use blk::{DiskId, Span, Time};
+use std::ops::Range;
+
+use blk::{DevNr, DiskId, Span, Time};
 
 use super::crash::Host;
 use super::{Subject, Terms, World};
 use crate::oracle::{View, Violation};
+use crate::rng::Rng;
 use crate::topology::{Role, Topology};
 
 /// What a site's copy of the devices is.
@@ -32,17 +35,53 @@ impl Truth {
 impl Host {
     /// Whether some other site than this truly has everything.
     pub(super) fn is_kept_beside(&self, site: usize) -> bool {
-        let whole = |(other, truth): (usize, &Truth)| other != site && *truth == Truth::Whole;
+        let whole = |(other, truth): (usize, &Truth)| {
+            other != site && *truth == Truth::Whole && !self.has_bad_sectors(other)
+        };
         self.truths.iter().enumerate().any(whole)
+    }
+
+    fn has_bad_sectors(&self, site: usize) -> bool {
+        let here = |(disk, _): &(DiskId, u64)| {
+            self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site))
+        };
+        self.bad.iter().any(here)
+    }
+
+    /// A few blocks of one leg can't be read from now on, if another site has them.
+    pub fn spoil_sectors(&mut self, rng: &mut Rng) {
+        let site = *rng.pick(&[0, 0, 0, self.topology.sites.len() - 1]);
+        let dev = *rng.pick(&self.topology.layout().devices().collect::<Vec<_>>());
+        if !self.bad.is_empty() || !self.is_kept_beside(site) || self.has_replaced(site) {
+            return;
+        }
+        let (disk, block) = (self.topology.disk(Role::Leg { dev, site }), self.topology.block().0);
+        for _ in 0..rng.range(1, 4) {
+            let first = rng.below(self.topology.layout().size(dev).0 / block) * block;
+            self.bad.extend((first..first + block).map(|sector| (disk, sector)));
+        }
+    }
+
+    /// Whether a read meets a sector that can't be read.
+    pub(super) fn is_bad(&self, disk: DiskId, sectors: Range<u64>) -> bool {
+        self.bad.range((disk, sectors.start)..(disk, sectors.end)).next().is_some()
+    }
+
+    pub(super) fn is_written_again(&mut self, dev: DevNr, site: usize, row: &Range<u64>) {
+        if !self.bad.is_empty() {
+            let disk = self.topology.disk(Role::Leg { dev, site });
+            self.bad.retain(|(bad, at)| *bad != disk || !row.contains(at));
+        }
     }
 
     /// Whether anything is, or may be, wrong with the local site.
     pub(super) fn is_local_in_trouble(&self) -> bool {
-        self.truths[0] != Truth::Whole || self.weather.befalls(0)
+        self.truths[0] != Truth::Whole || self.weather.befalls(0) || !self.bad.is_empty()
     }
 
     /// So that whatever a machine brings back can be read.
     pub fn let_it_be_read(&mut self) {
+        self.bad.clear();
         if self.truths[0] == Truth::Whole {
             self.weather.spare(0);
         } else {
@@ -99,7 +138,8 @@ impl<M: Subject> World<'_, M> {
     fn is_sound(&self, site: usize) -> bool {
         let View { state, consistent, .. } = self.views[site];
         let well = state == slink::State::Streaming && consistent;
-        well && self.host.truths[site] == Truth::Whole && !self.host.weather.befalls(site)
+        let whole = self.host.truths[site] == Truth::Whole && !self.host.has_bad_sectors(site);
+        well && whole && !self.host.weather.befalls(site)
     }
 
     /// What a request that ends now is measured by.

@@ -28,6 +28,8 @@ pub struct Met {
     pub promoted: u64,
     /// Operations that hung, and ended after all.
     pub hung: u64,
+    /// Reads that met a bad sector.
+    pub bad: u64,
     /// Disks on which something of a dead process was still in flight.
     pub zombies: u64,
     /// Disks that could not be opened.
@@ -68,9 +70,9 @@ impl fmt::Display for Met {
              {not_opened} not opened, {replaced} replaced; sites: {down} down, {detached} detached, \
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
              {demoted} out of force, {promoted} in force again, {} converged; the local one was \
-             lost {} times, and {} times nothing was left; \
+             lost {} times, and {} times nothing was left; {} reads met a bad sector; \
              the longest request that no site may hold up took {:?}",
-            self.converged, self.lost_local, self.nothing_left, self.longest
+            self.converged, self.lost_local, self.nothing_left, self.bad, self.longest
         )
     }
 }
@@ -86,6 +88,7 @@ impl std::ops::AddAssign for Met {
         self.demoted += other.demoted;
         self.promoted += other.promoted;
         self.hung += other.hung;
+        self.bad += other.bad;
         self.zombies += other.zombies;
         self.not_opened += other.not_opened;
         self.replaced += other.replaced;

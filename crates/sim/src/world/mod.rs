@@ -184,7 +184,8 @@ impl<'p, M: Subject> World<'p, M> {
 
     /// What it met so far.
     pub fn met(&self) -> Met {
-        Met { hung: self.back.hung, longest: self.front.longest, ..self.met }
+        let (hung, bad) = (self.back.hung, self.back.bad);
+        Met { hung, bad, longest: self.front.longest, ..self.met }
     }
 
     /// What the devices read as after the last recovery, in the row of all sectors.

@@ -19,6 +19,7 @@ impl<M: Subject> World<'_, M> {
     /// The promise that was seen broken.
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.host.weather.clear();
+        self.host.bad.clear();
         self.healed = true;
         self.faults.heal();
         let hanging = self.back.hanging();

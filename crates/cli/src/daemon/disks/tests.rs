@@ -37,7 +37,11 @@ impl Home {
     }
 
     fn open(&self) -> Result<(Disks, Plan)> {
-        Disks::open(&self.group(), Duration::ZERO, None)
+        self.open_after(false)
+    }
+
+    fn open_after(&self, for_dead: bool) -> Result<(Disks, Plan)> {
+        Disks::open(&self.group(), Waits { busy: Duration::ZERO, for_dead }, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -110,6 +114,22 @@ fn a_busy_remote_disk_keeps_nothing_from_starting_and_a_busy_local_one_does() {
     let _holder = home.take("ld0");
     let refusal = format!("{:#}", home.open().unwrap_err());
     assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
+    // What a dead daemon left in flight there may hang; another site may have everything.
+    let (disks, plan) = home.open_after(true).unwrap();
+    assert!(plan.devices[0].legs[0].disk.seen.is_err() && disks.missing().len() == 1);
+}
+
+#[test]
+fn a_local_disk_that_is_absent_is_the_log_s_to_judge_unless_nothing_else_is_there() {
+    let home = Home::new();
+    fs::remove_file(home.path("ld0")).unwrap();
+    let (disks, plan) = home.open().unwrap();
+    assert!(plan.devices[0].legs[0].disk.seen.is_err());
+    let sentence = disks.missing().remove(0);
+    assert!(sentence.starts_with("device 0 on site 0: "), "{sentence}");
+    fs::remove_file(home.path("rd0")).unwrap();
+    let refusal = format!("{:#}", home.open().unwrap_err());
+    assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
 }
 
 #[test]
@@ -132,16 +152,20 @@ fn one_disk_by_two_paths_is_refused_also_when_it_comes_later() {
 }
 
 #[test]
-fn a_remote_disk_whose_opening_hangs_is_given_up_and_the_local_ones_are_open() {
+fn a_disk_whose_opening_hangs_is_given_up_and_one_that_is_vital_is_open() {
     let home = Home::new();
     // Takes every request, and never answers one.
     let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, Some(silent)).unwrap();
-    assert_eq!(disks.open.len(), 3);
-    for device in [0, 1] {
-        let refusal = rd(&plan, device).seen.clone().unwrap_err();
-        assert_eq!(refusal.errno, Errno::ETIMEDOUT);
-        let expected = home.path(&format!("rd{device}")).display().to_string();
-        assert!(refusal.why.starts_with(&expected), "{}", refusal.why);
+    let places = Places::of(&home.group(), Some(silent));
+    let spec = |_| OpenSpec::default();
+    let found = places.open_all(&places.all, |_| Instant::now(), spec).unwrap();
+    for place in &places.all {
+        match &found[&place.id] {
+            Ok(_) => assert_eq!(place.role, Role::Log),
+            Err(refusal) => {
+                assert_eq!(refusal.errno, Errno::ETIMEDOUT);
+                assert!(refusal.why.starts_with(&place.text), "{}", refusal.why);
+            }
+        }
     }
 }
