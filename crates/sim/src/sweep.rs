@@ -184,6 +184,8 @@ impl<M: Subject> Sweeping<'_, '_, M> {
         probe: Option<&Look<'_, M>>,
     ) -> Result<(Vec<Content>, u64), Violation> {
         let no_more = Workload::script(Vec::new());
+        let mut host = host;
+        host.make_startable();
         let machine = (self.sweep.rig.open)(&host);
         let mut world = World::start(host, machine, no_more, Rng::new(seed));
         if let Some(probe) = probe {
