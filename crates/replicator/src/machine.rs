@@ -429,7 +429,9 @@ impl Replicator {
         let written = log.written();
         let waits = |link: &dyn SiteLink| {
             let is_down = link.report(now, log).state == slink::State::Down;
-            drain && !is_down && log.covered(link.nr()) < written
+            // Nothing can be copied to it while there is nothing to copy from.
+            let moves = log.is_whole(link.nr()) || log.readable_base().is_some();
+            drain && !is_down && moves && log.covered(link.nr()) < written
         };
         let lacking = self.links.iter().any(|link| waits(&**link));
         if lacking || (drain && !self.acks.is_empty()) {

@@ -88,11 +88,10 @@ pub fn path(role: Role) -> String {
     }
 }
 
-/// Whether a site is detached, or would be for whoever opens the log.
-fn is_detached(log: &Replog, slink: SlinkNr) -> bool {
+/// Whether the superblock that was written last says that a site is detached.
+fn is_found_detached(log: &Replog, slink: SlinkNr) -> bool {
     let mut known = log.superblock().sites.iter();
-    let known = known.find(|site| site.slink == slink).is_some_and(|site| site.detached.is_some());
-    known || log.site(slink).detached.is_some()
+    known.find(|site| site.slink == slink).is_some_and(|site| site.detached.is_some())
 }
 
 impl Subject for Replicator {
@@ -115,7 +114,8 @@ impl Subject for Replicator {
             state: report.state,
             consistent: report.consistent,
             in_force: report.in_force,
-            detached: is_detached(log, slink),
+            detached: log.site(slink).detached.is_some(),
+            found_detached: is_found_detached(log, slink),
             dirty_bytes: report.dirty_bytes,
             lag_writes: log.written().lag(log.covered(slink)),
         }));

@@ -187,7 +187,8 @@ impl<M: Subject> Sweeping<'_, '_, M> {
         let mut host = host;
         host.make_startable();
         let machine = (self.sweep.rig.open)(&host);
-        let mut world = World::start(host, machine, no_more, Rng::new(seed));
+        let mut world =
+            World::start(host, machine, no_more, Rng::new(seed)).traced(self.sweep.rig.trace);
         if let Some(probe) = probe {
             world = world.probed(Box::new(probe));
         }

@@ -103,7 +103,8 @@ impl<S> Flights<S> {
     ) -> impl Iterator<Item = (DevNr, &'static str, Time)> {
         // They are in the order in which they began.
         let old = self.all.values().take_while(move |f| f.began + self.timeout <= now);
-        old.filter(move |f| f.to == to).map(|f| (f.dev, f.what, f.began))
+        old.filter(move |f| f.to == to && self.deadline(f).is_some())
+            .map(|f| (f.dev, f.what, f.began))
     }
 
     /// Reads of other sites' copies that are past their deadline: whose, of which device, and

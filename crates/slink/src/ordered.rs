@@ -34,7 +34,7 @@ use crate::copier::{Copier, CopyStep};
 use crate::event::{SiteEvent, Transition};
 use crate::feed::{Failed, FeedStep, Outcome};
 use crate::feeding::Feeding;
-use crate::flights::{Flights, Work};
+use crate::flights::{Flights, To, Work};
 use crate::gate::Gate;
 use crate::health::{Failure, Health};
 use crate::lazy::LazyStep;
@@ -236,13 +236,20 @@ impl Ordered {
         self.health.down().is_none() && self.probing == Probing::No
     }
 
+    /// Whether anything that was sent there is past its deadline.
+    fn hangs(&self) -> bool {
+        self.flights.overdue(self.polled, To::Site).next().is_some()
+    }
+
     /// Lets the log know what the site's copy is worth to readers (P6, P7).
     fn value_copy(&self, log: &mut Replog) {
         let consistent = self.stands.consistent && !log.site(self.nr).inconsistent;
         let readable = match self.health.down() {
             _ if self.probing != Probing::No || !consistent => Readable::No,
             None => Readable::Yes,
-            Some(down) if matches!(down.how, Failure::Error(_)) => Readable::Perhaps,
+            Some(down) if matches!(down.how, Failure::Error(_)) && !self.hangs() => {
+                Readable::Perhaps
+            }
             Some(_) => Readable::No,
         };
         match self.mode {

@@ -52,6 +52,8 @@ struct Place {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waits {
     pub(super) busy: Duration,
+    /// How long a local disk may take at least: one that has to spin up, on a busy host.
+    pub(super) local: Duration,
     /// Its last writes hold what is busy; nobody else does.
     pub(super) for_dead: bool,
 }
@@ -87,7 +89,8 @@ impl Disks {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {
                 _ if role.is_vital() => waits.busy,
-                _ if role.is_local() => local,
+                _ if role.is_local() && waits.for_dead => local,
+                _ if role.is_local() => waits.busy,
                 _ => (began + OTHERS_LIMIT / 2).saturating_duration_since(opens),
             };
             OpenSpec { busy_limit, ..OpenSpec::default() }
@@ -244,17 +247,18 @@ impl Places {
 
 impl Waits {
     /// For disks that nobody had open a moment ago.
-    pub(super) const FRESH: Self = Self { busy: BUSY_LIMIT, for_dead: false };
+    pub(super) const FRESH: Self = Self { busy: BUSY_LIMIT, local: LOCAL_LIMIT, for_dead: false };
     /// For those that a dead daemon had.
-    pub(super) const RECOVERY: Self = Self { busy: DRAIN_LIMIT, for_dead: true };
+    pub(super) const RECOVERY: Self =
+        Self { busy: DRAIN_LIMIT, local: LOCAL_LIMIT, for_dead: true };
 
     /// How long a local disk may take. Where others could have everything in its place it
     /// hangs after its deadline; where not, there is no other way.
     fn for_local(self, group: &Group) -> Duration {
         let local = group.table.slinks.iter().find(|slink| slink.nr.is_local());
-        let deadline = local.map_or(self.busy, |slink| slink.options.timeout_io());
+        let deadline = local.map_or(Duration::ZERO, |slink| slink.options.timeout_io());
         let alone = group.table.slinks.len() < 2;
-        if alone { self.busy.max(deadline) } else { self.busy.min(deadline) }
+        deadline.max(self.local).max(if alone { self.busy } else { Duration::ZERO })
     }
 }
 
@@ -324,6 +328,7 @@ fn until_it_is_back(role: Role) -> &'static str {
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// How long who has opened a disk, or has found it busy, may take to say so.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+const LOCAL_LIMIT: Duration = Duration::from_secs(10);
 /// How long all remote disks may take together.
 const OTHERS_LIMIT: Duration = Duration::from_secs(2);
 /// Sites have smaller numbers.

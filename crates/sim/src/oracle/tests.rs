@@ -452,6 +452,7 @@ fn a_group_of_zeroes_that_may_or_may_not_be_lost_does_not_count_as_a_step_back()
 }
 
 const WELL: View = View {
+    found_detached: false,
     state: State::Streaming,
     consistent: true,
     in_force: true,

@@ -30,6 +30,8 @@ pub struct View {
     pub in_force: bool,
     /// What it lacks is in dirty regions.
     pub detached: bool,
+    /// Whoever opened the log now would find that it is.
+    pub found_detached: bool,
     /// Bytes of its dirty regions.
     pub dirty_bytes: u64,
     /// Writes of the log that it lacks.
@@ -59,7 +61,7 @@ impl View {
     /// Whether the site has everything, and is held to what the table says.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        let Self { state, consistent, in_force, detached, dirty_bytes, lag_writes } = *self;
+        let Self { state, consistent, in_force, detached, dirty_bytes, lag_writes, .. } = *self;
         let even = dirty_bytes == 0 && lag_writes == 0 && !detached;
         state == State::Streaming && consistent && in_force && even
     }

@@ -16,6 +16,8 @@ use crate::topology::{Role, Topology};
 pub(super) enum Truth {
     /// It has everything that the log does not hold.
     Whole,
+    /// The same, but whoever opened the log now would not know it.
+    Unrecorded,
     /// It lacks something, and the machine knows that.
     Partial,
     /// One of its disks is another, and the machine may not know it yet.
@@ -24,10 +26,11 @@ pub(super) enum Truth {
 
 impl Truth {
     fn after(self, view: &View) -> Self {
-        match (self, view.detached) {
-            (Self::Hollow, false) => Self::Hollow,
-            (_, true) => Self::Partial,
-            (_, false) => Self::Whole,
+        match (self, view.detached, view.found_detached) {
+            (Self::Hollow, false, _) => Self::Hollow,
+            (_, true, _) => Self::Partial,
+            (_, false, true) => Self::Unrecorded,
+            (_, false, false) => Self::Whole,
         }
     }
 }
@@ -128,7 +131,8 @@ impl<M: Subject> World<'_, M> {
         let sound = (1..self.views.len()).any(|site| self.is_sound(site));
         self.sound_since = sound.then(|| self.sound_since.unwrap_or(self.clock.now));
         // It gave one up for another that was just taken from it.
-        if self.host.truths.iter().all(|truth| *truth != Truth::Whole) {
+        if self.host.truths.iter().all(|it| matches!(it, Truth::Partial | Truth::Hollow)) {
+            self.tell(|| format!("nothing is left: {:?}, {:?}", self.host.truths, self.views));
             return Err(Violation::NothingLeft);
         }
         Ok(())
@@ -153,7 +157,7 @@ impl<M: Subject> World<'_, M> {
             now: self.clock.now,
             any_fails: self.faults.reach_applications(),
             change_fails: topology.may_refuse(),
-            read_fails: local && !(served && !self.faults.any()),
+            read_fails: local && (!served || self.faults.any()),
             patience: match () {
                 () if excused => Span::MAX,
                 () if !local => REQUEST_PATIENCE + topology.dirty_log_deadline(),

@@ -24,7 +24,7 @@ pub mod weather;
 
 use std::collections::BTreeSet;
 
-use blk::{DiskId, DiskOp, Effect, Sectors, Span, Time};
+use blk::{DevNr, DiskId, DiskOp, Effect, Sectors, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
@@ -82,6 +82,8 @@ pub struct World<'p, M> {
     local_trouble: bool,
     /// Since when a remote site has everything and nothing will befall it.
     sound_since: copies::SoundSince,
+    /// What is to be asked for again, once it may be copied anew.
+    asking: BTreeSet<(usize, Option<DevNr>)>,
     /// Whether all was healed: from then on, who replaces a disk says so.
     healed: bool,
     /// Whether applications are let in: not before recovery has been judged.
@@ -147,6 +149,7 @@ impl<'p, M: Subject> World<'p, M> {
             trace: false,
             digest: 0,
             local_trouble: false,
+            asking: BTreeSet::new(),
             sound_since: None,
             healed: false,
             serving: false,
@@ -292,15 +295,16 @@ impl<'p, M: Subject> World<'p, M> {
         let start = self.clock.now;
         while !self.reached(goal)? {
             let stepped = self.step();
+            if stepped == Ok(Halt::Cut) {
+                return Ok(Halt::Cut);
+            }
             let taken = self.clock.now.since(start);
             let waits = matches!(stepped, Err(Violation::Stuck { .. })) || taken > OUTAGE_PATIENCE;
             if waits && self.waits_for_a_site(goal) {
                 self.heal()?;
                 continue;
             }
-            if stepped? == Halt::Cut {
-                return Ok(Halt::Cut);
-            }
+            stepped?;
             if taken > PATIENCE {
                 let what = format!("{goal:?} is not reached, {:?}", self.views);
                 return Err(Violation::Stuck { what, seconds: taken.as_secs() });
@@ -407,6 +411,7 @@ impl<'p, M: Subject> World<'p, M> {
             }
             Due::Resync(site, dev) => {
                 self.tell(|| format!("     resync {site} {dev:?}"));
+                self.asking.remove(&(site, dev));
                 self.resync(site, dev);
             }
             Due::Arrival => self.arrive()?,
@@ -511,6 +516,13 @@ impl<'p, M: Subject> World<'p, M> {
 
     fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
+        if self.points > POINTS_MAX {
+            let what = "it does something all the time, and comes to no end".into();
+            return Err(Violation::Stuck {
+                what,
+                seconds: self.clock.now.since(Time(0)).as_secs(),
+            });
+        }
         if self.serving && self.heal_at.take_if(|point| *point <= self.points).is_some() {
             self.heal()?;
         }
@@ -550,6 +562,9 @@ const PATIENCE: Span = Span::from_secs(600);
 /// Virtual time that a table that makes writers wait for a site that is down is given; then
 /// the site is healed.
 const OUTAGE_PATIENCE: Span = Span::from_secs(30);
+
+/// Far more than a life takes that is not driven in circles (P13).
+const POINTS_MAX: u64 = 2_000_000;
 
 /// Polls without any effect, in a row, that a machine may ask for.
 const IDLE_POLLS_MAX: u32 = 1000;

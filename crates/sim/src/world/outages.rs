@@ -1,7 +1,7 @@
 //! Outages as they come and go: what becomes of disks, of what is in flight, and of what
 //! a machine has open.
 
-use blk::{DevNr, DiskId, Event, NotOpened, Time};
+use blk::{DevNr, DiskId, Event, NotOpened, Span, Time};
 
 use super::clock::{self, Due};
 use super::copies::Truth;
@@ -46,8 +46,10 @@ impl<M: Subject> World<'_, M> {
         let is_safe = self.host.is_kept_beside(site);
         if !is_safe || !self.machine.resync(self.clock.now, site, dev) {
             // What it would be copied from has to come back first.
-            let after = clock::moment(&mut self.rng) * 20;
-            self.clock.plan(after, Due::Resync(site, dev));
+            if self.asking.insert((site, dev)) {
+                let after = Span::from_millis(20) + clock::moment(&mut self.rng) * 20;
+                self.clock.plan(after, Due::Resync(site, dev));
+            }
             return;
         }
         self.host.oracle.asked_to_resync(site);

@@ -44,13 +44,19 @@ impl Ordered {
     /// Somebody who reads there met a failure that takes a closer look.
     pub(super) fn look_into_doubts(&mut self, now: Time, log: &mut Replog) {
         let Some(Doubt { dev, since, errno }) = log.take_doubt(self.nr) else { return };
-        if self.health.down().is_none() {
-            let how = errno.map_or(Failure::Hung, Failure::Error);
-            self.went_down(now, since, log, Failed { dev, what: "a read", how });
-            if errno.is_some() {
-                // It may be one bad sector, or all of it: a look tells, at once.
-                self.health.hurry(now);
-            }
+        let is_news = match self.health.down() {
+            None => true,
+            // P13: what hangs is not read again and again, as if it still might answer.
+            Some(down) => errno.is_none() && matches!(down.how, Failure::Error(_)),
+        };
+        if !is_news {
+            return;
+        }
+        let how = errno.map_or(Failure::Hung, Failure::Error);
+        self.went_down(now, since, log, Failed { dev, what: "a read", how });
+        if errno.is_some() {
+            // It may be one bad sector, or all of it: a look tells, at once.
+            self.health.hurry(now);
         }
     }
 

@@ -71,6 +71,7 @@ impl Ordered {
         let ready = self.may_ask()
             && now >= self.attach_after
             && !self.is_loading()
+            && log.readable_base().is_some()
             && !log.is_nearly_full();
         if !ready || self.dirty_bytes() > self.attach_bytes(log) {
             return false;
