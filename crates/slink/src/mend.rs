@@ -1,9 +1,10 @@
 //! A sector that can't be read, on a site that works otherwise: it was read from another copy,
 //! and is written again where it failed (P7). Disks give such a sector another place.
 //!
-//! What is written is what was newest when it was read, which the site has already: so it
-//! changes no image. It is not written if anybody has written there since; and nothing else is
-//! written to the site meanwhile (I4).
+//! What is written is what was newest when it was read, if the site has that already: so it
+//! changes no image. It is not written if the log holds a write there that is newer, or that
+//! the site is still to get (it will be met again); and nothing else is written to the site
+//! meanwhile (I4).
 
 use std::collections::VecDeque;
 
@@ -58,6 +59,8 @@ impl Mender {
             let Mend { dev, sector, data, since } = mend;
             let len = Sectors::from_bytes(data.len() as u64);
             let Some(disk) = work.legs.disk(dev) else { continue };
+            // P3, P4: nor may it hold a write that the site is still to get, in order.
+            let since = since.min(log.covered(work.legs.site));
             if log.is_untouched_since(since, (dev, sector, len)) {
                 let op = DiskOp::Write { sector, data: Gather::from_elem(data, 1), fua: true };
                 work.submit(disk, op, (dev, "rewriting a bad sector", To::Site, Step::Mend));
