@@ -29,7 +29,7 @@ impl Home {
     fn group(&self) -> Group {
         let at = self.directory.path().display();
         let text = format!(
-            "repl: 0 1 replicator ringbuffer 4 {at}/log 0 auto 8192 blockdev 3 0 async timeout_io:100ms blockdev 2 1 async\n\
+            "repl: 0 1 replicator ringbuffer 4 {at}/log 0 auto 8192 blockdev 3 0 async timeout_io:100 blockdev 2 1 async\n\
              d0: 0 8192 replicator-dev repl 0 0 1 {at}/ld0 nolog 0 1 1 {at}/rd0 core 2 1024 nosync\n\
              d1: 0 8192 replicator-dev repl 1 0 1 {at}/ld1 nolog 0 1 1 {at}/rd1 core 2 1024 nosync\n"
         );
