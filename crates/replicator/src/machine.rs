@@ -27,7 +27,7 @@ use crate::front::FrontCounters;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
 use crate::plan::Plan;
-use crate::reads::{EndedRead, READ_IO, ReadRequest, Reads};
+use crate::reads::{At, EndedRead, READ_IO, Reads};
 
 /// A replicator: a named group of devices with one log and its sites.
 pub struct Replicator {
@@ -38,6 +38,8 @@ pub struct Replicator {
     pub(crate) links: Vec<Box<dyn SiteLink>>,
     /// Links of sites that are gone, while something of theirs is in flight (I15).
     pub(crate) leaving: Vec<Box<dyn SiteLink>>,
+    /// Disks that their links have let go of, while somebody else reads there (I15).
+    pub(crate) closing: Vec<DiskId>,
     pub(crate) devices: BTreeMap<DevNr, Device>,
     /// Requests that wait: for space, for the group before, for a resume.
     parked: VecDeque<Parked>,
@@ -105,17 +107,19 @@ struct Parked {
 
 impl Replicator {
     pub(crate) fn of_parts(plan: Plan, parts: Parts) -> Self {
+        let reads = Reads::new(&plan);
         Self {
             plan,
             stage: Stage::Opening(Box::new(parts.opening)),
             log: None,
             links: parts.links,
             leaving: Vec::new(),
+            closing: Vec::new(),
             devices: parts.devices,
             parked: VecDeque::new(),
             fetching: BTreeMap::new(),
             acks: Acks::default(),
-            reads: Reads::default(),
+            reads,
             load: Load::default(),
             orphans: Orphans::default(),
             drain_upto: None,
@@ -198,31 +202,11 @@ impl Replicator {
         chosen.all(|device| device.suspended && device.in_flight == 0)
     }
 
-    /// Has everything on a site, or one device's copy there, copied anew, whatever disks are
-    /// there by now.
-    ///
-    /// # Errors
-    /// A site, or a device there, that the table does not name, or the local site.
-    pub fn resync(
-        &mut self,
-        now: Time,
-        slink: SlinkNr,
-        dev: Option<DevNr>,
-    ) -> Result<(), MessageError> {
-        let link = self.links.iter_mut().find(|link| link.nr() == slink && !slink.is_local());
-        let link = link.ok_or(MessageError::NoSite { slink })?;
-        if let Some(dev) = dev.filter(|dev| link.dirty_log(*dev).is_none()) {
-            return Err(MessageError::NoLeg { slink, dev });
-        }
-        let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
-        link.resync(now, log, dev);
-        Ok(())
-    }
-
     /// Ends with an error what waits, and whatever comes from now on: for devices that are
-    /// taken away by force. What only waits to be read from a disk still ends as it may.
+    /// taken away by force. What is being read from a disk still ends as it may.
     pub fn refuse_all(&mut self) {
         self.closed = true;
+        self.reads.close();
         let mut effects = std::mem::take(&mut self.pending);
         for parked in self.parked.drain(..) {
             effects.push(Effect::Complete { req: parked.req, result: Err(Errno::EIO) });
@@ -283,25 +267,13 @@ impl Replicator {
         let &Parked { req, dev, op, .. } = request;
         self.load.last_request = now;
         match op {
-            Op::Read { .. } => self.take_read(req, dev, op, effects),
+            Op::Read { .. } => self.take_read(now, req, dev, op, effects),
             Op::Flush => self.take_flush(req, dev),
             Op::Write { .. } | Op::Discard { .. } | Op::WriteZeroes { .. } => {
                 self.take_change(now, req, dev, op, effects)?;
             }
         }
         Ok(())
-    }
-
-    fn take_read(&mut self, req: ReqId, dev: DevNr, op: Op, effects: &mut Vec<Effect>) {
-        let (sector, len) = op.range().expect("a read has a range");
-        let log = self.log.as_mut().expect("requests are taken when the log is open");
-        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
-        device.in_flight += 1;
-        device.counters.reads += 1;
-        let request = ReadRequest { req, dev, ld: device.ld, sector, len };
-        if let Some(ended) = self.reads.begin(&request, log, effects) {
-            self.end_read(ended, effects);
-        }
     }
 
     fn take_flush(&mut self, req: ReqId, dev: DevNr) {
@@ -359,7 +331,7 @@ impl Replicator {
         }
     }
 
-    fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
         self.complete(ended.req, ended.dev, ended.result, effects);
     }
 
@@ -414,7 +386,9 @@ impl Replicator {
 
     fn poll_running(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
+        self.watch_reads(now);
         self.poll_links(now, effects);
+        self.go_on_reading(now, effects);
         self.poll_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
@@ -425,6 +399,29 @@ impl Replicator {
             self.poll_links(now, effects);
             self.poll_log(now, effects);
         }
+    }
+
+    /// A disk is closed when nobody reads there any more: not another site's resync, nor an
+    /// application.
+    fn close(&mut self, effects: &mut Vec<Effect>) {
+        let closing = &mut self.closing;
+        effects.retain(|effect| match effect {
+            Effect::Close { disk } => {
+                closing.push(*disk);
+                false
+            }
+            _ => true,
+        });
+        let links = || self.links.iter().chain(&self.leaving);
+        let (reads, mut closed) = (&self.reads, Vec::new());
+        self.closing.retain(|disk| {
+            let used = reads.uses(*disk) || links().any(|link| link.uses(*disk));
+            if !used {
+                closed.push(Effect::Close { disk: *disk });
+            }
+            used
+        });
+        effects.append(&mut closed);
     }
 
     fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -442,6 +439,7 @@ impl Replicator {
             link.poll(now, log, &self.load, effects);
             events.append(&mut link.take_events());
         }
+        self.close(effects);
         events.iter().for_each(|event| log::warn!("{event}"));
         self.events.extend(events);
         let excess = self.events.len().saturating_sub(EVENTS_KEPT);
@@ -457,9 +455,11 @@ impl Replicator {
 
     fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
+        self.watch_reads(now);
         if drain {
             self.poll_links(now, effects);
         }
+        self.go_on_reading(now, effects);
         self.poll_log(now, effects);
         self.acknowledge(now, effects);
         if self.has_stopped(now, drain) {
@@ -480,7 +480,9 @@ impl Replicator {
         let written = log.written();
         let waits = |link: &dyn SiteLink| {
             let is_down = link.report(now, log).state == slink::State::Down;
-            drain && !is_down && log.covered(link.nr()) < written
+            // Nothing can be copied to it while there is nothing to copy from.
+            let moves = log.is_whole(link.nr()) || log.readable_base().is_some();
+            drain && !is_down && moves && log.covered(link.nr()) < written
         };
         let lacking = self.links.iter().any(|link| waits(&**link));
         if lacking || (drain && !self.acks.is_empty()) {
@@ -515,7 +517,8 @@ impl Replicator {
             }
             READ_IO => {
                 let mut effects = std::mem::take(&mut self.pending);
-                if let Some(ended) = self.reads.done(io.nr, result, buf, log, &mut effects) {
+                let at = At { now, log, effects: &mut effects };
+                if let Some(ended) = self.reads.done(io.nr, result, buf, at) {
                     self.end_read(ended, &mut effects);
                 }
                 self.pending = effects;
@@ -568,7 +571,7 @@ impl Machine for Replicator {
         match self.stage {
             Stage::Running | Stage::Stopping { .. } => {
                 let links = self.links.iter().filter_map(|link| link.wakeup(log, &self.load));
-                links.chain(log.wakeup()).min()
+                links.chain(log.wakeup()).chain(self.reads.wakeup()).min()
             }
             Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => None,
         }

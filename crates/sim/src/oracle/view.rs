@@ -32,6 +32,8 @@ pub struct View {
     pub demoted: bool,
     /// What it lacks is in dirty regions.
     pub detached: bool,
+    /// Whoever opened the log now would find that it is.
+    pub found_detached: bool,
     /// Bytes of its dirty regions.
     pub dirty_bytes: u64,
     /// Writes of the log that it lacks.
@@ -70,6 +72,7 @@ impl View {
         in_force: true,
         demoted: false,
         detached: false,
+        found_detached: false,
         dirty_bytes: 0,
         lag_writes: 0,
     };
@@ -105,7 +108,8 @@ impl Oracle {
         for (site, &view) in views.iter().enumerate() {
             let belief = &mut self.beliefs[site];
             let doubted = std::mem::take(&mut belief.doubted);
-            if self.rules[site].has_copies() && (doubted || belief.view != Some(view)) {
+            let has_copies = self.rules[site].has_copies();
+            if has_copies && (doubted || belief.view != Some(view)) {
                 self.believe(site, view)?;
             }
         }
@@ -129,7 +133,7 @@ impl Oracle {
         if self.recovering && promised {
             return Ok(());
         }
-        self.sites[site].promise(promised, &self.history, &self.layout)?;
+        self.promise(site, promised)?;
         if self.recovering {
             return Ok(());
         }
@@ -139,6 +143,15 @@ impl Oracle {
             (self.beliefs[site].bound, self.beliefs[site].vouched_for) = (true, true);
         }
         Ok(())
+    }
+
+    /// A local site's image is never in order; but each content is a write's.
+    fn promise(&mut self, site: usize, promised: bool) -> Result<(), Violation> {
+        let (history, layout) = (&self.history, &self.layout);
+        match self.rules[site].ordered {
+            true => self.sites[site].promise(promised, history, layout),
+            false => self.sites[site].trust(promised, history, layout),
+        }
     }
 
     /// The process that said so is dead.
@@ -225,14 +238,14 @@ impl Oracle {
     /// Whether a `sync` site is in force: an acknowledgement is worth a FLUSH then.
     pub(super) fn any_sync_binds(&self) -> bool {
         let mut sites = self.rules.iter().zip(&self.beliefs);
-        sites.any(|(rule, belief)| rule.is_sync() && (!rule.ordered || belief.binds()))
+        sites.any(|(rule, belief)| rule.is_sync() && belief.binds())
     }
 
     /// What was just acknowledged is on the media of the `sync` sites (P1).
     pub(super) fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
         for site in 0..self.sites.len() {
             let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
-            if !rule.is_sync() || (rule.ordered && !belief.binds() && !belief.bound) {
+            if !rule.is_sync() || (!belief.binds() && !belief.bound) {
                 continue;
             }
             for at in row.clone() {

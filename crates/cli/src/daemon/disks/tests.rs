@@ -29,7 +29,7 @@ impl Home {
     fn group(&self) -> Group {
         let at = self.directory.path().display();
         let text = format!(
-            "repl: 0 1 replicator ringbuffer 4 {at}/log 0 auto 8192 blockdev 1 0 blockdev 2 1 async\n\
+            "repl: 0 1 replicator ringbuffer 4 {at}/log 0 auto 8192 blockdev 3 0 async timeout_io:100 blockdev 2 1 async\n\
              d0: 0 8192 replicator-dev repl 0 0 1 {at}/ld0 nolog 0 1 1 {at}/rd0 core 2 1024 nosync\n\
              d1: 0 8192 replicator-dev repl 1 0 1 {at}/ld1 nolog 0 1 1 {at}/rd1 core 2 1024 nosync\n"
         );
@@ -37,7 +37,12 @@ impl Home {
     }
 
     fn open(&self) -> Result<(Disks, Plan)> {
-        Disks::open(&self.group(), Duration::ZERO, None, None)
+        self.open_after(false)
+    }
+
+    fn open_after(&self, for_dead: bool) -> Result<(Disks, Plan)> {
+        let waits = Waits { busy: Duration::ZERO, local: Duration::ZERO, for_dead };
+        Disks::open(&self.group(), waits, None, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -110,6 +115,22 @@ fn a_busy_remote_disk_keeps_nothing_from_starting_and_a_busy_local_one_does() {
     let _holder = home.take("ld0");
     let refusal = format!("{:#}", home.open().unwrap_err());
     assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
+    // What a dead daemon left in flight there may hang; another site may have everything.
+    let (disks, plan) = home.open_after(true).unwrap();
+    assert!(plan.devices[0].legs[0].disk.seen.is_err() && disks.missing().len() == 1);
+}
+
+#[test]
+fn a_local_disk_that_is_absent_is_the_log_s_to_judge_unless_nothing_else_is_there() {
+    let home = Home::new();
+    fs::remove_file(home.path("ld0")).unwrap();
+    let (disks, plan) = home.open().unwrap();
+    assert!(plan.devices[0].legs[0].disk.seen.is_err());
+    let sentence = disks.missing().remove(0);
+    assert!(sentence.starts_with("device 0 on site 0: "), "{sentence}");
+    fs::remove_file(home.path("rd0")).unwrap();
+    let refusal = format!("{:#}", home.open().unwrap_err());
+    assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
 }
 
 #[test]
@@ -132,17 +153,22 @@ fn one_disk_by_two_paths_is_refused_also_when_it_comes_later() {
 }
 
 #[test]
-fn a_remote_disk_whose_opening_hangs_is_given_up_and_the_local_ones_are_open() {
+fn a_disk_whose_opening_hangs_is_given_up_and_one_that_is_vital_is_open() {
     let home = Home::new();
     // Takes every request, and never answers one.
     let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, Some(silent), None).unwrap();
-    assert_eq!(disks.open.len(), 3);
-    for device in [0, 1] {
-        let refusal = rd(&plan, device).seen.clone().unwrap_err();
-        assert_eq!(refusal.errno, Errno::ETIMEDOUT);
-        let expected = home.path(&format!("rd{device}")).display().to_string();
-        assert!(refusal.why.starts_with(&expected), "{}", refusal.why);
+    let places = Places::of(&home.group(), Some(silent), None);
+    let spec = |_| OpenSpec::default();
+    let all = places.lock().clone();
+    let found = places.open_all(&all, |_| Instant::now(), spec).unwrap();
+    for place in &all {
+        match &found[&place.id] {
+            Ok(_) => assert_eq!(place.role, Role::Log),
+            Err(refusal) => {
+                assert_eq!(refusal.errno, Errno::ETIMEDOUT);
+                assert!(refusal.why.starts_with(&place.text), "{}", refusal.why);
+            }
+        }
     }
 }
 
