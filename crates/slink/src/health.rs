@@ -166,7 +166,7 @@ mod tests {
     fn what_was_taken_down_stays_so_whatever_happens_until_somebody_says_otherwise() {
         let mut health = Health::default();
         health.hold(Time(1), DevNr(0));
-        health.failed(Time(2), DevNr(0), "a write", Failure::Error(Errno::EIO));
+        health.failed(Time(2), Time(2), DevNr(0), "a write", Failure::Error(Errno::EIO));
         assert!(!health.succeeded() && !health.may_try(Time(u64::MAX)));
         assert_eq!(health.down().map(|down| &down.how), Some(&Failure::Asked));
         health.release(Time(3));

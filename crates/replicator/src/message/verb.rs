@@ -96,7 +96,11 @@ Messages; the first word may be cut short, and the first line that has it is mea
   down SITE                             an outage by hand
   up SITE                               its end; try the site at once
   drain                                 return when all sites that can be reached have everything
-  bookmark TEXT                         a text between two writes";
+  bookmark TEXT                         a text between two writes
+  verify [all | SITE [DEV]] [repair | stop]
+                                        compare what is there with what should be
+  differs SITE DEV [SECTOR+SECTORS ...] [more]
+                                        what is there differs in these ranges";
 
 #[cfg(test)]
 mod tests {
