@@ -373,8 +373,10 @@ mod tests {
         let error = swapped().join(members, Seq(9), 5, |_| 0).unwrap_err();
         assert!(matches!(error, RosterError::OtherDisk { ref expected, .. } if expected == "ld"));
         let crossed = roster(vec![leg(0, 0, "rd", true), leg(0, 1, "ld", true)]);
-        let error =
-            crossed.join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap_err().to_string();
+        // The remote site could stand in for it, were it not detached (P7).
+        let mut alone = two_sites().found().unwrap();
+        alone.sites[1].detached = Some(4);
+        let error = crossed.join(alone, Seq(9), 5, |_| 0).unwrap_err().to_string();
         assert!(error.contains("names rd, which is that of device 0 on site 1; put"), "{error}");
     }
 

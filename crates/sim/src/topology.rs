@@ -126,6 +126,13 @@ impl Topology {
         self.sites[site].legs[index(dev)].is_some()
     }
 
+    /// Whether the table gives a site a copy of every device.
+    #[must_use]
+    pub fn is_complete(&self, site: usize) -> bool {
+        let Site { named, legs, .. } = &self.sites[site];
+        *named && legs.iter().all(Option::is_some)
+    }
+
     /// The driver's number of a disk.
     ///
     /// # Panics

@@ -39,7 +39,10 @@ impl Host {
     /// Whether some other site than this truly has everything.
     pub(super) fn is_kept_beside(&self, site: usize) -> bool {
         let whole = |(other, truth): (usize, &Truth)| {
-            other != site && *truth == Truth::Whole && !self.has_bad_sectors(other)
+            other != site
+                && *truth == Truth::Whole
+                && self.topology.is_complete(other)
+                && !self.has_bad_sectors(other)
         };
         self.truths.iter().enumerate().any(whole)
     }
@@ -105,7 +108,9 @@ impl Host {
         let sites = 1..topology.sites.len();
         let is_seen =
             |site: usize| topology.layout().devices().all(|d| self.seen(leg(d, site)).is_ok());
-        let served = sites.clone().any(|site| self.truths[site] == Truth::Whole && is_seen(site));
+        let is_whole =
+            |site: usize| self.truths[site] == Truth::Whole && topology.is_complete(site);
+        let served = sites.clone().any(|site| is_whole(site) && is_seen(site));
         if served && !self.recovered().is_empty() {
             return;
         }
@@ -122,8 +127,10 @@ impl<M: Subject> World<'_, M> {
             return Ok(());
         }
         let local = self.host.truths[0];
-        for (truth, view) in self.host.truths.iter_mut().zip(&self.views) {
-            *truth = truth.after(view);
+        for (site, (truth, view)) in self.host.truths.iter_mut().zip(&self.views).enumerate() {
+            // Who lacks a device, or all of them, has nothing that others could do with.
+            let is_complete = self.host.topology.is_complete(site);
+            *truth = if is_complete { truth.after(view) } else { Truth::Partial };
         }
         let lost = local != Truth::Partial && self.host.truths[0] == Truth::Partial;
         self.met.lost_local += u64::from(lost);
