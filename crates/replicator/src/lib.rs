@@ -17,12 +17,14 @@ pub mod message;
 mod orphans;
 pub mod plan;
 mod reads;
+mod relog;
 mod sites;
 pub mod status;
 pub mod types;
 
 pub use machine::{Phase, Replicator};
 pub use message::MessageError;
-pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed};
+pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed, is_bypassed};
+pub use relog::{LogWish, Relog};
 pub use status::data::{DeviceStatus, SiteState, SiteStatus, Status};
 pub use status::why::{Reason, why};

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use blk::Time;
 use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, Event, IoId, Machine, NotOpened};
 use blk::{Op, ReqId, Seq, SlinkNr};
-use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
+use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, REPLACE_IO, Refusal, Replog};
 use slink::link::Ended;
 use slink::{Grant, Load, Report, SiteEvent, SiteLink};
 
@@ -25,8 +25,9 @@ use crate::compose::{Leases, Parts, link_at};
 use crate::device::Device;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
-use crate::plan::Plan;
+use crate::plan::{DiskFacts, Plan};
 use crate::reads::{At, EndedRead, READ_IO, Reads};
+use crate::relog::LogWish;
 
 /// A replicator: a named group of devices with one log and its sites.
 pub struct Replicator {
@@ -50,8 +51,13 @@ pub struct Replicator {
     refusing: bool,
     /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
     pub(crate) events: VecDeque<SiteEvent>,
+    /// A log that is to take the place of the lost one, once its disk is open.
+    pub(crate) new_log: Option<LogWish>,
+    pub(crate) new_disk: Option<DiskFacts>,
+    /// Why that did not go well.
+    pub(crate) relog_trouble: Option<String>,
     /// Effects that came up while an event was handled.
-    pending: Vec<Effect>,
+    pub(crate) pending: Vec<Effect>,
     _leases: Leases,
 }
 
@@ -110,6 +116,9 @@ impl Replicator {
             closed: false,
             refusing: false,
             events: VecDeque::new(),
+            new_log: None,
+            new_disk: None,
+            relog_trouble: None,
             pending: Vec::new(),
             _leases: parts.leases,
         }
@@ -371,6 +380,7 @@ impl Replicator {
         self.poll_links(now, effects);
         self.go_on_reading(now, effects);
         self.poll_log(now, effects);
+        self.go_on_without_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
         self.acknowledge(now, effects);
@@ -382,7 +392,7 @@ impl Replicator {
         }
     }
 
-    fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub(crate) fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         self.load.is_waited_for = self.devices.values().any(|device| device.in_flight > 0);
         let mut events = self.orphans.poll(now, log);
@@ -396,11 +406,12 @@ impl Replicator {
         self.events.drain(..excess);
     }
 
-    fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub(crate) fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         let wanted = self.acks.wants_durable(log.written());
         log.want_durable(wanted);
         log.poll(now, effects);
+        self.watch_new_log();
     }
 
     fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {
@@ -411,6 +422,9 @@ impl Replicator {
         }
         self.go_on_reading(now, effects);
         self.poll_log(now, effects);
+        if drain {
+            self.go_on_without_log(now, effects);
+        }
         self.acknowledge(now, effects);
         if self.has_stopped(now, drain) {
             self.stage = Stage::Stopped;
@@ -423,8 +437,8 @@ impl Replicator {
         if busy {
             return false;
         }
-        if log.failure().is_some() {
-            return log.is_idle();
+        if log.is_lost() && !drain {
+            return true;
         }
         let written = log.written();
         let waits = |link: &dyn SiteLink| {
@@ -441,6 +455,9 @@ impl Replicator {
     }
 
     fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
+        if self.is_new_log(disk) {
+            return self.new_log_opened(result);
+        }
         let Some(log) = &mut self.log else { return };
         let at = self.plan.site_of(disk).expect("only a site link asks for a disk to be opened");
         self.links[at].opened(now, log, disk, result);
@@ -460,6 +477,7 @@ impl Replicator {
                     self.load.last_change = now;
                 }
             }
+            REPLACE_IO => log.replacing_done(io.nr, result, buf),
             READ_IO => {
                 let mut effects = std::mem::take(&mut self.pending);
                 let at = At { now, log, effects: &mut effects };
@@ -493,6 +511,10 @@ impl Machine for Replicator {
             Event::Fetched { req, result, buf } => self.fetched(req, result, buf),
             Event::Done { io, result, buf } => self.io_done(now, io, result, buf),
             Event::Opened { disk, result } => self.opened(now, disk, result),
+            Event::Kept { result } => {
+                let log = self.log.as_mut().expect("who asked for it was open");
+                log.kept(now, result);
+            }
         }
     }
 

@@ -34,9 +34,13 @@ impl Orphans {
     pub(crate) fn poll(&mut self, now: Time, log: &mut Replog) -> Vec<SiteEvent> {
         let mut events = Vec::new();
         for orphan in &mut self.sites {
-            // So far another complete copy has everything: nothing passes that (P6).
-            let Some(upto) = log.kept_beside(orphan.slink) else { continue };
-            if log.covered(orphan.slink) >= upto || !log.is_nearly_full() {
+            // So far another complete copy has everything: nothing passes that (P6). Without the
+            // log the LD gets nothing before all others are marked for it (P8).
+            let kept = log.kept_beside(orphan.slink);
+            let upto = if log.may_take_over() { Some(log.marked_upto()) } else { kept };
+            let Some(upto) = upto else { continue };
+            let wanted = log.is_nearly_full() || log.may_take_over();
+            if log.covered(orphan.slink) >= upto || !wanted {
                 continue;
             }
             let version = *orphan.given_up.get_or_insert_with(|| {

@@ -17,10 +17,11 @@ use table::SlinkTable;
 use crate::device::Device;
 use crate::machine::{Phase, Replicator, is_sync};
 use crate::plan::LegPlan;
+use crate::relog::Relog;
 
 use data::{
-    DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus, ResyncStatus,
-    RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
+    DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus, LossStatus,
+    ResyncStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
 };
 
 impl Replicator {
@@ -32,7 +33,7 @@ impl Replicator {
             state: run_state(&self.phase()),
             trouble: self.trouble(now),
             reads_waiting: self.reads.waiting(),
-            log: self.log.as_ref().map(log_status),
+            log: self.log.as_ref().map(|log| LogStatus { loss: self.loss(log), ..log_status(log) }),
             sites: (0..self.links.len()).map(|at| self.site_status(at, now)).collect(),
             devices: self.devices.values().map(|device| self.device_status(device)).collect(),
             events: self.event_statuses(),
@@ -57,6 +58,19 @@ impl Replicator {
             (Some(down), false) => Some(down),
             (None, _) => None,
         }
+    }
+
+    /// How it is without its log.
+    fn loss(&self, log: &Replog) -> Option<LossStatus> {
+        log.is_lost().then(|| LossStatus {
+            bypassed: log.is_bypassed(),
+            held: log.held().map(|held| held.to_string()),
+            replacing: match self.relog() {
+                Relog::UnderWay(step) => Some(step.to_owned()),
+                Relog::Failed(_) | Relog::Done => None,
+            },
+            replace_failed: self.relog_trouble.clone(),
+        })
     }
 
     fn site_status(&self, at: usize, now: Time) -> SiteStatus {
@@ -202,6 +216,7 @@ fn log_status(log: &Replog) -> LogStatus {
         whole_copies: log.whole_copies().map(|slink| slink.0).collect(),
         tail_full: log.is_tail_full(),
         failure: log.failure().map(|failure| failure.to_string()),
+        loss: None,
         groups: counters.groups,
         writes: counters.writes,
         bytes_written: counters.log_bytes,

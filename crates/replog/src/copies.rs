@@ -273,5 +273,8 @@ impl Replog {
             self.written = Seq(seq);
             self.show(Seq(seq));
         }
+        // What never shows, like a bookmark, holds nothing up.
+        self.hidden(&Cuts::default());
+        self.shown_again();
     }
 }

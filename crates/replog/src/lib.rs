@@ -5,13 +5,15 @@
 //! - [`tools`]: check, dump and repair of a log that nobody has open.
 //! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks;
 //!   `standing`: what it remembers of its sites while it is open.
-//! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest;
+//! - [`log`]: the log at work; `bypass`: the devices at work without it.
+//!   [`index`], [`overlay`]: what it holds, and what of it is newest;
 //!   [`copies`]: which sites have everything else, and which of them is read.
 //!
 //! The log knows no site link: it has numbered consumers, and its head is the slowest.
 
 #![forbid(unsafe_code)]
 
+mod bypass;
 mod checkpoint;
 mod commit;
 mod consumers;
@@ -22,6 +24,8 @@ pub mod index;
 pub mod log;
 pub mod open;
 pub mod overlay;
+mod own_io;
+pub mod replace;
 pub mod roster;
 pub mod scan;
 mod standing;
@@ -30,10 +34,12 @@ pub mod tools;
 
 pub use crate::log::{Admitted, Change, Counters, Failure, LOG_IO, Refusal, Replog};
 pub use crate::log::{RingPlace, Source};
+pub use bypass::Held;
 pub use copies::{Doubt, Readable};
 pub use format::group::EntryOp;
 pub use geometry::Geometry;
 pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
 pub use overlay::Piece;
+pub use replace::{NewLog, REPLACE_IO, ReplaceError};
 pub use roster::{Joining, Roster, RosterError};
 pub use standing::Version;

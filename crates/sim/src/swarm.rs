@@ -31,6 +31,8 @@ pub struct Swarm {
     retables: u64,
     /// Percent of lives before which a dirty log is spoiled.
     rots: u64,
+    /// Percent of lives in which the log is lost.
+    log_losses: u64,
     /// Percent of lives in which the driver is held up now and then.
     pauses: u64,
 }
@@ -57,7 +59,9 @@ impl Swarm {
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
         let retables = *rng.pick(&[0, 0, 30]);
         let (rots, pauses) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[0, 0, 0, 50]));
-        (topology, Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) })
+        let log_losses = *rng.pick(&[0, 0, 0, 40]);
+        let drawn = Self::drawn(rng);
+        (topology, Self { faults, outages, retables, rots, pauses, log_losses, ..drawn })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -80,6 +84,7 @@ impl Swarm {
             outages: 0,
             retables: 0,
             rots: 0,
+            log_losses: 0,
             pauses: 0,
         }
     }
@@ -154,6 +159,9 @@ impl Swarm {
             host.spoil_sectors(&mut self.rng);
         }
         host.make_startable();
+        if self.rng.chance(self.log_losses) {
+            host.weather.add(Weather::log_loss(host.time(), &mut self.rng));
+        }
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
             .held_up(self.rng.chance(self.pauses))

@@ -203,6 +203,13 @@ impl Site {
         Self { link, dirty_logs: vec![dirty_log; devices] }
     }
 
+    /// Whether writers wait, or fail, when it is down and the log is full.
+    #[must_use]
+    pub fn holds_when_down(&self) -> bool {
+        let hold = matches!(self.link.options.on_down, Some(OnDown::Hold | OnDown::Error));
+        hold || self.link.policy().stall
+    }
+
     fn may_hold(&self) -> bool {
         let SlinkTable { fall_behind, options, .. } = &self.link;
         let policy = self.link.policy();

@@ -54,6 +54,8 @@ pub enum Why {
     Limit,
     /// Somebody asked for it.
     Asked,
+    /// There is no log to feed it from.
+    LogLost,
 }
 
 impl fmt::Display for SiteEvent {
@@ -92,6 +94,7 @@ impl fmt::Display for Why {
             Self::LogFull => "the log was full of what it lacks",
             Self::Limit => "it crossed its fall-behind limit",
             Self::Asked => "it was asked for",
+            Self::LogLost => "the log was lost",
         })
     }
 }

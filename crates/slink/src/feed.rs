@@ -30,6 +30,8 @@ use crate::ordered::Step;
 pub(crate) struct Feed {
     order: Order,
     shipment: Option<Shipment>,
+    /// Disks that are to be flushed with the next shipment, whatever it is.
+    pub(crate) unflushed: BTreeSet<DiskId>,
     /// What the site had before the last shipment that arrived; `None`: none arrived yet.
     before_last: Option<Seq>,
     /// Groups that arrived.
@@ -96,7 +98,8 @@ pub(crate) enum Outcome {
 
 impl Feed {
     pub(crate) fn new(order: Order) -> Self {
-        Self { order, shipment: None, before_last: None, groups: 0, round_trips: 0 }
+        let unflushed = BTreeSet::new();
+        Self { order, shipment: None, unflushed, before_last: None, groups: 0, round_trips: 0 }
     }
 
     /// Whether nothing of it is under way.
@@ -162,8 +165,8 @@ impl Feed {
         let covered = log.covered(legs.site);
         let Some(group) = log.index().group_of(covered.next()) else { return };
         let (last, nr) = (group.last_seq, group.nr);
-        if last > log.durable() {
-            if last <= log.written() {
+        if last > log.ships_upto() {
+            if last <= log.written() && !log.is_lost() {
                 log.want_durable(log.written());
             }
             return;
@@ -175,7 +178,9 @@ impl Feed {
             return;
         }
         let end = self.last_group(nr, covered, log);
-        self.shipment = Some(Shipment::of(nr..=end, legs, log));
+        let mut shipment = Shipment::of(nr..=end, legs, log);
+        shipment.to_flush.append(&mut self.unflushed);
+        self.shipment = Some(shipment);
     }
 
     /// The last group that may go with group `first` in one shipment.
@@ -187,7 +192,7 @@ impl Feed {
         while let Some(next) = log.index().group(last + 1) {
             // A write that was made after a flush had ended must not be seen without what
             // that flush promised: it goes in a later shipment.
-            let fits = next.durable <= covered && next.last_seq <= log.durable();
+            let fits = next.durable <= covered && next.last_seq <= log.ships_upto();
             bytes += next.bytes;
             if !fits || bytes > SHIPMENT_BYTES || next.last_seq.lag(covered) > SHIPMENT_WRITES {
                 break;

@@ -29,6 +29,7 @@ use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
 use replog::{Readable, Replog, Version};
 use table::SlinkTable;
+use uuid::Uuid;
 
 use crate::copier::{Copier, CopyStep};
 use crate::event::{SiteEvent, Transition};
@@ -83,6 +84,8 @@ pub struct Ordered {
     attach_after: Time,
     events: Vec<SiteEvent>,
     polled: Time,
+    /// The log that it was last fed from; another may take its place.
+    log: Uuid,
 }
 
 /// Where the site gets its content from.
@@ -149,6 +152,7 @@ impl Ordered {
             attach_after: Time::default(),
             events: Vec::new(),
             polled: Time::default(),
+            log: Uuid::nil(),
             table,
         }
     }
@@ -157,6 +161,9 @@ impl Ordered {
     fn join(&mut self, now: Time, log: &mut Replog) {
         let site = log.site(self.nr).clone();
         self.mode = Mode::Streaming;
+        if log.is_bypassed() && self.nr.is_local() {
+            self.feeding.distrust(self.legs.iter().map(|leg| leg.disk));
+        }
         self.stands.consistent = !site.inconsistent;
         self.stands.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
         self.owed = Some(log.written());
@@ -198,7 +205,7 @@ impl Ordered {
     fn feed(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         loop {
             let streaming = matches!(self.mode, Mode::Streaming);
-            let may_write = streaming && self.may_ask();
+            let may_write = streaming && self.may_ask() && log.may_feed(self.nr);
             let may_begin = may_write && self.mender.is_idle();
             let Self { feeding, mender, legs, flights, .. } = self;
             let mut work = Work { now, legs, flights, effects };
@@ -280,6 +287,7 @@ impl SiteLink for Ordered {
         if matches!(self.mode, Mode::New) {
             self.join(now, log);
         }
+        self.follow(log);
         self.look_into_doubts(now, log);
         self.watch_deadlines(now, log);
         self.value_copy(log);

@@ -37,6 +37,10 @@ struct Places {
     all: Vec<Place>,
     /// What was found at them, as far as something is open there.
     identities: Mutex<BTreeMap<DiskId, String>>,
+    /// Places that came later: of new logs.
+    later: Mutex<Vec<Place>>,
+    /// What the host kept of a log that was lost.
+    kept: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,18 +62,36 @@ pub(super) struct Waits {
     pub(super) for_dead: bool,
 }
 
+/// Where logs can be.
+#[derive(Clone, Debug)]
+pub(super) struct Logs(Arc<Places>);
+
+impl Logs {
+    /// The number of a disk that is to be opened at a path.
+    pub(super) fn add(&self, path: &str) -> DiskId {
+        self.0.add_log(path)
+    }
+
+    /// It is not open any more.
+    pub(super) fn forget(&self, id: DiskId) {
+        self.0.identities().remove(&id);
+    }
+}
+
 /// What became of places, by the numbers of their disks.
 type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
 
 impl Disks {
     /// Opens them and joins them with the table, waiting as `waits` says for the log and the
-    /// local ones. `helper` is the program that does what may hang.
+    /// local ones. `helper` is the program that does what may hang,
+    /// `kept` what this host knows of a log that was lost.
     pub(super) fn open(
         group: &Group,
         waits: Waits,
         helper: Option<Program>,
+        kept: Option<Vec<u8>>,
     ) -> Result<(Self, Plan)> {
-        let places = Places::of(group, helper);
+        let places = Places::of(group, helper, kept);
         let began = Instant::now();
         let local = waits.for_local(group);
         let limit = move |role: Role| {
@@ -88,7 +110,7 @@ impl Disks {
         let mut found = places.open_all(&there, limit, |role| {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {
-                _ if role.is_vital() => waits.busy,
+                _ if places.is_vital(role) => waits.busy,
                 _ if role.is_local() && waits.for_dead => local,
                 _ if role.is_local() => waits.busy,
                 _ => (began + OTHERS_LIMIT / 2).saturating_duration_since(opens),
@@ -114,6 +136,11 @@ impl Disks {
     pub(super) fn opener(&self) -> Opener {
         let places = Arc::clone(&self.places);
         Opener::new(move |id| places.open_again(id))
+    }
+
+    /// A way to find places for new logs.
+    pub(super) fn logs(&self) -> Logs {
+        Logs(Arc::clone(&self.places))
     }
 
     /// A sentence for each that is not there.
@@ -145,7 +172,7 @@ impl Disks {
 }
 
 impl Places {
-    fn of(group: &Group, helper: Option<Program>) -> Self {
+    fn of(group: &Group, helper: Option<Program>, kept: Option<Vec<u8>>) -> Self {
         let helper = helper.map(Arc::new);
         let number = |(nr, (text, role))| {
             let nr = u32::try_from(nr).expect("a table's paths are counted in thousands");
@@ -154,11 +181,35 @@ impl Places {
             Place { id: DiskId(nr), text, role, lane }
         };
         let all = Plan::paths(group).into_iter().enumerate().map(number).collect();
-        Self { all, identities: Mutex::default() }
+        Self { all, identities: Mutex::default(), later: Mutex::default(), kept }
     }
 
-    fn at(&self, id: DiskId) -> &Place {
-        &self.all[id.0 as usize]
+    fn at(&self, id: DiskId) -> Place {
+        let nr = id.0 as usize;
+        match self.all.get(nr) {
+            Some(place) => place.clone(),
+            None => self.later()[nr - self.all.len()].clone(),
+        }
+    }
+
+    /// A new place for a log.
+    fn add_log(&self, path: &str) -> DiskId {
+        let mut later = self.later();
+        if let Some(known) = later.iter().find(|place| place.text == path) {
+            return known.id;
+        }
+        let nr = u32::try_from(self.all.len() + later.len()).expect("a log is replaced by hand");
+        later.push(Place { id: DiskId(nr), text: path.to_owned(), role: Role::Log, lane: None });
+        DiskId(nr)
+    }
+
+    fn later(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing can be served without it: not the log, if the local disks stand in for it.
+    fn is_vital(&self, role: Role) -> bool {
+        role.is_vital() && !self.kept.as_deref().is_some_and(replicator::is_bypassed)
     }
 
     /// Opens `places` as `spec` says: all that are vital, and of the others each that can be
@@ -170,7 +221,7 @@ impl Places {
         spec: impl Fn(Role) -> OpenSpec,
     ) -> Result<Found<Disk>> {
         let (vital, others): (Vec<_>, Vec<_>) =
-            places.iter().partition(|place| place.role.is_vital());
+            places.iter().partition(|place| self.is_vital(place.role));
         let answers = begin(&others, &spec)?;
         let mut found = BTreeMap::new();
         for place in vital {
@@ -214,7 +265,7 @@ impl Places {
             let (id, path) = (place.id, place.text.clone());
             (place.text.clone(), DiskFacts { id, path, seen })
         });
-        Ok(Plan::new(group, &facts.collect())?)
+        Ok(Plan::with_kept(group, &facts.collect(), self.kept.clone())?)
     }
 
     /// What an engine asks for: waits as long as it takes.
@@ -318,7 +369,8 @@ fn failures(found: Found<Disk>) -> BTreeMap<DiskId, NotOpened> {
 
 fn until_it_is_back(role: Role) -> &'static str {
     match role {
-        Role::Log | Role::Leg { .. } => "the site is down until it is back",
+        Role::Log => "the devices go on without it, as before",
+        Role::Leg { .. } => "the site is down until it is back",
         Role::DirtyLog { .. } => "all of the device counts as dirty there until it is back",
         Role::Mark { .. } => "the site's state is not kept there until it is back",
     }

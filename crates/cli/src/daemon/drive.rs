@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use blk::{DevNr, Sectors};
 use replicator::{Phase, Plan, Replicator, Seed, Status};
-use ublk_target::{Engine, EngineSpec, Handle};
+use ublk_target::{Engine, EngineSpec, Handle, Keeper};
 use uring::RingSpec;
 
-use super::disks::Disks;
+use super::disks::{Disks, Logs};
+use crate::runtime::KeptFile;
 
 /// A replicator at work. Calls wait for the engine, which never waits for them.
 pub(super) struct Drive {
     engine: Engine<Replicator>,
+    logs: Logs,
 }
 
 /// A way to a [`Drive`] for threads that only look.
@@ -22,16 +24,23 @@ pub(super) struct View(Handle<Replicator>);
 
 impl Drive {
     /// Starts the engine; it begins to open its log.
-    pub(super) fn start(plan: Plan, disks: Disks) -> Result<Self> {
+    pub(super) fn start(plan: Plan, disks: Disks, kept: KeptFile) -> Result<Self> {
         let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
         let machine = Replicator::open(plan, seed()?)?;
-        let opener = disks.opener();
-        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener };
-        Ok(Self { engine: Engine::spawn(machine, spec).context("starting the engine")? })
+        let (opener, logs) = (disks.opener(), disks.logs());
+        let keeper = Keeper::new(move |bytes| kept.write(bytes));
+        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener, keeper };
+        let engine = Engine::spawn(machine, spec).context("starting the engine")?;
+        Ok(Self { engine, logs })
     }
 
     pub(super) fn handle(&self) -> &Handle<Replicator> {
         self.engine.handle()
+    }
+
+    /// Where new logs can be.
+    pub(super) fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     pub(super) fn view(&self) -> View {
@@ -139,7 +148,7 @@ fn seed() -> Result<Seed> {
 }
 
 /// A random UUID of the kernel.
-fn random_uuid() -> Result<uuid::Uuid> {
+pub(super) fn random_uuid() -> Result<uuid::Uuid> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
         .context("asking the kernel for a random UUID")?;
     text.trim().parse().context("reading the kernel's random UUID")

@@ -12,6 +12,7 @@ mod job;
 mod launch;
 mod orders;
 mod process;
+mod relog;
 mod serve;
 mod served;
 mod start;

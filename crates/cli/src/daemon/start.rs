@@ -21,7 +21,7 @@ use super::served::{Daemon, Shape};
 use super::takeover::inheritance;
 use crate::helper;
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir, Lock};
+use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock};
 use crate::tables;
 
 /// Starts what the job asks for; the name's lock is held already.
@@ -75,7 +75,8 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
     }
     reporter.progress("opening its devices", 0, 0)?;
     let waits = if fresh { Waits::FRESH } else { Waits::RECOVERY };
-    let (disks, plan) = Disks::open(&group, waits, Some(helper::program()))?;
+    let kept = KeptFile::of(&job.name.parse()?);
+    let (disks, plan) = Disks::open(&group, waits, Some(helper::program()), kept.read()?)?;
     if job.require_all {
         disks.require_all()?;
     }
@@ -84,7 +85,7 @@ fn open(job: &Job, fresh: bool, reporter: &mut impl Reporter) -> Result<(Drive, 
         reporter.notice(&sentence)?;
     }
     let rotational = disks.any_rotational();
-    let drive = Drive::start(plan, disks)?;
+    let drive = Drive::start(plan, disks, kept)?;
     match drive.wait_until_running(|step, done, total| reporter.progress(step, done, total)) {
         Ok(()) => {
             let shape = Shape { rotational, request_max: drive.request_max()? };

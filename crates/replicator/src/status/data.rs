@@ -76,6 +76,8 @@ pub struct LogStatus {
     pub tail_full: bool,
     /// How its device failed, if it did.
     pub failure: Option<String>,
+    /// What becomes of the devices without it, if it is lost.
+    pub loss: Option<LossStatus>,
     /// Groups, writes, bytes, flushes and checkpoints since the start.
     pub groups: u64,
     /// See `groups`.
@@ -86,6 +88,19 @@ pub struct LogStatus {
     pub flushes: u64,
     /// See `groups`.
     pub checkpoints: u64,
+}
+
+/// How the devices are without their log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossStatus {
+    /// The local disks stand in for it.
+    pub bypassed: bool,
+    /// Why everything waits, if it does.
+    pub held: Option<String>,
+    /// What is being done about a new one.
+    pub replacing: Option<String>,
+    /// Why the last attempt at one did not go well.
+    pub replace_failed: Option<String>,
 }
 
 /// How a site is.

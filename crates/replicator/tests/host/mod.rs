@@ -31,6 +31,9 @@ pub(crate) struct Host {
     pub(crate) written: BTreeMap<DiskId, u64>,
     /// I/O that hangs.
     hung: Vec<(IoId, Option<BufMut>)>,
+    /// What was kept, and whether it can be.
+    pub(crate) kept: Option<Vec<u8>>,
+    pub(crate) keeps: bool,
 }
 
 /// What is wrong with a disk.
@@ -72,6 +75,15 @@ impl Host {
         disks: BTreeMap<DiskId, Vec<u8>>,
         faults: BTreeMap<DiskId, Fault>,
     ) -> Self {
+        Self::again((sites, log, local_dirty_log, remote), disks, faults, None)
+    }
+
+    pub(crate) fn again(
+        (sites, log, local_dirty_log, remote): (&str, &str, &str, &str),
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+        kept: Option<Vec<u8>>,
+    ) -> Self {
         let text = format!(
             "repl: 0 1 replicator ringbuffer {} /log 0 {log} {sites}\n\
              db: 0 4096 replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
@@ -86,7 +98,7 @@ impl Host {
         let names = ["/log", "/ld0", "/rd0", "/dl0"];
         let facts: BTreeMap<String, DiskFacts> =
             names.iter().zip(0..).map(|(n, i)| ((*n).to_owned(), facts(i, n))).collect();
-        let plan = Plan::new(&groups[0], &facts).unwrap();
+        let plan = Plan::with_kept(&groups[0], &facts, kept.clone()).unwrap();
         let seed = Seed { uuid: uuid::Uuid::from_u128(7), wall: Wall(1) };
         let mut host = Self {
             machine: Replicator::open(plan, seed).unwrap(),
@@ -101,6 +113,8 @@ impl Host {
             bad_errno: Errno::EIO,
             written: BTreeMap::new(),
             hung: Vec::new(),
+            kept,
+            keeps: true,
         };
         host.run();
         host
@@ -143,6 +157,13 @@ impl Host {
             Effect::Open { disk } => {
                 let result = seen(disk, self.faults.get(&disk).copied());
                 self.machine.handle(self.now, Event::Opened { disk, result });
+            }
+            Effect::Keep { bytes } if self.keeps => {
+                self.kept = Some(bytes);
+                self.machine.handle(self.now, Event::Kept { result: Ok(()) });
+            }
+            Effect::Keep { .. } => {
+                self.machine.handle(self.now, Event::Kept { result: Err(Errno::ENOSPC) });
             }
             Effect::Fetch { req, mut buf } => {
                 buf.copy_from_slice(&self.payloads[&req]);

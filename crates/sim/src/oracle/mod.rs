@@ -9,6 +9,7 @@ mod durable;
 mod history;
 mod lag;
 mod layout;
+mod log_loss;
 mod reads;
 mod recovery;
 mod site;
@@ -62,6 +63,8 @@ pub struct Oracle {
     sites: Vec<Site>,
     beliefs: Vec<Belief>,
     lags: Vec<Lag>,
+    /// The log is, or was, lost: the local site may be ahead of any log.
+    without_log: bool,
     /// A machine is opening, or what it brought back was not looked at yet.
     recovering: bool,
     history: History,
@@ -103,6 +106,7 @@ impl Oracle {
             sites: rules.iter().zip(initial).map(site).collect(),
             beliefs: vec![Belief::default(); rules.len()],
             lags: vec![Lag::default(); rules.len()],
+            without_log: false,
             recovering: false,
             rules: rules.to_vec(),
             history,
@@ -283,6 +287,9 @@ impl Oracle {
         let nr = self.rules[site].nr;
         let place = self.layout.place(at);
         let was_there = content == Content::ZEROES || content == self.history.initial(at);
+        if self.without_log && self.rules[site].nr.is_local() {
+            return Ok(());
+        }
         if !was_there && !self.log.contains(content, at) {
             return Err(Violation::AheadOfLog { site: nr, place, content });
         }
@@ -324,6 +331,7 @@ impl Oracle {
     pub fn settled(&mut self) {
         self.history.forget_overwritten();
         self.stable = self.acked;
+        self.log_is_there();
     }
 
     /// I13: the durable cursor of a site may be one group behind what it holds, and that

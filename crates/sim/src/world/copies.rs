@@ -6,7 +6,7 @@ use std::ops::Range;
 use blk::{DevNr, DiskId, Span, Time};
 
 use super::crash::Host;
-use super::{Subject, Terms, World};
+use super::{Goal, Loss, Subject, Terms, World};
 use crate::oracle::{View, Violation};
 use crate::rng::Rng;
 use crate::topology::{Role, Topology};
@@ -96,6 +96,7 @@ impl Host {
     /// So that a machine can start at all: of each device some disk is there, and the local
     /// ones are there as they were where no other site has everything.
     pub fn make_startable(&mut self) {
+        self.give_log_back();
         let topology = self.topology.clone();
         let leg = |dev, site| topology.disk(Role::Leg { dev, site });
         let is_there = |dev| self.seen(leg(dev, 0)).is_ok();
@@ -149,7 +150,11 @@ impl<M: Subject> World<'_, M> {
     /// What a request that ends now is measured by.
     pub(super) fn terms(&self) -> Terms {
         let topology = &self.host.topology;
-        let excused = self.faults.any() || topology.may_hold() || self.held_up;
+        let excused = self.faults.any()
+            || topology.may_hold()
+            || self.held_up
+            || self.has_lost_its_log()
+            || self.host.weather.befalls_log();
         let local = self.local_trouble;
         let served =
             self.sound_since.is_some_and(|since| self.clock.now.since(since) > patience(topology));
@@ -157,7 +162,8 @@ impl<M: Subject> World<'_, M> {
             now: self.clock.now,
             any_fails: self.faults.reach_applications(),
             change_fails: topology.may_refuse(),
-            read_fails: local && (!served || self.faults.any()),
+            read_fails: (local && (!served || self.faults.any()))
+                || self.host.weather.befalls_log(),
             patience: match () {
                 () if excused => Span::MAX,
                 () if !local => REQUEST_PATIENCE + topology.dirty_log_deadline(),
@@ -165,6 +171,15 @@ impl<M: Subject> World<'_, M> {
                 () => Span::MAX,
             },
         }
+    }
+
+    /// Writers may wait for ever if the table says so and a site is out of order.
+    pub(super) fn waits_for_a_site(&self, goal: Goal) -> bool {
+        let trouble = !self.host.weather.is_fair()
+            || !self.host.strangers.is_empty()
+            || (self.loss != Loss::None && !self.healed);
+        let holds = self.serving && (self.host.topology.may_hold() || self.has_lost_its_log());
+        goal == Goal::Quiet && (holds || self.may_wait_for_copies()) && trouble
     }
 
     /// Whether readers may have had to wait, or had errors.

@@ -13,6 +13,7 @@ mod disks;
 mod faults;
 mod front;
 mod handles;
+mod log_loss;
 mod met;
 mod outages;
 mod setup;
@@ -30,6 +31,7 @@ pub use back::OpKind;
 pub use crash::{Cut, Host};
 pub use disks::Disks;
 pub use faults::{Fault, Faults};
+pub use log_loss::{Groups, Loss};
 pub use met::Met;
 pub use subject::{Stage, Subject};
 pub use weather::Weather;
@@ -84,6 +86,13 @@ pub struct World<'p, M> {
     sound_since: copies::SoundSince,
     /// What is to be asked for again, once it may be copied anew.
     asking: BTreeSet<(usize, Option<DevNr>)>,
+    /// How the machine is without its log, and the last group that it was seen to take in.
+    loss: Loss,
+    newest_group: u64,
+    /// Sites that somebody gave up since there is no log.
+    given_up: BTreeSet<usize>,
+    /// What is being kept on the host.
+    keeping: Option<Vec<u8>>,
     /// Whether all was healed: from then on, who replaces a disk says so.
     healed: bool,
     /// Whether applications are let in: not before recovery has been judged.
@@ -151,6 +160,10 @@ impl<'p, M: Subject> World<'p, M> {
             local_trouble: false,
             asking: BTreeSet::new(),
             sound_since: None,
+            loss: Loss::None,
+            newest_group: 0,
+            given_up: BTreeSet::new(),
+            keeping: None,
             healed: false,
             serving: false,
             arriving: false,
@@ -167,9 +180,18 @@ impl<'p, M: Subject> World<'p, M> {
     /// with an LD, did not open.
     pub fn is_excused(&self, violation: &Violation) -> bool {
         match violation {
-            Violation::Stuck { .. } => self.faults.stick(),
+            Violation::Stuck { .. } => {
+                let may_hold = self.host.topology.may_hold() && self.loss != Loss::None;
+                let opening = self.machine.stage() == Stage::Opening;
+                self.faults.stick()
+                    || self.is_held()
+                    || may_hold
+                    || (opening && self.host.weather.befalls_log())
+            }
             Violation::OpenFailed { .. } => {
-                self.faults.reach_applications() || self.may_wait_for_copies()
+                self.faults.reach_applications()
+                    || self.may_wait_for_copies()
+                    || self.host.weather.befalls_log()
             }
             _ => false,
         }
@@ -313,13 +335,6 @@ impl<'p, M: Subject> World<'p, M> {
         Ok(Halt::Done)
     }
 
-    /// Writers may wait for ever if the table says so and a site is out of order.
-    fn waits_for_a_site(&self, goal: Goal) -> bool {
-        let trouble = !self.host.weather.is_fair() || !self.host.strangers.is_empty();
-        let holds = self.serving && self.host.topology.may_hold();
-        goal == Goal::Quiet && (holds || self.may_wait_for_copies()) && trouble
-    }
-
     fn set_now(&mut self, now: Time) {
         self.clock.now = self.clock.now.max(now);
         self.host.time = self.base + self.clock.now.since(Time(0));
@@ -414,6 +429,11 @@ impl<'p, M: Subject> World<'p, M> {
                 self.asking.remove(&(site, dev));
                 self.resync(site, dev);
             }
+            Due::Kept => {
+                let event = self.kept();
+                self.tell(|| format!("     {event:?}"));
+                self.machine.handle(self.clock.now, event);
+            }
             Due::Arrival => self.arrive()?,
         }
         Ok(())
@@ -425,6 +445,7 @@ impl<'p, M: Subject> World<'p, M> {
         let mut effects = Vec::new();
         loop {
             self.machine.poll(self.clock.now, &mut effects);
+            self.look_at_log()?;
             if effects.is_empty() {
                 break;
             }
@@ -497,6 +518,10 @@ impl<'p, M: Subject> World<'p, M> {
             Effect::Open { disk } => {
                 self.note(6, u64::from(disk.0));
                 self.open_disk(disk)?;
+            }
+            Effect::Keep { bytes } => {
+                self.note(8, bytes.len() as u64);
+                self.keep(bytes)?;
             }
             Effect::Submit { io, disk, op } => {
                 self.note(5, io.nr ^ u64::from(disk.0) << 48);

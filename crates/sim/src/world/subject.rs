@@ -2,6 +2,7 @@
 
 use blk::{DevNr, DiskOp, Machine, Time};
 
+use super::log_loss::{Groups, Loss};
 use crate::oracle::{Admission, View};
 
 /// A machine that a world can open, stop and ask how it is.
@@ -16,6 +17,16 @@ pub trait Subject: Machine {
     fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) -> bool {
         true
     }
+    /// How it is without its log.
+    fn loss(&self) -> Loss {
+        Loss::None
+    }
+    /// The groups it took in behind this one, as far as it has them in memory.
+    fn groups_behind(&self, after: u64) -> Groups {
+        (after, Vec::new())
+    }
+    /// Has another log, on the same disk, take the place of one that is lost.
+    fn replace_log(&mut self) {}
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }

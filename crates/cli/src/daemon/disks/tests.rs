@@ -42,7 +42,7 @@ impl Home {
 
     fn open_after(&self, for_dead: bool) -> Result<(Disks, Plan)> {
         let waits = Waits { busy: Duration::ZERO, local: Duration::ZERO, for_dead };
-        Disks::open(&self.group(), waits, None)
+        Disks::open(&self.group(), waits, None, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -157,7 +157,7 @@ fn a_disk_whose_opening_hangs_is_given_up_and_one_that_is_vital_is_open() {
     let home = Home::new();
     // Takes every request, and never answers one.
     let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let places = Places::of(&home.group(), Some(silent));
+    let places = Places::of(&home.group(), Some(silent), None);
     let spec = |_| OpenSpec::default();
     let found = places.open_all(&places.all, |_| Instant::now(), spec).unwrap();
     for place in &places.all {
