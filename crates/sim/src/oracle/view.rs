@@ -54,6 +54,9 @@ pub(super) struct Belief {
     vouched_for: bool,
     /// Somebody asked for it to be copied anew.
     asked: bool,
+    /// A copy came to it while it was in force: it does not have the writes up to this one, and
+    /// is about to be demoted.
+    joined: Option<Nr>,
     /// What is said of it is to be looked at again, even if it is the same.
     doubted: bool,
     /// The mark that the site keeps of itself may say that it is consistent.
@@ -122,6 +125,7 @@ impl Oracle {
         let promised = (view.consistent || belief.marked) && belief.replaced.is_empty();
         belief.bound &= !view.demoted;
         if !view.in_force {
+            belief.joined = None;
             let given_up = std::mem::take(&mut belief.in_force);
             belief.bound &= !given_up;
             let asked = std::mem::take(&mut belief.asked);
@@ -205,6 +209,7 @@ impl Oracle {
         belief.mark_is_partial |= std::mem::take(&mut belief.marked);
         // It has to be copied first, whatever its table says of outages.
         belief.asked = true;
+        belief.joined = belief.in_force.then(|| self.history.last());
         for at in row {
             let values = values(at);
             for &content in &values {
@@ -238,6 +243,10 @@ impl Oracle {
         for site in 0..self.sites.len() {
             let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
             if !rule.is_sync() || (rule.ordered && !belief.binds() && !belief.bound) {
+                continue;
+            }
+            // Its cursor passed them when there was nothing that it could have had of them.
+            if belief.joined.is_some_and(|joined| nr <= joined) {
                 continue;
             }
             for at in row.clone() {
