@@ -109,8 +109,9 @@ impl Oracle {
             let belief = &mut self.beliefs[site];
             let doubted = std::mem::take(&mut belief.doubted);
             if !self.rules[site].has_copies() {
-                // It has nothing that it could lack.
+                // It has nothing that it could lack; but acknowledgements may wait for it.
                 belief.in_force = view.in_force;
+                belief.view = (!self.recovering).then_some(view);
             } else if doubted || belief.view != Some(view) {
                 self.believe(site, view)?;
             }
