@@ -8,7 +8,7 @@ scsi=()
 # A SCSI disk of 64 MiB by two paths, ${scsi[0]} and ${scsi[1]}: they have the same WWID.
 one_disk_by_two_paths() {
     local host
-    [[ ! -d /sys/module/scsi_debug ]] || fail 'scsi_debug is there already, with other parameters'
+    scsi_disks_go # another case's, with other parameters
     modprobe scsi_debug dev_size_mb=64 add_host=2 vpd_use_hostno=0 removable=0 no_uld=0 "$@"
     eventually scsi_disks_are 2
     mapfile -t scsi < <(scsi_disks)
