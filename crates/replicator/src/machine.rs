@@ -439,11 +439,12 @@ impl Replicator {
         self.load.is_waited_for = self.devices.values().any(|device| device.in_flight > 0);
         self.drain_upto = self.drain_upto.filter(|upto| log.covered(SlinkNr::LOCAL) < *upto);
         self.load.hurry = self.drain_upto.is_some();
-        let mut events = self.orphans.poll(now, log);
+        let mut events = Vec::new();
         for link in &mut self.links {
             link.poll(now, log, &self.load, effects);
             events.append(&mut link.take_events());
         }
+        events.append(&mut self.orphans.poll(now, log)); // these follow the local site (P6)
         events.iter().for_each(|event| log::warn!("{event}"));
         self.events.extend(events);
         let excess = self.events.len().saturating_sub(EVENTS_KEPT);
