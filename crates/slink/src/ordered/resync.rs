@@ -5,9 +5,10 @@
 //! what is left is small beside the log, and after each failure less, and later. Nothing
 //! that was copied is lost by it: progress is made in every round (P9).
 
-use blk::{DevNr, Effect, Span, Time};
+use blk::{DevNr, Effect, Errno, NotOpened, Span, Time};
 use replog::Replog;
 
+use super::outage::Probing;
 use super::{Marks, Mode, Notice, Ordered};
 use crate::event::{Transition, Why};
 use crate::link::Load;
@@ -197,6 +198,13 @@ impl Ordered {
             // Whatever disk is there is taken for the site's (P15): the one that is in use if it
             // stays, or the one that is found should that be gone.
             log.change_leg(*dev, self.nr, |known| known.identity.clear());
+        }
+        if self.probing == Probing::Opening {
+            // What was opened before this was said may be another's place by now.
+            for leg in self.legs.iter_mut().filter(|leg| devs.contains(&leg.dev)) {
+                let why = "it is to be opened once more".to_owned();
+                leg.seen = Err(NotOpened { errno: Errno::ENODEV, why });
+            }
         }
         self.all_dirty(&devs, log);
         log.change_site(self.nr, |site| site.inconsistent = true);
