@@ -96,6 +96,12 @@ impl Errno {
     pub const EINVAL: Self = Self(22);
     /// No space left on device.
     pub const ENOSPC: Self = Self(28);
+    /// No data: what a disk says of a bad sector.
+    pub const ENODATA: Self = Self(61);
+    /// An illegal sequence of bytes: what a disk says of a sector whose protection is wrong.
+    pub const EILSEQ: Self = Self(84);
+    /// An error at the other end: what a disk's target says of itself.
+    pub const EREMOTEIO: Self = Self(121);
     /// The operation timed out.
     pub const ETIMEDOUT: Self = Self(110);
 }

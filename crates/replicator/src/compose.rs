@@ -132,7 +132,7 @@ fn link_spec(
             size: device.size,
             block: plan.logical_block(device.nr),
             disk: leg.disk.id,
-            ld: device.leg(SlinkNr::LOCAL).expect("a table gives every device an LD").disk.id,
+            copies: device.legs.iter().map(|leg| (leg.slink, leg.disk.id)).collect(),
             seen: leg.disk.seen.clone(),
             dirty_log: lease(dirty_log_spec(device, leg)),
         });
@@ -193,6 +193,11 @@ pub(crate) fn joining(dev: DevNr, leg: &LegPlan) -> Joining {
         },
         in_sync: leg.slink == SlinkNr::LOCAL || believed,
     }
+}
+
+/// The sites that have every device.
+pub(crate) fn complete_sites(plan: &Plan) -> Vec<SlinkNr> {
+    roster(plan).complete_sites()
 }
 
 fn roster(plan: &Plan) -> Roster {

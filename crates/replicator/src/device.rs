@@ -1,6 +1,6 @@
 //! A device of the group: what the target `replicator-dev` makes.
 
-use blk::{DevNr, DiskId, Sector, Sectors, SlinkNr};
+use blk::{DevNr, Sector, Sectors};
 
 use crate::plan::DevicePlan;
 
@@ -9,7 +9,6 @@ use crate::plan::DevicePlan;
 pub struct Device {
     pub(crate) nr: DevNr,
     pub(crate) size: Sectors,
-    pub(crate) ld: DiskId,
     /// New requests wait.
     pub(crate) suspended: bool,
     /// Requests that were taken and have not ended.
@@ -30,11 +29,9 @@ impl Device {
     /// A device as its plan says.
     #[must_use]
     pub fn new(plan: &DevicePlan) -> Self {
-        let ld = plan.leg(SlinkNr::LOCAL).expect("a table gives every device an LD").disk.id;
         Self {
             nr: plan.nr,
             size: plan.size,
-            ld,
             suspended: false,
             in_flight: 0,
             counters: Counters::default(),

@@ -21,6 +21,7 @@ mod orphans;
 pub mod plan;
 mod reads;
 pub mod reload;
+mod sites;
 pub mod status;
 pub mod types;
 

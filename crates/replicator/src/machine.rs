@@ -11,10 +11,13 @@
 //!
 //! One thread owns it. It decides; a driver does. Nothing waits in here but data.
 
+mod links;
+mod stopping;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use blk::Time;
-use blk::{BufMut, DevNr, DiskId, DiskSeen, Effect, Errno, Event, IoId, Machine, NotOpened};
+use blk::{BufMut, DevNr, DiskId, Effect, Errno, Event, IoId, Machine};
 use blk::{Op, ReqId, Seq, SlinkNr};
 use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
 use slink::link::Ended;
@@ -27,7 +30,7 @@ use crate::front::FrontCounters;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
 use crate::plan::Plan;
-use crate::reads::{EndedRead, READ_IO, ReadRequest, Reads};
+use crate::reads::{At, EndedRead, READ_IO, Reads};
 
 /// A replicator: a named group of devices with one log and its sites.
 pub struct Replicator {
@@ -39,6 +42,8 @@ pub struct Replicator {
     /// Links of sites that are gone, while something of theirs is in flight (I15).
     pub(crate) leaving: Vec<Box<dyn SiteLink>>,
     polled: Time,
+    /// Disks that their links have let go of, while somebody else reads there (I15).
+    pub(crate) closing: Vec<DiskId>,
     pub(crate) devices: BTreeMap<DevNr, Device>,
     /// Requests that wait: for space, for the group before, for a resume.
     parked: VecDeque<Parked>,
@@ -106,6 +111,7 @@ struct Parked {
 
 impl Replicator {
     pub(crate) fn of_parts(plan: Plan, parts: Parts) -> Self {
+        let reads = Reads::new(&plan);
         Self {
             plan,
             stage: Stage::Opening(Box::new(parts.opening)),
@@ -113,11 +119,12 @@ impl Replicator {
             links: parts.links,
             leaving: Vec::new(),
             polled: Time::default(),
+            closing: Vec::new(),
             devices: parts.devices,
             parked: VecDeque::new(),
             fetching: BTreeMap::new(),
             acks: Acks::default(),
-            reads: Reads::default(),
+            reads,
             load: Load::default(),
             orphans: Orphans::default(),
             drain_upto: None,
@@ -200,56 +207,6 @@ impl Replicator {
         chosen.all(|device| device.suspended && device.in_flight == 0)
     }
 
-    /// Has everything on a site, or one device's copy there, copied anew, whatever disks are
-    /// there by now.
-    ///
-    /// # Errors
-    /// A site, or a device there, that the table does not name, or the local site.
-    pub fn resync(
-        &mut self,
-        now: Time,
-        slink: SlinkNr,
-        dev: Option<DevNr>,
-    ) -> Result<(), MessageError> {
-        let link = self.links.iter_mut().find(|link| link.nr() == slink && !slink.is_local());
-        let link = link.ok_or(MessageError::NoSite { slink })?;
-        if let Some(dev) = dev.filter(|dev| link.dirty_log(*dev).is_none()) {
-            return Err(MessageError::NoLeg { slink, dev });
-        }
-        let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
-        link.resync(now, log, dev);
-        Ok(())
-    }
-
-    /// Ends with an error what waits, and whatever comes from now on: for devices that are
-    /// taken away by force. What only waits to be read from a disk still ends as it may.
-    pub fn refuse_all(&mut self) {
-        self.closed = true;
-        let mut effects = std::mem::take(&mut self.pending);
-        for parked in self.parked.drain(..) {
-            effects.push(Effect::Complete { req: parked.req, result: Err(Errno::EIO) });
-        }
-        let fetching = &self.fetching;
-        let waiting = self.acks.give_up(|req| !fetching.contains_key(&req));
-        for waiting in waiting {
-            self.complete(waiting.req, waiting.dev, Err(Errno::EIO), &mut effects);
-        }
-        self.pending = effects;
-    }
-
-    /// Closes the replicator, to be called when no front end feeds it any more. With
-    /// `drain`, every site that can be reached gets everything first. Ends in
-    /// [`Phase::Stopped`]; what a site lacks stays in the log.
-    pub fn stop(&mut self, drain: bool) {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Stopped) {
-            Stage::Running | Stage::Stopping { .. } => Stage::Stopping { drain },
-            // Whatever is in flight of an opening ends by itself; nothing depends on it.
-            Stage::Opening(_) | Stage::Stopped => Stage::Stopped,
-            Stage::Failed(error) => Stage::Failed(error),
-        };
-        self.load.draining = drain;
-    }
-
     // ---- requests
 
     /// Takes what can be taken of what waits, in the order in which it came.
@@ -285,25 +242,13 @@ impl Replicator {
         let &Parked { req, dev, op, .. } = request;
         self.load.last_request = now;
         match op {
-            Op::Read { .. } => self.take_read(req, dev, op, effects),
+            Op::Read { .. } => self.take_read(now, req, dev, op, effects),
             Op::Flush => self.take_flush(req, dev),
             Op::Write { .. } | Op::Discard { .. } | Op::WriteZeroes { .. } => {
                 self.take_change(now, req, dev, op, effects)?;
             }
         }
         Ok(())
-    }
-
-    fn take_read(&mut self, req: ReqId, dev: DevNr, op: Op, effects: &mut Vec<Effect>) {
-        let (sector, len) = op.range().expect("a read has a range");
-        let log = self.log.as_mut().expect("requests are taken when the log is open");
-        let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
-        device.in_flight += 1;
-        device.counters.reads += 1;
-        let request = ReadRequest { req, dev, ld: device.ld, sector, len };
-        if let Some(ended) = self.reads.begin(&request, log, effects) {
-            self.end_read(ended, effects);
-        }
     }
 
     fn take_flush(&mut self, req: ReqId, dev: DevNr) {
@@ -361,7 +306,7 @@ impl Replicator {
         }
     }
 
-    fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_read(&mut self, ended: EndedRead, effects: &mut Vec<Effect>) {
         self.complete(ended.req, ended.dev, ended.result, effects);
     }
 
@@ -416,7 +361,9 @@ impl Replicator {
 
     fn poll_running(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.admit(now, effects);
+        self.watch_reads(now);
         self.poll_links(now, effects);
+        self.go_on_reading(now, effects);
         self.poll_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
@@ -429,77 +376,11 @@ impl Replicator {
         }
     }
 
-    fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let Some(log) = &mut self.log else { return };
-        self.leaving.retain(|link| {
-            let closed = link.disks().into_iter().map(|disk| Effect::Close { disk });
-            effects.extend(closed.filter(|_| link.is_still()));
-            !link.is_still()
-        });
-        self.load.is_waited_for = self.devices.values().any(|device| device.in_flight > 0);
-        self.drain_upto = self.drain_upto.filter(|upto| log.covered(SlinkNr::LOCAL) < *upto);
-        self.load.hurry = self.drain_upto.is_some();
-        let mut events = Vec::new();
-        for link in &mut self.links {
-            link.poll(now, log, &self.load, effects);
-            events.append(&mut link.take_events());
-        }
-        events.append(&mut self.orphans.poll(now, log)); // these follow the local site (P6)
-        events.iter().for_each(|event| log::warn!("{event}"));
-        self.events.extend(events);
-        let excess = self.events.len().saturating_sub(EVENTS_KEPT);
-        self.events.drain(..excess);
-    }
-
     fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         let wanted = self.acks.wants_durable(log.written());
         log.want_durable(wanted);
         log.poll(now, effects);
-    }
-
-    fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {
-        self.admit(now, effects);
-        if drain {
-            self.poll_links(now, effects);
-        }
-        self.poll_log(now, effects);
-        self.acknowledge(now, effects);
-        if self.has_stopped(now, drain) {
-            self.stage = Stage::Stopped;
-        }
-    }
-
-    fn has_stopped(&mut self, now: Time, drain: bool) -> bool {
-        let Some(log) = &mut self.log else { return true };
-        let mut links = self.links.iter().chain(&self.leaving);
-        let busy = links.any(|link| link.is_busy(now)) || !self.reads.is_empty();
-        if busy {
-            return false;
-        }
-        if log.failure().is_some() {
-            return log.is_idle();
-        }
-        let written = log.written();
-        let waits = |link: &dyn SiteLink| {
-            let is_down = link.report(now, log).state == slink::State::Down;
-            drain && !is_down && log.covered(link.nr()) < written
-        };
-        let lacking = self.links.iter().any(|link| waits(&**link));
-        if lacking || (drain && !self.acks.is_empty()) {
-            return false;
-        }
-        log.settle_down()
-    }
-
-    fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
-        let Some(log) = &mut self.log else { return };
-        // A leg that leaves is not in the plan any more, and its site still waits for its disk.
-        match self.links.iter_mut().find(|link| link.disks().contains(&disk)) {
-            Some(link) => link.opened(now, log, disk, result),
-            // It was opened for a site, or a leg, that is gone.
-            None => self.pending.push(Effect::Close { disk }),
-        }
     }
 
     fn io_done(&mut self, now: Time, io: IoId, result: Result<(), Errno>, buf: Option<BufMut>) {
@@ -518,7 +399,8 @@ impl Replicator {
             }
             READ_IO => {
                 let mut effects = std::mem::take(&mut self.pending);
-                if let Some(ended) = self.reads.done(io.nr, result, buf, log, &mut effects) {
+                let at = At { now, log, effects: &mut effects };
+                if let Some(ended) = self.reads.done(io.nr, result, buf, at) {
                     self.end_read(ended, &mut effects);
                 }
                 self.pending = effects;
@@ -575,7 +457,7 @@ impl Machine for Replicator {
                 // Of a site that is gone, or of any when all stops, only this is waited for.
                 let all = self.links.iter().chain(&self.leaving);
                 let deadlines = all.filter_map(|link| link.next_deadline(self.polled));
-                links.chain(log.wakeup()).chain(deadlines).min()
+                links.chain(log.wakeup()).chain(self.reads.wakeup()).chain(deadlines).min()
             }
             Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => None,
         }

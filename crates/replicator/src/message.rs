@@ -10,6 +10,7 @@
 //! replog statistics {on|off|reset}        the ring's
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! invalidate ...                          the same
+//! rebuild [DEV]                           the same for the local disks, from a remote site
 //! verify [all | SITE [DEV]] [repair | stop]   compare what is there with what should be
 //! differs SITE DEV [SECTOR+SECTORS ...] [more]   what is there differs in these ranges
 //! down SITE     up SITE                   an outage by hand, and its end
@@ -64,6 +65,7 @@ impl Replicator {
             Verb::Resync => self.resync_message(now, target, first, rest),
             Verb::Differs => self.differs_message(now, rest),
             Verb::Verify => self.verify_message(now, target, first, rest),
+            Verb::Rebuild => self.rebuild_message(now, target, first, rest),
         }
     }
 
@@ -127,6 +129,22 @@ impl Replicator {
             None => self.remote_sites_of(dev)?,
         };
         Ok((sites, dev))
+    }
+
+    fn rebuild_message(
+        &mut self,
+        now: Time,
+        target: Option<DevNr>,
+        first: &str,
+        rest: &[&str],
+    ) -> Result<String, MessageError> {
+        // Who speaks to a device has no device to name.
+        let device = rest.first().filter(|_| target.is_none());
+        refuse_more(first, rest, usize::from(device.is_some()))?;
+        let dev = device.map(|word| self.device_called(first, word)).transpose()?.or(target);
+        self.rebuild(now, dev)?;
+        let what = dev.map_or("everything there".to_owned(), |dev| self.device_label(dev));
+        Ok(format!("site 0: {what} is copied anew\n"))
     }
 
     fn remote_site(&self, message: &str, word: &str) -> Result<SlinkNr, MessageError> {

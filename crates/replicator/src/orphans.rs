@@ -46,8 +46,8 @@ impl Orphans {
     pub(crate) fn poll(&mut self, now: Time, log: &mut Replog) -> Vec<SiteEvent> {
         let mut events = Vec::new();
         for orphan in &mut self.sites {
-            // The last complete copy is the local one: nothing passes that (P6).
-            let upto = log.covered(SlinkNr::LOCAL);
+            // So far another complete copy has everything: nothing passes that (P6).
+            let Some(upto) = log.kept_beside(orphan.slink) else { continue };
             let keeps = orphan.given_up.is_none() && !log.is_nearly_full();
             if log.covered(orphan.slink) >= upto || keeps {
                 continue;

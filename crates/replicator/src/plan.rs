@@ -16,8 +16,8 @@ pub struct DiskFacts {
     pub id: DiskId,
     /// Its path, for messages.
     pub path: String,
-    /// What was seen when it was opened, or why it could not be: a remote disk or a dirty
-    /// log's may be absent, and is opened when it is back (P5).
+    /// What was seen when it was opened, or why it could not be: any but the log's may be
+    /// absent, and is opened when it is back (P5, P7).
     pub seen: Result<DiskSeen, NotOpened>,
 }
 
@@ -30,7 +30,7 @@ pub struct DevicePlan {
     pub name: String,
     /// Its size, which every leg has at least.
     pub size: Sectors,
-    /// Its backing devices; the first is the LD.
+    /// Its backing devices, at least one of which was seen; the first is the LD.
     pub legs: Vec<LegPlan>,
 }
 
@@ -346,11 +346,18 @@ impl DevicePlan {
         let seen = self.legs.iter().filter_map(|leg| {
             Some((leg.disk.seen.as_ref().ok()?.logical_block, leg.disk.path.as_str()))
         });
-        seen.max_by_key(|(block, _)| *block).expect("a plan without an open LD is none")
+        seen.max_by_key(|(block, _)| *block).expect("a plan has a disk for each device")
     }
 
     fn check(&self) -> Result<(), PlanError> {
         let dev = self.nr;
+        if let Some(first) = self.legs.first()
+            && let Err(not) = &first.disk.seen
+            && self.legs.iter().all(|leg| leg.disk.seen.is_err())
+        {
+            let role = Role::Leg { dev, slink: first.slink };
+            return Err(PlanError::NotOpened { role, why: not.why.clone() });
+        }
         for leg in &self.legs {
             let Ok(seen) = &leg.disk.seen else { continue };
             if seen.size < self.size {
@@ -378,14 +385,17 @@ impl DevicePlan {
 
 impl Role {
     /// Whether nothing can be served without it. A remote site can't keep a device from its
-    /// users (P5), nor can what only remembers how far one is.
+    /// users (P5), nor can what only remembers how far one is; nor can the local site where
+    /// another has everything (P7), which only the log knows.
     #[must_use]
     pub fn is_vital(self) -> bool {
-        match self {
-            Self::Log => true,
-            Self::Leg { slink, .. } => slink.is_local(),
-            Self::DirtyLog { .. } | Self::Mark { .. } => false,
-        }
+        self == Self::Log
+    }
+
+    /// Whether it is a local disk.
+    #[must_use]
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Leg { slink, .. } if slink.is_local())
     }
 }
 

@@ -1,23 +1,50 @@
 //! Reads: each sector from where its newest acknowledged content is (I8).
 //!
-//! A read is cut into pieces by the overlay. What is in memory is delivered at once;
-//! what is only in the ring is read there and checked (P11); the rest comes from the
-//! LD. A read never waits for a copy, and never keeps another request back.
+//! A read is cut into pieces by the overlay. What is in memory is delivered at once; what is
+//! only in the ring is read there and checked (P11); the rest comes from the base: the LD, or
+//! while that can't be read a remote site's whole copy (P7). No read waits for a copy to be
+//! made, or keeps another request back.
+//!
+//! | the base | a read of it |
+//! |---|---|
+//! | fails, and another whole copy can be read | comes from there, and is written again where it failed |
+//! | fails with an error of the medium | ends with that error |
+//! | fails otherwise | waits until the site has been looked at, and is tried once more |
+//! | hangs, or can't be read | waits for a base, for as long as it takes (P6) |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{Buf, BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, IoId, IoOwner, ReqId};
-use blk::{Sector, Sectors};
-use replog::{Piece, Replog, RingPlace, Source};
+use blk::{Sector, Sectors, Seq, SlinkNr, Span, Time};
+use replog::{Doubt, Piece, Replog, RingPlace, Source};
+use slink::Mend;
+use smallvec::SmallVec;
+
+use crate::plan::{DevicePlan, LegPlan, Plan};
 
 /// The reads that wait for a disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reads {
+    /// Each device's disk on each site.
+    disks: BTreeMap<(DevNr, SlinkNr), DiskId>,
+    timeouts: BTreeMap<SlinkNr, Span>,
     jobs: BTreeMap<ReqId, Job>,
     flying: BTreeMap<u64, Part>,
+    /// Those that hang, and that nobody waits for any more.
+    given_up: BTreeSet<u64>,
+    /// What waits for a copy that can be read.
+    waiting: Vec<Want>,
+    /// When the first of `flying` may be past its deadline.
+    deadline: Option<Time>,
     next_io: u64,
-    /// Reads that found something newer in the log than on the LD.
+    /// Reads that found something newer in the log than on the disk that they come from.
     pub(crate) met_pending: u64,
+    /// What is to be written again, and where.
+    mends: Vec<(SlinkNr, Mend)>,
+    /// The disks of what is in flight, also of what is given up.
+    at: BTreeMap<u64, DiskId>,
+    /// Nothing waits any more.
+    closed: bool,
 }
 
 /// What a read asks for.
@@ -25,7 +52,6 @@ pub(crate) struct Reads {
 pub(crate) struct ReadRequest {
     pub(crate) req: ReqId,
     pub(crate) dev: DevNr,
-    pub(crate) ld: DiskId,
     pub(crate) sector: Sector,
     pub(crate) len: Sectors,
 }
@@ -37,21 +63,40 @@ struct Job {
     result: Result<(), Errno>,
 }
 
-/// A part of a read on its way.
-#[derive(Debug)]
-struct Part {
+/// A stretch of a read, and what was tried for it.
+#[derive(Clone, Debug)]
+struct Want {
     req: ReqId,
+    dev: DevNr,
+    sector: Sector,
+    len: Sectors,
     /// Where it belongs in the request.
     offset: Sectors,
-    from_ring: Option<FromRing>,
+    /// Copies that could not be read.
+    tried: SmallVec<[SlinkNr; 2]>,
+    /// Copies that failed, and are looked at before it is tried once more: if they fail again
+    /// then, that is the answer.
+    doubted: SmallVec<[SlinkNr; 2]>,
+    /// Where to write it again, and what was in the log when it was looked for elsewhere.
+    mend: Option<(SlinkNr, Seq)>,
 }
 
-/// Which bytes of a payload in the ring are wanted.
+/// A stretch on its way.
 #[derive(Debug)]
-struct FromRing {
-    place: RingPlace,
-    skip: usize,
-    len: usize,
+struct Part {
+    want: Want,
+    from: From,
+    began: Time,
+}
+
+#[derive(Debug)]
+enum From {
+    Copy(SlinkNr),
+    /// From the log, and which bytes of the payload.
+    Ring {
+        place: RingPlace,
+        skip: usize,
+    },
 }
 
 /// A read that has ended.
@@ -62,124 +107,339 @@ pub(crate) struct EndedRead {
     pub(crate) result: Result<(), Errno>,
 }
 
+/// What a read works with.
+pub(crate) struct At<'a> {
+    pub(crate) now: Time,
+    pub(crate) log: &'a mut Replog,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
 impl Reads {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let legs = |device: &DevicePlan| {
+            let disk = |leg: &LegPlan| ((device.nr, leg.slink), leg.disk.id);
+            device.legs.iter().map(disk).collect::<Vec<_>>()
+        };
+        Self {
+            disks: plan.devices.iter().flat_map(legs).collect(),
+            timeouts: plan.slinks.iter().map(|it| (it.nr, it.options.timeout_io())).collect(),
+            jobs: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            waiting: Vec::new(),
+            deadline: None,
+            next_io: 0,
+            met_pending: 0,
+            mends: Vec::new(),
+            at: BTreeMap::new(),
+            closed: false,
+        }
+    }
+
+    /// Sites and legs came or went. What is in flight to those that went still ends.
+    pub(crate) fn follow(&mut self, plan: &Plan) {
+        let Self { disks, timeouts, .. } = Self::new(plan);
+        self.disks = disks;
+        self.timeouts.extend(timeouts);
+    }
+
+    /// Whether anything is in flight to a disk.
+    pub(crate) fn uses(&self, disk: DiskId) -> bool {
+        self.at.values().any(|at| *at == disk)
+    }
+
     /// Begins a read; its end, if nothing is to be waited for.
-    pub(crate) fn begin(
-        &mut self,
-        request: &ReadRequest,
-        log: &mut Replog,
-        effects: &mut Vec<Effect>,
-    ) -> Option<EndedRead> {
-        let (mut waiting, mut met) = (0, false);
-        for piece in log.pieces(request.dev, request.sector, request.len) {
-            met |= piece.seq.is_some();
-            waiting += usize::from(self.begin_piece(request, &piece, log, effects));
+    pub(crate) fn begin(&mut self, request: &ReadRequest, mut at: At<'_>) -> Option<EndedRead> {
+        let &ReadRequest { req, dev, sector, len } = request;
+        let pieces = at.log.pieces(dev, sector, len);
+        self.met_pending += u64::from(pieces.into_iter().any(|piece| piece.seq.is_some()));
+        let want = Want {
+            req,
+            dev,
+            sector,
+            len,
+            offset: Sectors(0),
+            tried: SmallVec::new(),
+            doubted: SmallVec::new(),
+            mend: None,
+        };
+        match self.begin_stretch(&want, &mut at) {
+            0 => Some(EndedRead { req, dev, result: Ok(()) }),
+            waiting => {
+                self.jobs.insert(req, Job { dev, waiting, result: Ok(()) });
+                None
+            }
         }
-        self.met_pending += u64::from(met);
-        let (req, dev) = (request.req, request.dev);
-        if waiting == 0 {
-            return Some(EndedRead { req, dev, result: Ok(()) });
+    }
+
+    /// Begins a stretch; in how many parts it has to be waited for.
+    fn begin_stretch(&mut self, want: &Want, at: &mut At<'_>) -> usize {
+        let base = at.log.readable_base();
+        let mut waiting = 0;
+        for piece in at.log.pieces(want.dev, want.sector, want.len) {
+            waiting += usize::from(self.begin_piece(want.part(&piece), &piece, base, at));
         }
-        self.jobs.insert(req, Job { dev, waiting, result: Ok(()) });
-        None
+        waiting
+    }
+
+    /// Begins a stretch that could not be read elsewhere.
+    fn begin_beside(&mut self, want: &Want, copy: SlinkNr, at: &mut At<'_>) -> usize {
+        let mut waiting = 0;
+        for piece in at.log.pieces_beside(copy, want.dev, want.sector, want.len) {
+            waiting += usize::from(self.begin_piece(want.part(&piece), &piece, Some(copy), at));
+        }
+        waiting
     }
 
     /// Delivers a piece, or asks a disk for it; whether it has to be waited for.
     fn begin_piece(
         &mut self,
-        request: &ReadRequest,
+        want: Want,
         piece: &Piece,
-        log: &mut Replog,
-        effects: &mut Vec<Effect>,
+        copy: Option<SlinkNr>,
+        at: &mut At<'_>,
     ) -> bool {
-        let (req, offset) = (request.req, piece.sector.since(request.sector));
         let Some(seq) = piece.seq else {
-            let buf = BufMut::zeroed(piece.len.len());
-            let op = DiskOp::Read { sector: piece.sector, buf };
-            self.ask(request.ld, op, Part { req, offset, from_ring: None }, effects);
+            match copy {
+                Some(copy) => {
+                    let disk = self.disks[&(want.dev, copy)];
+                    let buf = BufMut::zeroed(want.len.len());
+                    let op = DiskOp::Read { sector: want.sector, buf };
+                    let deadline = at.now + self.timeouts[&copy];
+                    self.deadline = Some(self.deadline.map_or(deadline, |it| it.min(deadline)));
+                    self.ask(disk, op, Part { want, from: From::Copy(copy), began: at.now }, at);
+                }
+                None => self.waiting.push(want),
+            }
             return true;
         };
-        let write = log.index().write(seq).expect("a write that shows is in the index");
+        let write = at.log.index().write(seq).expect("a write that shows is in the index");
         let skip = piece.sector.since(write.sector).len();
         let len = piece.len.len();
-        match log.source(seq) {
+        match at.log.source(seq) {
             Source::Memory(payload) => {
-                let data = Data::Bytes(payload.slice(skip..skip + len));
-                effects.push(Effect::Deliver { req, offset, data });
+                self.deliver(&want, payload.slice(skip..skip + len), at.effects);
                 false
             }
             Source::Zeroes { .. } => {
-                effects.push(Effect::Deliver { req, offset, data: Data::Zeroes(piece.len) });
+                let (req, offset, data) = (want.req, want.offset, Data::Zeroes(piece.len));
+                at.effects.push(Effect::Deliver { req, offset, data });
+                if want.mend.is_some() {
+                    self.mend(&want, BufMut::zeroed(len).freeze());
+                }
                 false
             }
             Source::Ring(place) => {
-                log.pin(place.group);
+                at.log.pin(place.group);
                 let op = DiskOp::Read { sector: place.sector, buf: BufMut::zeroed(place.bytes) };
-                let from_ring = Some(FromRing { place, skip, len });
-                self.ask(log.disk(), op, Part { req, offset, from_ring }, effects);
+                let from = From::Ring { place, skip };
+                self.ask(at.log.disk(), op, Part { want, from, began: at.now }, at);
                 true
             }
             Source::Nothing => unreachable!("a bookmark never shows in the overlay"),
         }
     }
 
-    fn ask(&mut self, disk: DiskId, op: DiskOp, part: Part, effects: &mut Vec<Effect>) {
+    fn ask(&mut self, disk: DiskId, op: DiskOp, part: Part, at: &mut At<'_>) {
         let nr = self.next_io;
         self.next_io += 1;
         self.flying.insert(nr, part);
-        effects.push(Effect::Submit { io: IoId { owner: READ_IO, nr }, disk, op });
+        self.at.insert(nr, disk);
+        at.effects.push(Effect::Submit { io: IoId { owner: READ_IO, nr }, disk, op });
     }
 
-    /// A part has come in; the read's end, if it was the last.
+    fn deliver(&mut self, want: &Want, bytes: Buf, effects: &mut Vec<Effect>) {
+        if want.mend.is_some() {
+            self.mend(want, bytes.clone());
+        }
+        let (req, offset) = (want.req, want.offset);
+        effects.push(Effect::Deliver { req, offset, data: Data::Bytes(bytes) });
+    }
+
+    fn mend(&mut self, want: &Want, data: Buf) {
+        if let Some((slink, since)) = want.mend {
+            self.mends.push((slink, Mend { dev: want.dev, sector: want.sector, data, since }));
+        }
+    }
+
+    /// An I/O has ended; the read's end, if it was the last.
     pub(crate) fn done(
         &mut self,
         nr: u64,
         result: Result<(), Errno>,
         buf: Option<BufMut>,
-        log: &mut Replog,
-        effects: &mut Vec<Effect>,
+        mut at: At<'_>,
     ) -> Option<EndedRead> {
-        let part = self.flying.remove(&nr).expect("a part of a read ends once");
-        if let Some(from_ring) = &part.from_ring {
-            log.unpin(from_ring.place.group);
+        self.at.remove(&nr);
+        if self.given_up.remove(&nr) {
+            return None;
         }
+        let Part { want, from, began } = self.flying.remove(&nr).expect("a part ends once");
         let buf = buf.expect("a read brings its buffer back").freeze();
-        let outcome = result.and_then(|()| part.content(&buf));
-        let job = self.jobs.get_mut(&part.req).expect("a read outlives its parts");
-        job.waiting -= 1;
-        match outcome {
-            Ok(bytes) => {
-                let (req, offset) = (part.req, part.offset);
-                effects.push(Effect::Deliver { req, offset, data: Data::Bytes(bytes) });
+        let outcome = match (from, result) {
+            (From::Copy(_), Ok(())) => Ok(buf),
+            (From::Copy(copy), Err(errno)) => {
+                return self.failed(want, copy, errno, began, &mut at);
             }
-            Err(errno) => job.result = Err(errno),
+            (From::Ring { place, skip }, result) => {
+                at.log.unpin(place.group);
+                let len = want.len.len();
+                result.and_then(|()| payload(&place, &buf).map(|it| it.slice(skip..skip + len)))
+            }
+        };
+        match outcome {
+            Ok(bytes) => self.deliver(&want, bytes, at.effects),
+            Err(errno) => self.fail(want.req, errno),
         }
+        self.replaced(want.req, 0)
+    }
+
+    /// A copy could not be read.
+    fn failed(
+        &mut self,
+        mut want: Want,
+        copy: SlinkNr,
+        errno: Errno,
+        since: Time,
+        at: &mut At<'_>,
+    ) -> Option<EndedRead> {
+        let req = want.req;
+        want.tried.push(copy);
+        if let Some(other) = at.log.another_copy(&want.tried) {
+            want.mend.get_or_insert((copy, at.log.written()));
+            let parts = self.begin_beside(&want, other, at);
+            return self.replaced(req, parts);
+        }
+        let looked_at = want.tried.iter().all(|copy| want.doubted.contains(copy));
+        if looked_at || is_of_the_medium(errno) || self.closed {
+            self.fail(req, errno);
+            return self.replaced(req, 0);
+        }
+        for copy in std::mem::take(&mut want.tried) {
+            at.log.doubt(copy, Doubt { dev: want.dev, since, errno: Some(errno) });
+            want.doubted.push(copy);
+        }
+        self.waiting.push(Want { mend: None, ..want });
+        None
+    }
+
+    /// P5: what does not end within its copy's deadline is not waited for.
+    pub(crate) fn watch_deadlines(&mut self, now: Time, log: &mut Replog) {
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let mut next: Option<Time> = None;
+        let (flying, timeouts) = (&self.flying, &self.timeouts);
+        let late = flying.iter().filter_map(|(nr, part)| {
+            let From::Copy(copy) = part.from else { return None };
+            let deadline = part.began + timeouts[&copy];
+            if deadline > now {
+                next = Some(next.map_or(deadline, |it| it.min(deadline)));
+                return None;
+            }
+            Some((*nr, copy))
+        });
+        let late: Vec<(u64, SlinkNr)> = late.collect();
+        self.deadline = next;
+        for (nr, copy) in late {
+            let Part { want, began, .. } = self.flying.remove(&nr).expect("looked at above");
+            log.doubt(copy, Doubt { dev: want.dev, since: began, errno: None });
+            self.given_up.insert(nr);
+            self.waiting.push(want);
+        }
+    }
+
+    /// When [`Reads::watch_deadlines`] is to be called even if nothing happens.
+    pub(crate) fn wakeup(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// Begins again what waits for a base, if there is one; the reads that end by it.
+    pub(crate) fn go_on(&mut self, mut at: At<'_>) -> Vec<EndedRead> {
+        let mut ended = Vec::new();
+        if self.waiting.is_empty() || (at.log.readable_base().is_none() && !self.closed) {
+            return ended;
+        }
+        for want in std::mem::take(&mut self.waiting) {
+            let req = want.req;
+            let parts = match () {
+                () if self.closed => {
+                    self.fail(req, Errno::EIO);
+                    0
+                }
+                // Not before whoever failed was looked at.
+                () if !want.doubted.is_empty() && !at.log.reads_well() => {
+                    self.waiting.push(want);
+                    continue;
+                }
+                () => self.begin_stretch(&want, &mut at),
+            };
+            ended.extend(self.replaced(req, parts));
+        }
+        ended
+    }
+
+    /// Whatever waits for a copy, now or later, ends with an error.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// How many stretches wait for a base.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What is to be written again, and where.
+    pub(crate) fn take_mends(&mut self) -> Vec<(SlinkNr, Mend)> {
+        std::mem::take(&mut self.mends)
+    }
+
+    fn fail(&mut self, req: ReqId, errno: Errno) {
+        self.jobs.get_mut(&req).expect("a read outlives its parts").result = Err(errno);
+    }
+
+    /// In the place of one part there are so many now; the read's end, if none is left.
+    fn replaced(&mut self, req: ReqId, parts: usize) -> Option<EndedRead> {
+        let job = self.jobs.get_mut(&req).expect("a read outlives its parts");
+        job.waiting = job.waiting - 1 + parts;
         if job.waiting > 0 {
             return None;
         }
-        let job = self.jobs.remove(&part.req).expect("looked up above");
-        Some(EndedRead { req: part.req, dev: job.dev, result: job.result })
+        let Job { dev, result, .. } = self.jobs.remove(&req).expect("looked up above");
+        Some(EndedRead { req, dev, result })
     }
 
+    /// Whether no read is under way.
     pub(crate) fn is_empty(&self) -> bool {
-        self.flying.is_empty()
+        self.jobs.is_empty()
     }
 }
 
-impl Part {
-    fn content(&self, read: &Buf) -> Result<Buf, Errno> {
-        let Some(from_ring) = &self.from_ring else { return Ok(read.clone()) };
-        let payload = from_ring.place.payload(read).ok_or_else(|| {
-            log::error!(
-                "the log entry at sector {} of group {} is damaged: its checksum does not match; \
-                 the read ends with an error",
-                from_ring.place.sector,
-                from_ring.place.group
-            );
-            Errno::EIO
-        })?;
-        Ok(payload.slice(from_ring.skip..from_ring.skip + from_ring.len))
+impl Want {
+    /// The stretch of it that is one piece.
+    fn part(&self, piece: &Piece) -> Self {
+        let offset = self.offset + piece.sector.since(self.sector);
+        Self { sector: piece.sector, len: piece.len, offset, ..self.clone() }
     }
+}
+
+/// A payload as it was read from the log (P11).
+fn payload(place: &RingPlace, read: &Buf) -> Result<Buf, Errno> {
+    place.payload(read).ok_or_else(|| {
+        log::error!(
+            "the log entry at sector {} of group {} is damaged: its checksum does not match; \
+             the read ends with an error",
+            place.sector,
+            place.group
+        );
+        Errno::EIO
+    })
+}
+
+/// Whether the disk itself says that it lost what it held there: looking at it again changes
+/// nothing.
+fn is_of_the_medium(errno: Errno) -> bool {
+    [Errno::ENODATA, Errno::EILSEQ, Errno::EREMOTEIO].contains(&errno)
 }
 
 /// Who the I/O of reads belongs to.

@@ -13,7 +13,7 @@ use replog::format::superblock::{LegRecord, SuperblockError};
 use table::{Group, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
-use crate::compose::joining;
+use crate::compose::{complete_sites, joining};
 use crate::machine::{Replicator, is_sync};
 use crate::plan::{DiskFacts, LegPlan, Plan, PlanError};
 
@@ -30,6 +30,11 @@ pub enum ReloadError {
         slink: SlinkNr,
         /// The device, if it is about one.
         dev: Option<DevNr>,
+    },
+    /// What goes, or has part of the devices from now on, is the last copy that can be read (P6).
+    LastCopy {
+        /// The site.
+        slink: SlinkNr,
     },
     /// The log's roster has no room for what is new.
     Room(SuperblockError),
@@ -56,16 +61,44 @@ impl Replicator {
         // How the log was found is of no matter any more.
         plan.log.table = self.plan.log.table.clone();
         self.check_members(&changes, &plan)?;
+        let complete = complete_sites(&plan);
+        self.check_copies(&complete)?;
+        let log = self.log.as_mut().expect("it was just looked at");
+        // What is complete no more is not read from this moment on; what becomes it is worth
+        // something when its link has said so.
+        let stay = log.complete_sites().iter().filter(|slink| complete.contains(slink));
+        log.set_complete_sites(stay.copied().collect());
         for change in &changes {
             self.change(now, change, &plan).map_err(ReloadError::Plan)?;
             log::warn!("{change}");
         }
         let place = |nr| plan.slinks.iter().position(|slink| slink.nr == nr);
         self.links.sort_by_key(|link| place(link.nr()));
+        self.reads.follow(&plan);
+        for device in &plan.devices {
+            let copies: Vec<_> = device.legs.iter().map(|leg| (leg.slink, leg.disk.id)).collect();
+            self.links.iter_mut().for_each(|link| link.set_copies(device.nr, &copies));
+        }
+        if let Some(log) = &mut self.log {
+            log.set_complete_sites(complete);
+        }
         self.plan = plan;
         // Whom writers get an error for is asked anew.
         self.refusing = false;
         Ok(changes)
+    }
+
+    /// P6: what goes leaves a whole copy behind that can be read.
+    fn check_copies(&self, complete: &[SlinkNr]) -> Result<(), ReloadError> {
+        let log = self.log.as_ref().ok_or(ReloadError::NotRunning)?;
+        let gone: Vec<SlinkNr> =
+            log.whole_copies().filter(|slink| !complete.contains(slink)).collect();
+        match gone.first() {
+            Some(&slink) if log.another_copy(&gone).is_none() => {
+                Err(ReloadError::LastCopy { slink })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether what comes has gone, and finds room.
@@ -76,7 +109,8 @@ impl Replicator {
             match change {
                 Change::SlinkAdded(table) => {
                     let (slink, dev) = (table.nr, None);
-                    if self.leaving.iter().any(|link| link.nr() == slink) {
+                    let closing = !self.closing.is_empty();
+                    if closing || self.leaving.iter().any(|link| link.nr() == slink) {
                         return Err(ReloadError::Leaving { slink, dev });
                     }
                     if !log.knows_site(slink) {
@@ -87,7 +121,8 @@ impl Replicator {
                 Change::LegAdded { dev, leg } => {
                     let slink = leg.slink;
                     let link = self.links.iter().find(|link| link.nr() == slink);
-                    if link.is_some_and(|link| link.dirty_log(*dev).is_some()) {
+                    let goes = link.is_some_and(|link| link.dirty_log(*dev).is_some());
+                    if goes || !self.closing.is_empty() {
                         return Err(ReloadError::Leaving { slink, dev: Some(*dev) });
                     }
                     let all = legs_on(plan, slink).filter(|(nr, _)| nr == dev);
@@ -219,6 +254,11 @@ impl fmt::Display for ReloadError {
             Self::Leaving { slink, dev: Some(dev) } => write!(
                 f,
                 "device {dev} is still being removed from site {slink}: something is in flight"
+            ),
+            Self::LastCopy { slink } => write!(
+                f,
+                "site {slink} has the only complete copy that can be read; let the local disks, or \
+                 another site, have everything first"
             ),
             Self::Room(error) => write!(f, "the log has no room for it: {error}"),
             Self::NotRunning => f.write_str("the log is not open"),

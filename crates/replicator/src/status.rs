@@ -34,6 +34,7 @@ impl Replicator {
             name: self.plan.name.clone(),
             state: run_state(&self.phase()),
             trouble: self.trouble(now),
+            reads_waiting: self.reads.waiting(),
             log: self.log.as_ref().map(|log| self.log_status(log)),
             sites: (0..self.links.len()).map(|at| self.site_status(at, now)).collect(),
             devices: self.devices.values().map(|device| self.device_status(device)).collect(),
@@ -104,7 +105,8 @@ impl Replicator {
         });
         status.verify = report.verified.as_ref().map(|found| VerifyStatus::of(found, now));
         status.limits.over = report.over_limit;
-        status.limits.on_full = on_full(slink, &report);
+        status.limits.on_full = on_full(slink, &report, log);
+        status.is_read = log.readable_base() == Some(slink.nr);
         status.failure = report.down.as_ref().map(|down| self.failure(down, at, now));
         status
     }
@@ -211,6 +213,8 @@ fn log_status(log: &Replog, statistics: Option<RingStatus>) -> LogStatus {
         durable: log.durable().0,
         head: log.index().first_seq().prev().0,
         full: log.is_starved(),
+        reads_from: log.readable_base().map(|slink| slink.0),
+        whole_copies: log.whole_copies().map(|slink| slink.0).collect(),
         tail_full: log.is_tail_full(),
         failure: log.failure().map(|failure| failure.to_string()),
         groups: counters.groups,
@@ -263,22 +267,19 @@ fn lag(status: &mut SiteStatus, covered: Seq, log: &Replog, now: Time) {
 
 /// Whether writers wait for a site now. `is_last`: none has less of the log.
 fn waited_for(slink: &SlinkTable, report: &Report, log: &Replog, is_last: bool) -> bool {
-    let holds = on_full(slink, report) == Fate::Hold;
+    let holds = on_full(slink, report, log) == Fate::Hold;
     let keeps_log_full = is_last && log.is_starved() && holds;
     let keeps_tail_full = slink.nr.is_local() && log.is_tail_full();
     report.over_limit || (is_sync(slink) && report.in_force) || keeps_log_full || keeps_tail_full
 }
 
 /// What becomes of writers when the log is full of what a site lacks.
-fn on_full(slink: &SlinkTable, report: &Report) -> Fate {
-    let is = Condition {
-        up: report.state != State::Down,
-        over_limit: report.over_limit,
-        log_full: true,
-    };
+fn on_full(slink: &SlinkTable, report: &Report, log: &Replog) -> Fate {
+    let up = report.state != State::Down;
+    let is = Condition { up, over_limit: report.over_limit, log_full: true };
     match Policy::of(slink).verdict(is) {
-        // The local site is never given up: it is where a resync copies from.
-        _ if slink.nr.is_local() => Fate::Hold,
+        // The last whole copy is never given up (P6), nor the local one while it works.
+        _ if log.kept_beside(slink.nr).is_none() || (up && slink.nr.is_local()) => Fate::Hold,
         // One that was given up before is not waited for before it has caught up.
         _ if !report.in_force => Fate::Detach,
         Verdict::Hold => Fate::Hold,

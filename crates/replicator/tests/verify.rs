@@ -170,13 +170,13 @@ fn a_place_that_can_never_be_read_is_told_and_mended_and_stops_nobody_for_long()
     let mut host = host(DIRTY_LOGS[1]);
     write_all_over(&mut host, 20);
     host.run();
-    host.unreadable = Some((RD, 700));
+    host.bad.insert((RD, 700));
     let found = verify(&mut host, "verify");
     assert!(found.unreadable_bytes > 0 && found.differing_ranges == 0, "{found:?}");
     assert!(found.is_wrong(), "{found:?}");
     let found = verify(&mut host, "verify repair");
     assert!(found.unreadable_bytes > 0, "{found:?}");
-    host.unreadable = None;
+    host.bad.clear();
     assert_eq!(verify(&mut host, "verify").differing_ranges, 0);
     assert!(host.site().is_in_sync());
 }

@@ -159,10 +159,14 @@ impl Replog {
         Ok(())
     }
 
-    /// P8: what the LD lacks stays in memory, unless the table lets the LD lag further.
+    /// P8: what the LD lacks stays in memory, unless the table lets the LD lag further. While
+    /// it was away that could not be; nobody waits for it to take what has left memory (P7).
     fn may_leave_memory(&self, group: u64) -> bool {
+        let first = self.first_shown();
         self.config.ld_may_outlag_tail
-            || self.index.group(group).is_none_or(|g| g.last_seq < self.first_shown())
+            || !self.reads_locally()
+            || self.index.group_of(first).is_some_and(|g| g.memory.is_none())
+            || self.index.group(group).is_none_or(|g| g.last_seq < first)
     }
 
     /// Takes a filled payload back; checksums it once, for its whole life (P11, P16).

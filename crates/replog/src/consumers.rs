@@ -8,6 +8,7 @@
 
 use blk::{Seq, SlinkNr};
 
+use crate::copies::Worth;
 use crate::format::group::Cursor;
 
 /// The consumers of a log, in the order of their numbers.
@@ -21,6 +22,8 @@ pub(crate) struct Consumer {
     pub(crate) slink: SlinkNr,
     /// On the consumer's media up to here.
     pub(crate) covered: Seq,
+    /// What its copy of the devices is worth.
+    pub(crate) worth: Worth,
     /// What the consumer wants its durable cursor to reach.
     wanted: Seq,
     /// In the header of the group that is being written.
@@ -44,6 +47,7 @@ impl Consumers {
             Consumer {
                 slink,
                 covered,
+                worth: Worth::Partial,
                 wanted: none,
                 launched: none,
                 written: none,
@@ -62,6 +66,11 @@ impl Consumers {
         let consumer = self.of_mut(slink);
         assert!(covered >= consumer.covered, "I5: covered never moves back");
         consumer.covered = covered;
+    }
+
+    /// What a consumer's copy is worth from now on.
+    pub(crate) fn value(&mut self, slink: SlinkNr, worth: Worth) {
+        self.of_mut(slink).worth = worth;
     }
 
     /// The consumer will not go on before its durable cursor is at `seq`.

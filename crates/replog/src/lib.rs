@@ -5,7 +5,8 @@
 //! - [`tools`]: check, dump and repair of a log that nobody has open.
 //! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks;
 //!   `standing`: what it remembers of its sites while it is open.
-//! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest.
+//! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest;
+//!   [`copies`]: which sites have everything else, and which of them is read.
 //!
 //! The log knows no site link: it has numbered consumers, and its head is the slowest.
 
@@ -15,6 +16,7 @@ pub mod bookmark;
 mod checkpoint;
 mod commit;
 mod consumers;
+pub mod copies;
 pub mod format;
 pub mod geometry;
 pub mod index;
@@ -33,6 +35,7 @@ pub mod tools;
 pub use crate::log::{Admitted, Change, Counters, Failure, LOG_IO, Refusal, Replog};
 pub use crate::log::{RingPlace, Source};
 pub use bookmark::Bookmark;
+pub use copies::{Doubt, Readable};
 pub use format::group::EntryOp;
 pub use geometry::Geometry;
 pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};

@@ -10,6 +10,8 @@
 //! Promises: I1 (dense numbers), I2 (`written` and `durable` are contiguous), I5 and
 //! I6 (what is reused), I11 (a failed flush is never made good by another).
 
+use std::collections::BTreeMap;
+
 use blk::{Buf, BufMut, DevNr, DiskId, Effect, Errno, IoOwner, Sector, Sectors, Seq};
 use blk::{SECTOR_BYTES, SlinkNr, Time, Wall};
 
@@ -17,12 +19,13 @@ use crate::bookmark::Bookmark;
 use crate::checkpoint::Checkpointing;
 use crate::commit::{Launched, OpenGroup};
 use crate::consumers::Consumers;
+use crate::copies::{Doubt, Readable, Worth};
 use crate::format::crc::crc32c;
 use crate::format::group::{CURSORS_MAX, EntryOp, GroupHeader};
 use crate::format::superblock::{Anchor, Superblock};
 use crate::geometry::{Geometry, RingPos};
 use crate::index::{Index, Write};
-use crate::overlay::{Cuts, Overlay, Piece};
+use crate::overlay::Overlay;
 use crate::pins::Pins;
 use crate::standing::Standing;
 use crate::statistics::RingCounters;
@@ -49,7 +52,11 @@ pub struct Replog {
     /// The newest write that hid an older one in the overlay before the LD had it.
     pub(crate) superseded_by: Seq,
     /// The oldest write that shows in the overlay is not before this one.
-    first_shown: Seq,
+    pub(crate) first_shown: Seq,
+    /// The whole copy that the overlay is about ([`crate::copies`]).
+    pub(crate) base: SlinkNr,
+    /// What readers met at copies, until their links look into it.
+    pub(crate) doubts: BTreeMap<SlinkNr, Doubt>,
     /// Where a scan may start: the end of the last group that nobody needs.
     pub(crate) head: Anchor,
     pub(crate) checkpointing: Checkpointing,
@@ -76,6 +83,8 @@ pub struct Config {
     pub tail_bytes: u64,
     /// `ld_lag:log`: the LD may lag by more than the RAM tail (P8).
     pub ld_may_outlag_tail: bool,
+    /// The sites of the table that have every device of it.
+    pub complete_sites: Vec<SlinkNr>,
     /// The wall clock at `Time(0)`.
     pub wall: Wall,
 }
@@ -196,6 +205,9 @@ impl Replog {
         let mut consumers = Consumers::default();
         for site in &superblock.sites {
             consumers.add(site.slink, site.covered);
+            if site.detached.is_none() && config.complete_sites.contains(&site.slink) {
+                consumers.value(site.slink, Worth::Whole(Readable::No));
+            }
         }
         let tail = Tail::new(config.tail_bytes, config.geometry.group_bytes_max());
         Self {
@@ -212,6 +224,8 @@ impl Replog {
             durable_end: tip.pos,
             superseded_by: Seq::default(),
             first_shown: superblock.head.seq.next(),
+            base: SlinkNr::LOCAL,
+            doubts: BTreeMap::new(),
             head: superblock.head,
             checkpointing: Checkpointing::default(),
             members: Standing::of(&superblock),
@@ -336,8 +350,12 @@ impl Replog {
     /// If that is less than before (I5), or more than is durable (I3).
     pub fn cover(&mut self, slink: SlinkNr, seq: Seq) {
         assert!(seq <= self.durable, "I3: a site is not ahead of the durable log");
-        if seq > self.covered(slink) {
+        let before = self.covered(slink);
+        if seq > before {
             self.consumers.cover(slink, seq);
+            if slink == self.base {
+                self.settle_all(before, seq);
+            }
             self.checkpointing.stale();
             self.advance_head();
         }
@@ -356,75 +374,15 @@ impl Replog {
 
     fn advance_head(&mut self) {
         let (head, before) = (self.consumers.head(), self.head.group);
+        assert!(
+            self.is_whole(self.base) && head <= self.covered(self.base),
+            "P6: the head passes what a whole copy has"
+        );
         if let Some(anchor) = self.index.forget(head, self.written_end.group) {
             self.ring.let_go(anchor.group - before, self.consumers.len());
             self.head = anchor;
             self.tail.released_through(anchor.group);
         }
-    }
-
-    // ---- what the LD lacks
-
-    /// The oldest write that still shows in the overlay; one behind the newest if none.
-    #[must_use]
-    pub fn first_shown(&self) -> Seq {
-        self.first_shown.max(self.index.first_seq())
-    }
-
-    /// The newest write that hid an older one in the overlay. The LD may count the older
-    /// as settled only once this one is durable: until then only the log could bring it back.
-    #[must_use]
-    pub fn superseded_by(&self) -> Seq {
-        self.superseded_by
-    }
-
-    /// A range of a device in pieces: which write has its newest content, or the LD (I8).
-    #[must_use]
-    pub fn pieces(
-        &self,
-        dev: DevNr,
-        sector: Sector,
-        len: Sectors,
-    ) -> impl IntoIterator<Item = Piece> + use<> {
-        self.overlay.pieces(dev, sector, len)
-    }
-
-    /// Whether some of the write still shows: the LD lacks it.
-    #[must_use]
-    pub fn is_shown(&self, seq: Seq) -> bool {
-        self.index.write(seq).is_some_and(|write| !write.shown.is_empty())
-    }
-
-    /// The LD has a range of write `seq` (in its cache at least): reads may go there.
-    pub fn settle(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) {
-        let cuts = self.overlay.settle(dev, sector, len, seq);
-        self.hidden(&cuts);
-    }
-
-    pub(crate) fn hidden(&mut self, cuts: &Cuts) {
-        for cut in cuts {
-            let write = self.index.write_mut(cut.seq).expect("a write that shows is in the index");
-            write.shown = write.shown - cut.len;
-        }
-        while self.first_shown <= self.written && !self.is_shown(self.first_shown) {
-            self.first_shown = self.first_shown.next();
-        }
-    }
-
-    /// Lets every write behind `after` show again, because what was copied of them to the
-    /// LD can't be relied on; also after recovery, when nothing is known to be copied.
-    pub fn show_again(&mut self, after: Seq) {
-        self.overlay = Overlay::default();
-        for seq in self.index.first_seq().0..=self.written.0 {
-            self.index.write_mut(Seq(seq)).expect("the index is dense").shown = Sectors(0);
-        }
-        let written = std::mem::replace(&mut self.written, after);
-        self.first_shown = after.next();
-        for seq in after.0 + 1..=written.0 {
-            self.written = Seq(seq);
-            self.show(Seq(seq));
-        }
-        self.hidden(&Cuts::new());
     }
 
     // ---- where a write's content is

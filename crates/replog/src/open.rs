@@ -14,7 +14,7 @@ mod error;
 mod scan;
 
 use blk::{BLOCK_BYTES, Buf, BufMut, DiskId, DiskOp, Effect, Errno, SECTOR_BYTES, Sector};
-use blk::{Sectors, SlinkNr, Wall};
+use blk::{Sectors, Wall};
 use uuid::Uuid;
 
 pub use error::OpenError;
@@ -349,7 +349,8 @@ impl Opening {
             return Err(OpenError::TooSmall { path, found: size });
         };
         self.check_fit(&geometry)?;
-        let members = self.spec.roster.found();
+        let found = self.spec.roster.found();
+        let members = found.map_err(|error| OpenError::Roster { path: path.clone(), error })?;
         if let Err(unfit) = self.new_log(&geometry, members.clone()).validate() {
             return Err(OpenError::Roster { path, error: unfit.into() });
         }
@@ -456,13 +457,14 @@ impl Opening {
             geometry: found.geometry,
             tail_bytes: self.spec.tail_bytes,
             ld_may_outlag_tail: self.spec.ld_may_outlag_tail,
+            complete_sites: self.spec.roster.complete_sites(),
             wall: self.spec.wall,
         };
         let mut log = Replog::new(config, found.superblock, found.tip);
         for group in found.groups {
             log.recover(&group);
         }
-        log.show_again(log.covered(SlinkNr::LOCAL));
+        log.begin_with_copies();
         log
     }
 }

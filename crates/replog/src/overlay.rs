@@ -1,8 +1,8 @@
 //! The read overlay: for each device, which sectors are newer in the log than on
-//! the LD, and in which write (I8).
+//! the copy that is read (the base), and in which write (I8).
 //!
 //! Extents of one device never overlap: a newer write cuts what it covers out of
-//! the older ones. So what the overlay shows is exactly what the LD still needs,
+//! the older ones. So what the overlay shows is exactly what the base still needs,
 //! without anything that was overwritten meanwhile.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use blk::{DevNr, Sector, Sectors, Seq};
 use smallvec::SmallVec;
 
-/// What the log knows better than the LDs.
+/// What the log knows better than the base.
 #[derive(Debug, Default)]
 pub struct Overlay {
     devices: BTreeMap<DevNr, BTreeMap<Sector, Extent>>,
@@ -23,7 +23,7 @@ pub struct Piece {
     pub sector: Sector,
     /// Sectors.
     pub len: Sectors,
-    /// The write; `None`: the LD has the newest content.
+    /// The write; `None`: the base has the newest content.
     pub seq: Option<Seq>,
 }
 
@@ -61,7 +61,7 @@ impl Overlay {
         cuts
     }
 
-    /// Takes write `seq` out of a range, because the LD has it; a newer write stays.
+    /// Takes write `seq` out of a range, because the base has it; a newer write stays.
     pub(crate) fn settle(&mut self, dev: DevNr, sector: Sector, len: Sectors, seq: Seq) -> Cuts {
         match self.devices.get_mut(&dev) {
             Some(extents) => cut(extents, sector, len, |shown| shown == seq),
@@ -146,7 +146,7 @@ mod tests {
 
     const D: DevNr = DevNr(0);
 
-    /// What each of eight sectors shows, as a digit; '.' is the LD.
+    /// What each of eight sectors shows, as a digit; '.' is the base.
     fn picture(overlay: &Overlay, dev: DevNr) -> String {
         overlay
             .pieces(dev, Sector(0), Sectors(8))

@@ -83,14 +83,28 @@ pub enum RosterError {
         /// Its writes in the log.
         writes: u64,
     },
-    /// The LD lost what the log can't bring back.
+    /// The LD lost what the log can't bring back, and no site of the table has all of it.
     #[error(
-        "the local copy of the devices lacks what was written after write {since}, and this version \
-         cannot rebuild it yet; the remote sites have it"
+        "the local copy of the devices lacks what was written after write {since}, and the table \
+         names no site that has all of it; name the one that has, so that it can be rebuilt from there"
     )]
     LocalLost {
         /// The last write it has.
         since: Seq,
+    },
+    /// The LD is not there, and nothing else could be read in its place.
+    #[error(
+        "device {dev}: its backing device on site 0 is not there, and {}; bring it back first",
+        match known {
+            true => "no other site has a complete copy to go on with",
+            false => "the log has never seen it: only it says what the device holds",
+        }
+    )]
+    LocalAbsent {
+        /// The device.
+        dev: DevNr,
+        /// Whether the log knows what it was.
+        known: bool,
     },
     /// More, or longer names, than a superblock holds.
     #[error("the log can't hold these members: {0}")]
@@ -99,10 +113,23 @@ pub enum RosterError {
 
 impl Roster {
     /// The members of a log that is new.
+    ///
+    /// # Errors
+    /// If a local disk is not there: what a device holds is what that holds.
+    pub fn found(&self) -> Result<Members, RosterError> {
+        let known = Members { devices: self.devices.clone(), ..Members::default() };
+        self.check_newcomers(&known)?;
+        Ok(self.joined(known, &[], Seq::default(), 1))
+    }
+
+    /// The sites that have every device.
     #[must_use]
-    pub fn found(&self) -> Members {
-        let members = Members { devices: self.devices.clone(), ..Members::default() };
-        self.joined(members, &[], Seq::default(), 1)
+    pub fn complete_sites(&self) -> Vec<SlinkNr> {
+        let has = |slink: SlinkNr, dev: DevNr| {
+            self.legs.iter().any(|it| (it.leg.dev, it.leg.slink) == (dev, slink))
+        };
+        let complete = |slink: &SlinkNr| self.devices.iter().all(|device| has(*slink, device.nr));
+        self.sites.iter().copied().filter(complete).collect()
     }
 
     /// The members of a log that has `known` ones and ends at `tip`; `pending` says how many
@@ -118,8 +145,7 @@ impl Roster {
         pending: impl Fn(DevNr) -> u64,
     ) -> Result<Members, RosterError> {
         self.check_devices(&known, pending)?;
-        check_local(&known)?;
-        self.legs.iter().try_for_each(|joining| check_local_leg(joining, &known))?;
+        self.check_newcomers(&known)?;
         let with_history: Vec<DevNr> = known.devices.iter().map(|device| device.nr).collect();
         let mut members = known;
         for device in &self.devices {
@@ -128,7 +154,35 @@ impl Roster {
                 None => members.devices.push(device.clone()),
             }
         }
-        Ok(self.joined(members, &with_history, tip, session))
+        let members = self.joined(members, &with_history, tip, session);
+        self.check_copies(&members)?;
+        Ok(members)
+    }
+
+    /// A local disk that joins is there: nothing else says what its device holds.
+    fn check_newcomers(&self, known: &Members) -> Result<(), RosterError> {
+        let joins = |leg: &LegRecord| !known.legs.iter().any(|old| same_place(old, leg));
+        let local = self.legs.iter().map(|it| &it.leg).filter(|leg| leg.slink.is_local());
+        match local.filter(|leg| joins(leg)).find(|leg| leg.identity.is_empty()) {
+            Some(leg) => Err(RosterError::LocalAbsent { dev: leg.dev, known: false }),
+            None => Ok(()),
+        }
+    }
+
+    /// P6: some site has a whole copy. If that is the local one alone, it is the very disks
+    /// that it was; what is wrong with any other disk is its site's trouble (P5, P7).
+    fn check_copies(&self, members: &Members) -> Result<(), RosterError> {
+        let complete = self.complete_sites();
+        let sites = members.sites.iter().filter(|site| complete.contains(&site.slink));
+        if sites.clone().any(|site| !site.slink.is_local() && site.detached.is_none()) {
+            return Ok(());
+        }
+        let local = members.sites.iter().find(|site| site.slink.is_local());
+        if let Some(lost) = local.filter(|site| site.detached.is_some()) {
+            let since = lost.lost_since.unwrap_or(lost.covered);
+            return Err(RosterError::LocalLost { since });
+        }
+        self.legs.iter().try_for_each(|joining| check_local_leg(joining, members))
     }
 
     /// Adds the table's sites and legs. A leg that may differ from its device is all dirty, and
@@ -212,10 +266,12 @@ impl Roster {
     }
 }
 
-/// What is wrong with a remote disk is its site's trouble, not the devices' (P5).
 fn check_local_leg(joining: &Joining, known: &Members) -> Result<(), RosterError> {
     let LegRecord { dev, slink, identity, .. } = &joining.leg;
     match known.legs.iter().find(|old| same_place(old, &joining.leg)) {
+        Some(_) if slink.is_local() && identity.is_empty() => {
+            Err(RosterError::LocalAbsent { dev: *dev, known: true })
+        }
         Some(old) if slink.is_local() && old.identity != *identity => {
             let (expected, found) = (old.identity.clone(), identity.clone());
             let belongs_to = belongs_to(&known.legs, identity);
@@ -225,20 +281,12 @@ fn check_local_leg(joining: &Joining, known: &Members) -> Result<(), RosterError
     }
 }
 
-fn check_local(known: &Members) -> Result<(), RosterError> {
-    let local = known.sites.iter().find(|site| site.slink.is_local());
-    match local.and_then(|site| site.lost_since) {
-        Some(since) => Err(RosterError::LocalLost { since }),
-        None => Ok(()),
-    }
-}
-
 /// I7: what was said of a whole site, by a repair for instance, is said of its legs from now on.
 fn detach_if_dirty(site: &mut SiteRecord, legs: Vec<&mut LegRecord>, session: u64) {
-    if site.slink.is_local() {
-        return;
-    }
-    let (mut any, all) = (site.all_dirty, std::mem::take(&mut site.all_dirty));
+    // Who only says since when it is lost does not say what of it is.
+    let lost = site.lost_since.is_some() && site.detached.is_none();
+    let all = std::mem::take(&mut site.all_dirty) || lost;
+    let mut any = all;
     for leg in legs {
         leg.all_dirty |= all;
         any |= leg.all_dirty && !leg.left_out;
@@ -246,6 +294,9 @@ fn detach_if_dirty(site: &mut SiteRecord, legs: Vec<&mut LegRecord>, session: u6
     site.inconsistent |= all;
     if any {
         site.detached.get_or_insert(session);
+    }
+    if site.slink.is_local() && site.detached.is_some() {
+        site.lost_since.get_or_insert(site.covered);
     }
 }
 
@@ -296,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_leg_that_needs_an_initial_copy_is_all_dirty_and_its_site_detached() {
-        let members = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]).found();
+        let members = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]).found().unwrap();
         assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
         assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(1), true));
         assert_eq!((members.sites[0].detached, members.sites[0].inconsistent), (None, false));
@@ -304,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_leg_that_joined_once_is_not_asked_again() {
-        let members = two_sites().found();
+        let members = two_sites().found().unwrap();
         let later = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]);
         let members = later.join(members, Seq(9), 5, |_| 0).unwrap();
         assert_eq!(members.sites[1].detached, None);
@@ -313,19 +364,44 @@ mod tests {
     #[test]
     fn another_local_disk_is_refused_and_another_remote_one_is_its_sites_trouble() {
         let swapped = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "other", true)]);
-        let members = swapped.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap();
+        let members = swapped.join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap();
         assert_eq!(members.legs[1].identity, "rd", "the log remembers what it was");
-        let swapped = roster(vec![leg(0, 0, "other", true), leg(0, 1, "rd", true)]);
-        let error = swapped.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap_err();
+        let swapped = || roster(vec![leg(0, 0, "other", true), leg(0, 1, "rd", true)]);
+        let mut members = two_sites().found().unwrap();
+        assert!(swapped().join(members.clone(), Seq(9), 5, |_| 0).is_ok(), "site 1 has everything");
+        members.sites[1].detached = Some(4);
+        let error = swapped().join(members, Seq(9), 5, |_| 0).unwrap_err();
         assert!(matches!(error, RosterError::OtherDisk { ref expected, .. } if expected == "ld"));
         let crossed = roster(vec![leg(0, 0, "rd", true), leg(0, 1, "ld", true)]);
-        let error = crossed.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap_err().to_string();
+        // The remote site could stand in for it, were it not detached (P7).
+        let mut alone = two_sites().found().unwrap();
+        alone.sites[1].detached = Some(4);
+        let error = crossed.join(alone, Seq(9), 5, |_| 0).unwrap_err().to_string();
         assert!(error.contains("names rd, which is that of device 0 on site 1; put"), "{error}");
     }
 
     #[test]
+    fn a_local_disk_may_be_absent_only_where_another_site_has_everything() {
+        let absent = || roster(vec![leg(0, 0, "", true), leg(0, 1, "rd", true)]);
+        assert_eq!(absent().found(), Err(RosterError::LocalAbsent { dev: DevNr(0), known: false }));
+        let mut members = two_sites().found().unwrap();
+        let joined = absent().join(members.clone(), Seq(9), 5, |_| 0).unwrap();
+        assert_eq!((joined.legs[0].identity.as_str(), joined.sites[0].detached), ("ld", None));
+        members.legs[1].all_dirty = true;
+        let error = absent().join(members.clone(), Seq(9), 5, |_| 0).unwrap_err();
+        assert_eq!(error, RosterError::LocalAbsent { dev: DevNr(0), known: true });
+        // The other site's table has to have all of the devices.
+        members.legs[1].all_dirty = false;
+        let mut two = absent();
+        two.devices.push(DeviceRecord { nr: DevNr(1), size: Sectors(9), name: "wal".to_owned() });
+        two.legs.push(leg(1, 0, "ld1", true));
+        let error = two.join(members, Seq(9), 5, |_| 0).unwrap_err();
+        assert_eq!(error, RosterError::LocalAbsent { dev: DevNr(0), known: true });
+    }
+
+    #[test]
     fn a_site_that_the_table_leaves_out_keeps_its_cursor() {
-        let mut members = two_sites().found();
+        let mut members = two_sites().found().unwrap();
         members.sites[1].covered = Seq(3);
         let alone = roster(vec![leg(0, 0, "ld", true)]);
         let members = alone.join(members, Seq(9), 5, |_| 0).unwrap();
@@ -335,7 +411,7 @@ mod tests {
     #[test]
     fn a_leg_that_a_table_leaves_out_is_copied_anew_when_it_is_back() {
         let without = Roster { sites: two_sites().sites, ..roster(vec![leg(0, 0, "ld", true)]) };
-        let members = without.join(two_sites().found(), Seq(9), 5, |_| 0).unwrap();
+        let members = without.join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap();
         assert!(members.legs[1].left_out);
         assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (None, false));
         let members = without.join(members, Seq(12), 6, |_| 0).unwrap();
@@ -348,7 +424,7 @@ mod tests {
     /// Its older image, of all its devices, is whole until something is copied there.
     #[test]
     fn a_site_that_is_left_out_as_a_whole_comes_back_as_it_was() {
-        let mut members = two_sites().found();
+        let mut members = two_sites().found().unwrap();
         (members.sites[1].detached, members.legs[1].all_dirty) = (Some(3), true);
         let members = roster(vec![leg(0, 0, "ld", true)]).join(members, Seq(9), 5, |_| 0).unwrap();
         assert!(!members.legs[1].left_out);
@@ -359,7 +435,7 @@ mod tests {
     #[test]
     fn a_device_that_is_left_out_is_copied_anew_only_where_it_may_have_been_out_of_sync() {
         for (detached, left_out) in [(None, false), (Some(3), true)] {
-            let mut members = two_sites().found();
+            let mut members = two_sites().found().unwrap();
             members.sites[1].detached = detached;
             let empty = Roster { sites: two_sites().sites, ..Roster::default() };
             let members = empty.join(members, Seq(9), 5, |_| 0).unwrap();
@@ -369,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_device_with_writes_in_the_log_may_not_be_left_out() {
-        let members = two_sites().found();
+        let members = two_sites().found().unwrap();
         let empty = Roster { sites: vec![SlinkNr(0), SlinkNr(1)], ..Roster::default() };
         assert!(empty.join(members.clone(), Seq(9), 5, |_| 0).is_ok());
         let error = empty.join(members, Seq(9), 5, |_| 2).unwrap_err();
@@ -378,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_site_that_has_to_be_copied_anew_has_all_its_legs_dirty() {
-        let mut members = two_sites().found();
+        let mut members = two_sites().found().unwrap();
         members.sites[1].all_dirty = true;
         let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
         assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
@@ -386,23 +462,26 @@ mod tests {
     }
 
     #[test]
-    fn a_local_copy_that_lost_writes_is_not_opened() {
-        let mut members = two_sites().found();
+    fn a_local_copy_that_lost_writes_is_copied_anew_or_the_log_is_not_opened() {
+        let mut members = two_sites().found().unwrap();
         members.sites[0].lost_since = Some(Seq(4));
+        let joined = two_sites().join(members.clone(), Seq(9), 5, |_| 0).unwrap();
+        assert_eq!((joined.sites[0].detached, joined.legs[0].all_dirty), (Some(5), true));
+        members.sites[1].all_dirty = true;
         let error = two_sites().join(members, Seq(9), 5, |_| 0).unwrap_err();
         assert_eq!(error, RosterError::LocalLost { since: Seq(4) });
     }
 
     #[test]
     fn a_site_joins_at_the_end_of_the_log() {
-        let members = roster(vec![leg(0, 0, "ld", true)]).found();
+        let members = roster(vec![leg(0, 0, "ld", true)]).found().unwrap();
         let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
         assert_eq!((members.sites[1].covered, members.sites[1].detached), (Seq(9), None));
     }
 
     #[test]
     fn a_leg_of_an_old_device_is_copied_anew_where_its_site_is_behind() {
-        let mut members = two_sites().found();
+        let mut members = two_sites().found().unwrap();
         members.legs.retain(|leg| leg.slink == SlinkNr(0));
         members.sites[1].covered = Seq(3);
         let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();

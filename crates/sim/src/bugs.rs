@@ -400,8 +400,8 @@ impl<M: Subject> Subject for Buggy<M> {
         }
     }
 
-    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
-        self.inner.resync(now, site, dev);
+    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) -> bool {
+        self.inner.resync(now, site, dev)
     }
 
     fn verify(&mut self, now: Time, site: usize, repair: bool) {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
 use replicator::{DiskFacts, MessageError, Phase, Plan, ReloadError, Replicator, Seed};
-use replog::EntryOp;
 use replog::format::group::{Entry, GroupHeader};
 use replog::format::superblock::SiteRecord;
+use replog::{EntryOp, Replog};
 use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
 
 use crate::oracle::{Admission, View};
@@ -97,6 +97,12 @@ pub fn path(role: Role) -> String {
     }
 }
 
+/// Whether the superblock that was written last says that a site is detached.
+fn is_found_detached(log: &Replog, slink: SlinkNr) -> bool {
+    let mut known = log.superblock().sites.iter();
+    known.find(|site| site.slink == slink).is_some_and(|site| site.detached.is_some())
+}
+
 impl Subject for Replicator {
     fn stage(&self) -> Stage {
         match self.phase() {
@@ -122,15 +128,26 @@ impl Subject for Replicator {
                 in_force: report.in_force,
                 demoted: is_demoted(log.site(slink)),
                 detached: log.site(slink).detached.is_some(),
+                found_detached: is_found_detached(log, slink),
                 dirty_bytes: report.dirty_bytes,
                 lag_writes: log.written().lag(log.covered(slink)),
             });
         }
     }
 
-    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) {
+    fn resync(&mut self, now: Time, site: usize, dev: Option<DevNr>) -> bool {
         let slink = SlinkNr(u16::try_from(site).expect("few sites"));
-        Self::resync(self, now, slink, dev).expect("the table names the site and the device");
+        let asked = if slink.is_local() {
+            self.rebuild(now, dev)
+        } else {
+            Self::resync(self, now, slink, dev)
+        };
+        match asked {
+            Ok(()) => true,
+            // P6: what is told to be copied anew may be the last copy just now.
+            Err(MessageError::LastCopy { .. }) => false,
+            Err(error) => panic!("the table names the site and the device, but {error}"),
+        }
     }
 
     fn verify(&mut self, now: Time, site: usize, repair: bool) {
@@ -159,7 +176,7 @@ impl Subject for Replicator {
         let disks = disks.filter(|(path, _)| !known.contains_key(path)).collect();
         match Self::reload(self, now, &group(topology), &disks) {
             Ok(_) => true,
-            Err(ReloadError::Leaving { .. }) => false,
+            Err(ReloadError::Leaving { .. } | ReloadError::LastCopy { .. }) => false,
             Err(error) => panic!("{error}"),
         }
     }

@@ -16,7 +16,7 @@ use crate::sweep::{CUTS, Found, Sweep, script};
 use crate::topology::Topology;
 use crate::workload::Workload;
 use crate::world::Host;
-use crate::world::weather::{Trouble, Whom};
+use crate::world::weather::Trouble;
 
 /// Lives one seed.
 ///
@@ -146,7 +146,7 @@ pub fn strikes(scenario: &Scenario, stride: u64, seed: u64) -> Result<Tally, Fai
     let again = format!("scenario {} --strike --stride {stride} --seed {seed}", scenario.name);
     let open = |host: &Host| engine::open(host.topology(), host);
     let sweep = sweep_of(topology, script, &open, (stride, 0, seed));
-    let swept = sweep.strike(Whom::Site(1), &TROUBLES, &SPANS);
+    let swept = sweep.strike(scenario.whom, &TROUBLES, &SPANS);
     swept.map_err(|found| of_sweep(*found, &again))
 }
 

@@ -17,12 +17,23 @@ pub struct Scenario {
     pub topology: Topology,
     /// What happens.
     pub script: Workload,
+    /// To which site.
+    pub whom: Whom,
 }
 
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    let make = |name, topology, steps| Scenario { name, topology, script: Workload::script(steps) };
+    let make = |name, topology, steps| Scenario {
+        name,
+        topology,
+        script: Workload::script(steps),
+        whom: REMOTE,
+    };
+    let local = |name, topology, steps: Vec<Step>| {
+        let steps = steps.into_iter().map(at_local_site).collect();
+        Scenario { name, topology, script: Workload::script(steps), whom: LOCAL }
+    };
     vec![
         make("outage", on_disk(), outage(Trouble::Absent)),
         make("outage-flush-order", with_order(on_disk(), Order::Flush), outage(Trouble::Fails)),
@@ -39,6 +50,16 @@ pub fn all() -> Vec<Scenario> {
         make("sync-hold", with_sync(on_disk(), Some(OnDown::Hold)), held()),
         make("limit", with_limit(on_disk()), overflow(Trouble::Slow(100))),
         make("replaced", on_disk(), replaced()),
+        local("local-outage", in_core(), outage(Trouble::Absent)),
+        local("local-hang", in_core(), outage(Trouble::Hangs)),
+        local("local-overflow", in_core(), overflow(Trouble::Absent)),
+        local("local-overflow-fails", local_on_disk(), overflow(Trouble::Fails)),
+        local("local-overflow-hang", local_on_disk(), overflow(Trouble::Hangs)),
+        local("local-overflow-twice", local_on_disk(), overflow_twice()),
+        local("local-rebuild-fails", in_core(), resync_fails()),
+        local("local-replaced", local_on_disk(), replaced()),
+        local("local-sync", with_local_sync(in_core()), overflow(Trouble::Absent)),
+        local("local-last-copy", in_core(), last_copy()),
     ]
 }
 
@@ -47,7 +68,9 @@ pub fn all() -> Vec<Scenario> {
 /// Two devices and one remote site; the first device is larger than the log's ring.
 fn plain() -> Topology {
     let mut topology = Topology::plain(&[Sectors(1024), Sectors(16)], &[false, false], 512);
-    topology.sites[1].link.options.timeout_io = Some(Span::from_millis(100));
+    for site in &mut topology.sites {
+        site.link.options.timeout_io = Some(Span::from_millis(100));
+    }
     topology
 }
 
@@ -58,6 +81,22 @@ fn on_disk() -> Topology {
         let (region, init) = (Sectors(16), Some(Init::Nosync));
         *leg = Some(DirtyLogTable::Disk { path, region, init });
     }
+    topology
+}
+
+/// The local dirty logs make a rebuild partial.
+fn local_on_disk() -> Topology {
+    let mut topology = plain();
+    for (dev, dirty_log) in (0..).map(DevNr).zip(&mut topology.sites[0].legs) {
+        let path = engine::path(Role::DirtyLog { dev, site: 0 });
+        let (region, init) = (Sectors(16), Some(Init::Nosync));
+        *dirty_log = Some(DirtyLogTable::Disk { path, region, init });
+    }
+    topology
+}
+
+fn with_local_sync(mut topology: Topology) -> Topology {
+    topology.sites[0].link.policy = Some(Policy { sync: Sync::Sync, stall: false });
     topology
 }
 
@@ -198,8 +237,35 @@ fn replaced() -> Vec<Step> {
     ]
 }
 
+/// The local site is lost, and then the last copy fails for a while: readers wait.
+fn last_copy() -> Vec<Step> {
+    let mut steps = vec![small(0), flush(), strike(Trouble::Absent), small(1)];
+    steps.extend(fill());
+    steps.extend([small(2), rest(Span::from_millis(300))]);
+    steps.push(Step::Do(Deed::Outage(
+        Whom::Disk(Role::Leg { dev: DevNr(1), site: 1 }),
+        Trouble::Hangs,
+    )));
+    // The world heals what they wait for.
+    steps.extend([read(0), small(3), read(1), rest(Span::from_secs(2)), small(4)]);
+    steps
+}
+
 fn strike(trouble: Trouble) -> Step {
-    Step::Do(Deed::Outage(Whom::Site(1), trouble))
+    Step::Do(Deed::Outage(REMOTE, trouble))
+}
+
+/// What befalls the remote site befalls the local one.
+fn at_local_site(step: Step) -> Step {
+    match step {
+        Step::Do(Deed::Outage(REMOTE, trouble)) => Step::Do(Deed::Outage(LOCAL, trouble)),
+        other => other,
+    }
+}
+
+fn read(dev: u32) -> Step {
+    let op = Op::Read { sector: Sector(0), len: Sectors(16) };
+    Step::Together(vec![Ask { dev: DevNr(dev), op }])
 }
 
 fn rest(long: Span) -> Step {
@@ -232,3 +298,6 @@ fn fill() -> Vec<Step> {
 fn write(dev: u32, sector: u64, len: u64, fua: bool) -> Ask {
     Ask { dev: DevNr(dev), op: Op::Write { sector: Sector(sector), len: Sectors(len), fua } }
 }
+
+const LOCAL: Whom = Whom::Site(0);
+const REMOTE: Whom = Whom::Site(1);

@@ -113,12 +113,20 @@ impl Swarm {
         let mut host = Host::new(&rig.topology);
         let mut life = 0;
         while self.requests > 0 {
-            self.try_recoveries(&host, rig, &mut tally)
-                .map_err(|violation| Broken { violation, life })?;
-            host =
-                self.live(host, rig, &mut tally).map_err(|violation| Broken { violation, life })?;
+            host.make_startable();
+            let lived = self.try_recoveries(&host, rig, &mut tally);
+            host = match lived.and_then(|()| self.live(host, rig, &mut tally)) {
+                Ok(host) => host,
+                // So be it: of what is nowhere nothing can be said.
+                Err(Violation::NothingLeft) => {
+                    tally.met.nothing_left += 1;
+                    return Ok(tally);
+                }
+                Err(violation) => return Err(Broken { violation, life }),
+            };
             life += 1;
         }
+        host.let_it_be_read();
         self.end(host, rig, &mut tally).map_err(|violation| Broken { violation, life })?;
         Ok(tally)
     }
@@ -155,6 +163,10 @@ impl Swarm {
         if self.rng.chance(self.outages) {
             host.weather.add(Weather::random(&rig.topology, host.time(), &mut self.rng));
         }
+        if self.rng.chance(self.outages / 4) {
+            host.spoil_sectors(&mut self.rng);
+        }
+        host.make_startable();
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
             .held_up(self.rng.chance(self.pauses))
@@ -189,6 +201,7 @@ impl Swarm {
             self.repeat(host, rig, tally)?;
         }
         let mut rotten = host.clone();
+        rotten.let_it_be_read();
         if self.rng.chance(10) && rot::flip(&mut rotten.disks.log, &mut self.rng) {
             match self.recover(rotten, rig) {
                 Err(Violation::OpenFailed { .. }) => tally.refused += 1,
@@ -204,15 +217,19 @@ impl Swarm {
         rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<(), Violation> {
+        let mut host = host.clone();
+        // A recovery that can't read what it brings back can't be compared.
+        host.let_it_be_read();
         let reference = self.recover(host.clone(), rig)?;
         let none = Workload::script(Vec::new());
-        let mut world = World::start(host.clone(), (rig.open)(host), none, self.rng.fork())
+        let mut world = World::start(host.clone(), (rig.open)(&host), none, self.rng.fork())
             .cut_at(Some(self.rng.range(1, 60)));
         if world.open()? == Halt::Done {
             return Ok(());
         }
         let cut = self.cut(tally);
-        let (again, _) = world.crash(cut)?;
+        let (mut again, _) = world.crash(cut)?;
+        again.make_startable();
         // After a kill the disks still cache what a power cut may take.
         let comparable = cut == Cut::Kill || host.is_on_media();
         let repeated = self.recover(again, rig)?;
@@ -226,7 +243,7 @@ impl Swarm {
         rig: &Rig<'_, M>,
     ) -> Result<Vec<Content>, Violation> {
         let (machine, none) = ((rig.open)(&host), Workload::script(Vec::new()));
-        let mut world = World::start(host, machine, none, self.rng.fork());
+        let mut world = World::start(host, machine, none, self.rng.fork()).traced(rig.trace);
         world.open()?;
         Ok(world.recovered().to_vec())
     }

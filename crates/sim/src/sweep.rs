@@ -102,9 +102,14 @@ impl<'a, M: Subject> Sweep<'a, M> {
             let outage = |now| Outage { whom, from: now, until: now + long, trouble };
             let mut world = World::start(host, machine, self.script.clone(), Rng::new(self.seed))
                 .struck_at(point, Box::new(outage));
-            live(&mut world).map_err(|violation| {
-                Box::new(Found { violation, at: vec![(point, Did::Strike(trouble, long))] })
-            })?;
+            match live(&mut world) {
+                Ok(()) => {}
+                Err(Violation::NothingLeft) => tally.met.nothing_left += 1,
+                Err(violation) => {
+                    let at = vec![(point, Did::Strike(trouble, long))];
+                    return Err(Box::new(Found { violation, at }));
+                }
+            }
             tally.add(&world);
             if world.points() < point {
                 break;
@@ -179,8 +184,11 @@ impl<M: Subject> Sweeping<'_, '_, M> {
         probe: Option<&Look<'_, M>>,
     ) -> Result<(Vec<Content>, u64), Violation> {
         let no_more = Workload::script(Vec::new());
+        let mut host = host;
+        host.make_startable();
         let machine = (self.sweep.rig.open)(&host);
-        let mut world = World::start(host, machine, no_more, Rng::new(seed));
+        let mut world =
+            World::start(host, machine, no_more, Rng::new(seed)).traced(self.sweep.rig.trace);
         if let Some(probe) = probe {
             world = world.probed(Box::new(probe));
         }

@@ -114,7 +114,7 @@ impl Topology {
         let sites = self.sites.len();
         let devices = || self.layout().devices();
         let legs = devices().flat_map(|dev| (0..sites).map(move |site| Role::Leg { dev, site }));
-        let dirty_log = move |dev| (1..sites).map(move |site| Role::DirtyLog { dev, site });
+        let dirty_log = move |dev| (0..sites).map(move |site| Role::DirtyLog { dev, site });
         let marks = (1..sites).map(|site| Role::Mark { site });
         let others = devices().flat_map(dirty_log).chain(marks);
         [Role::Log].into_iter().chain(legs).chain(others).collect()
@@ -124,6 +124,13 @@ impl Topology {
     #[must_use]
     pub fn has_leg(&self, dev: DevNr, site: usize) -> bool {
         self.sites[site].legs[index(dev)].is_some()
+    }
+
+    /// Whether the table gives a site a copy of every device.
+    #[must_use]
+    pub fn is_complete(&self, site: usize) -> bool {
+        let Site { named, legs, .. } = &self.sites[site];
+        *named && legs.iter().all(Option::is_some)
     }
 
     /// The driver's number of a disk.
@@ -174,12 +181,22 @@ impl Topology {
     #[must_use]
     pub fn dirty_log_deadline(&self) -> Span {
         let on_disk = |table: &DirtyLogTable| matches!(table, DirtyLogTable::Disk { .. });
-        let logged = self.remote().filter(|site| site.legs.iter().flatten().any(on_disk));
+        let logged = self.sites.iter().filter(|site| site.named);
+        let logged = logged.filter(|site| site.legs.iter().flatten().any(on_disk));
         logged.map(|site| site.link.options.timeout_io()).max().unwrap_or_default()
     }
 }
 
 impl Role {
+    /// The site that a disk stands at.
+    #[must_use]
+    pub fn site(self) -> Option<usize> {
+        match self {
+            Self::Leg { site, .. } | Self::Mark { site } => Some(site),
+            Self::Log | Self::DirtyLog { .. } => None,
+        }
+    }
+
     /// The remote site that a disk stands at.
     #[must_use]
     pub fn remote_site(self) -> Option<usize> {

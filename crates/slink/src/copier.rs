@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  dirty ─▶ reading ─▶ waiting until all of it is durable in the log ─▶ writing ─▶ copied ─▶ flushed: clean
-//!             LD, RAM, log    (P4: a replica is never ahead of the log)              (I7)
+//!            base, RAM, log   (P4: a replica is never ahead of the log)              (I7)
 //! ```
 //!
 //! A copy holds every write there was when it began. A later one that touches its range
@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, Sector, Sectors, Seq, Time};
+use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Errno, Gather, Sector, Sectors, Seq, SlinkNr, Time};
 use replog::{Replog, RingPlace, Source};
 
 use crate::feed::Failed;
-use crate::flights::{Flights, To};
+use crate::flights::{To, Work};
 use crate::health::Failure;
 use crate::legs::Legs;
 use crate::ordered::Step;
@@ -87,7 +87,7 @@ struct Flush {
 /// What an I/O of a resync is for.
 #[derive(Debug)]
 pub(crate) enum CopyStep {
-    /// A part of what is to be copied is read: from the LD, or from the log.
+    /// A part of what is to be copied is read: from the base, or from the log.
     Read { copy: u64, part: usize, ring: Option<FromRing> },
     /// It is written to the site.
     Write { copy: u64 },
@@ -148,57 +148,48 @@ impl Copier {
     /// it, when nothing of it is in flight any more.
     pub(crate) fn poll(
         &mut self,
-        now: Time,
         idle: Option<bool>,
-        legs: &mut Legs,
         log: &mut Replog,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
+        work: &mut Work<'_>,
     ) -> Option<Failed> {
         if self.failed.is_some() {
             self.abandon();
             return if self.is_idle() { self.failed.take() } else { None };
         }
-        self.write(now, legs, log, flights, effects);
-        if let Some(idle) = idle {
-            while self.copies.len() < self.pace.depth(now, idle)
-                && self.begin(now, legs, log, flights, effects)
-            {}
+        self.write(log, work);
+        if let Some((idle, base)) = idle.zip(log.readable_base()) {
+            while self.copies.len() < self.pace.depth(work.now, idle) && self.begin(base, log, work)
+            {
+            }
         }
-        self.flush(now, legs, flights, effects);
+        self.flush(work);
         None
     }
 
-    /// Drops what is not in flight: its range stays dirty.
+    /// Drops what is not in flight to the site: its range stays dirty.
     fn abandon(&mut self) {
         self.copied.clear();
-        self.copies.retain(|_, copy| match copy.stage {
-            Stage::Reading { left } => left > 0,
-            Stage::Waiting(_) => false,
-            Stage::Writing => true,
-        });
+        self.copies.retain(|_, copy| copy.stage == Stage::Writing);
+    }
+
+    /// What is read hangs: nobody waits for it any more. Its ranges stay dirty.
+    pub(crate) fn give_up_reads(&mut self) {
+        self.copies.retain(|_, copy| !matches!(copy.stage, Stage::Reading { .. }));
     }
 
     /// Begins the next copy, if there is anything to copy that is not on its way.
-    fn begin(
-        &mut self,
-        now: Time,
-        legs: &Legs,
-        log: &mut Replog,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(range) = self.next_range(legs) else { return false };
-        let leg = &legs.all[&range.dev];
+    fn begin(&mut self, base: SlinkNr, log: &mut Replog, work: &mut Work<'_>) -> bool {
+        let Some(range) = self.next_range(work.legs) else { return false };
+        let Some(source) = work.legs.all[&range.dev].disk_at(base) else { return false };
         let nr = self.next;
         self.next += 1;
         let (mut parts, mut left) = (Vec::new(), 0);
         for piece in log.pieces(range.dev, range.sector, range.len) {
             let part = parts.len();
-            let (disk, op, ring) = match piece.seq {
+            let (disk, op, to, ring) = match piece.seq {
                 None => {
                     let buf = BufMut::zeroed(piece.len.len());
-                    (leg.ld, DiskOp::Read { sector: piece.sector, buf }, None)
+                    (source, DiskOp::Read { sector: piece.sector, buf }, To::Copy(base), None)
                 }
                 Some(seq) => {
                     let write = log.index().write(seq).expect("what shows is in the index");
@@ -218,7 +209,7 @@ impl Copier {
                             log.pin(place.group);
                             let buf = BufMut::zeroed(place.bytes);
                             let op = DiskOp::Read { sector: place.sector, buf };
-                            (log.disk(), op, Some(FromRing { place, skip, len }))
+                            (log.disk(), op, To::Log, Some(FromRing { place, skip, len }))
                         }
                     }
                 }
@@ -227,10 +218,10 @@ impl Copier {
             left += 1;
             let what = "reading what is to be copied";
             let step = Step::Copy(CopyStep::Read { copy: nr, part, ring });
-            flights.submit(now, disk, op, (range.dev, what, To::Source, step), effects);
+            work.submit(disk, op, (range.dev, what, to, step));
         }
         self.pace.begun(range.len.bytes());
-        let mut copy = Copy { range, began: now, parts, stage: Stage::Reading { left } };
+        let mut copy = Copy { range, began: work.now, parts, stage: Stage::Reading { left } };
         copy.read_to_end(log);
         self.copies.insert(nr, copy);
         true
@@ -273,14 +264,7 @@ impl Copier {
     }
 
     /// Writes what was read, as far as the log has all of it durably (P4).
-    fn write(
-        &mut self,
-        now: Time,
-        legs: &Legs,
-        log: &mut Replog,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn write(&mut self, log: &mut Replog, work: &mut Work<'_>) {
         for (nr, copy) in &mut self.copies {
             let Stage::Waiting(upto) = copy.stage else { continue };
             if upto > log.durable() {
@@ -290,21 +274,15 @@ impl Copier {
             self.newest = self.newest.max(upto);
             copy.stage = Stage::Writing;
             let op = copy.op();
-            let disk = legs.disk(copy.range.dev).expect("a copy is of one of the legs");
+            let disk = work.legs.disk(copy.range.dev).expect("a copy is of one of the legs");
             let step = Step::Copy(CopyStep::Write { copy: *nr });
             let dev = copy.range.dev;
-            flights.submit(now, disk, op, (dev, "a copy", To::Site, step), effects);
+            work.submit(disk, op, (dev, "a copy", To::Site, step));
         }
     }
 
     /// Flushes the site when enough was copied, or nothing more is to be.
-    fn flush(
-        &mut self,
-        now: Time,
-        legs: &mut Legs,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn flush(&mut self, work: &mut Work<'_>) {
         let enough = self.copied.len() >= COPIED_MAX || self.copies.is_empty();
         if self.flush.is_some() || self.copied.is_empty() || !enough {
             return;
@@ -312,11 +290,11 @@ impl Copier {
         let ranges = std::mem::take(&mut self.copied);
         let devs: BTreeSet<DevNr> = ranges.iter().map(|range| range.dev).collect();
         let disks: Vec<(DevNr, DiskId)> =
-            devs.into_iter().filter_map(|dev| Some((dev, legs.disk(dev)?))).collect();
+            devs.into_iter().filter_map(|dev| Some((dev, work.legs.disk(dev)?))).collect();
         self.flush = Some(Flush { ranges, left: disks.len() });
         for (dev, disk) in disks {
             let flight = (dev, "a flush", To::Site, Step::Copy(CopyStep::Flush));
-            flights.submit(now, disk, DiskOp::Flush, flight, effects);
+            work.submit(disk, DiskOp::Flush, flight);
         }
     }
 
@@ -341,7 +319,8 @@ impl Copier {
                     Some(ring) => ring.content(&read, log),
                 };
                 result = result.and(content.as_ref().map(|_| ()).ok_or(Errno::EIO));
-                let copy = self.copies.get_mut(&copy).expect("a copy outlives its I/O");
+                // It may have been given up meanwhile.
+                let Some(copy) = self.copies.get_mut(&copy) else { return };
                 copy.parts[part] = content;
                 let Stage::Reading { left } = &mut copy.stage else {
                     unreachable!("a part is read while the copy is reading")

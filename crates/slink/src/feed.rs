@@ -17,12 +17,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
-use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, Sector, Sectors, Seq, Time};
+use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Errno, Gather, Sector, Sectors, Seq};
 use replog::overlay::Overlay;
 use replog::{Replog, RingPlace, Source};
 use table::Order;
 
-use crate::flights::{Flights, To};
+use crate::flights::{To, Work};
 use crate::health::Failure;
 use crate::legs::Legs;
 use crate::ordered::Step;
@@ -97,8 +97,8 @@ pub(crate) struct Failed {
 /// What became of a shipment.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// Everything after the first up to the second is on the site's media.
-    Arrived(Seq, Seq),
+    /// Everything up to here is on the site's media.
+    Arrived(Seq),
     /// Nothing of it is in flight any more.
     Failed(Failed),
 }
@@ -144,19 +144,16 @@ impl Feed {
     /// Sends what is to be sent; `may_begin`: another shipment, too.
     pub(crate) fn poll(
         &mut self,
-        now: Time,
         may_begin: bool,
-        legs: &Legs,
         log: &mut Replog,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
+        work: &mut Work<'_>,
     ) -> Option<Outcome> {
         if self.shipment.is_none() && may_begin {
-            self.begin(legs, log);
+            self.begin(work.legs, log);
         }
         let shipment = self.shipment.as_mut()?;
-        shipment.look(now, legs, log, flights, effects);
-        shipment.send_all(now, legs, log, flights, effects);
+        shipment.look(log, work);
+        shipment.send_all(log, work);
         if shipment.flying > 0 {
             return None;
         }
@@ -171,10 +168,10 @@ impl Feed {
         if !shipment.todo.is_empty() || !shipment.read.is_empty() {
             return None;
         }
-        if shipment.flush(now, legs, flights, effects) {
+        if shipment.flush(work) {
             return None;
         }
-        Some(self.arrived(log.covered(legs.site)))
+        Some(self.arrived(log.covered(work.legs.site)))
     }
 
     /// Takes the next groups, if they are durable (I3) and the site may have them (I13).
@@ -189,6 +186,7 @@ impl Feed {
             return;
         }
         let safe = self.before_last.unwrap_or(covered);
+        // The log makes a local site whole again, whatever it was fed.
         if !legs.site.is_local() && log.durable_cursor(legs.site) < safe {
             log.want_durable_cursor(legs.site, safe);
             return;
@@ -238,7 +236,7 @@ impl Feed {
         self.fed_before = false;
         self.groups += shipment.groups.end() - shipment.groups.start() + 1;
         self.round_trips += 1;
-        Outcome::Arrived(before, shipment.last)
+        Outcome::Arrived(shipment.last)
     }
 
     /// An I/O of the shipment has ended.
@@ -313,28 +311,21 @@ impl Shipment {
     }
 
     /// Finds out what is to be sent, if that depends on what the site has.
-    fn look(
-        &mut self,
-        now: Time,
-        legs: &Legs,
-        log: &mut Replog,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn look(&mut self, log: &mut Replog, work: &mut Work<'_>) {
         let Some(again) = &mut self.again else { return };
         while self.failed.is_none() && !self.abandoned && self.flying < IN_FLIGHT_MAX {
-            let Some((disk, op, (dev, what, to, step))) = again.ask(legs, log) else { break };
+            let Some((disk, op, (dev, what, to, step))) = again.ask(work.legs, log) else { break };
             self.flying += 1;
-            flights.submit(now, disk, op, (dev, what, to, Step::Feed(step)), effects);
+            work.submit(disk, op, (dev, what, to, Step::Feed(step)));
         }
         if self.flying > 0 || !again.is_done() {
             return;
         }
         let again = self.again.take().expect("looked at above");
-        let (shown, left_alone) = again.found(legs);
+        let (shown, left_alone) = again.found(work.legs);
         // It may be in a cache, the same by chance, and not the next shipment's.
         self.to_flush.extend(left_alone);
-        self.load(Some(shown), legs, log);
+        self.load(Some(shown), work.legs, log);
     }
 
     fn read_back(&mut self, part: Part, payload: Buf) {
@@ -344,14 +335,7 @@ impl Shipment {
         }
     }
 
-    fn send_all(
-        &mut self,
-        now: Time,
-        legs: &Legs,
-        log: &mut Replog,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn send_all(&mut self, log: &mut Replog, work: &mut Work<'_>) {
         while self.failed.is_none() && !self.abandoned && self.flying < IN_FLIGHT_MAX {
             let next = self.read.pop_front();
             let (part, source) = match next {
@@ -368,16 +352,16 @@ impl Shipment {
                     let buf = BufMut::zeroed(place.bytes);
                     let op = DiskOp::Read { sector: place.sector, buf };
                     let step = FeedStep::ReadBack { part, place };
-                    (log.disk(), op, "reading the log back", To::Source, step)
+                    (log.disk(), op, "reading the log back", To::Log, Step::Feed(step))
                 }
                 source => {
-                    let disk = legs.disk(part.dev).expect("a part goes to one of the legs");
+                    let disk = work.legs.disk(part.dev).expect("a part goes to one of the legs");
                     let op = self.send(part, disk, source, log);
-                    (disk, op, "a write", To::Site, FeedStep::Sent)
+                    (disk, op, "a write", To::Site, Step::Feed(FeedStep::Sent))
                 }
             };
             self.flying += 1;
-            flights.submit(now, disk, op, (part.dev, what, to, Step::Feed(step)), effects);
+            work.submit(disk, op, (part.dev, what, to, step));
         }
     }
 
@@ -400,18 +384,12 @@ impl Shipment {
     }
 
     /// Everything was sent and has landed: now the barrier. Whether there is one to wait for.
-    fn flush(
-        &mut self,
-        now: Time,
-        legs: &Legs,
-        flights: &mut Flights<Step>,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
+    fn flush(&mut self, work: &mut Work<'_>) -> bool {
         let disks = std::mem::take(&mut self.to_flush);
         for disk in &disks {
-            let dev = legs.dev_of(*disk).expect("a link writes to its own legs only");
+            let dev = work.legs.dev_of(*disk).expect("a link writes to its own legs only");
             let step = Step::Feed(FeedStep::Sent);
-            flights.submit(now, *disk, DiskOp::Flush, (dev, "a flush", To::Site, step), effects);
+            work.submit(*disk, DiskOp::Flush, (dev, "a flush", To::Site, step));
         }
         self.flying += disks.len();
         !disks.is_empty()

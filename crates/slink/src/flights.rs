@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use blk::{DevNr, DiskId, DiskOp, Effect, IoId, IoOwner, Span, Time};
+use blk::{DevNr, DiskId, DiskOp, Effect, IoId, IoOwner, SlinkNr, Span, Time};
+
+use crate::legs::Legs;
+use crate::ordered::Step;
 
 /// The I/O of one link.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Flight<S> {
     pub(crate) to: To,
     /// What its end means.
     pub(crate) step: S,
+    disk: DiskId,
     began: Time,
 }
 
@@ -38,8 +42,33 @@ pub(crate) enum To {
     Site,
     /// A dirty log's: it has a deadline.
     DirtyLog,
-    /// The log or the LD, which the whole replicator depends on.
-    Source,
+    /// The log, which the whole replicator depends on.
+    Log,
+    /// The disk of another site, to be read from: it has a deadline, and its failure is that
+    /// site's.
+    Copy(SlinkNr),
+    /// Nobody waits for it any more.
+    Nobody,
+}
+
+/// What the parts of a link work with.
+pub(crate) struct Work<'a> {
+    pub(crate) now: Time,
+    pub(crate) legs: &'a mut Legs,
+    pub(crate) flights: &'a mut Flights<Step>,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
+impl Work<'_> {
+    /// Asks for an I/O.
+    pub(crate) fn submit(
+        &mut self,
+        disk: DiskId,
+        op: DiskOp,
+        flight: (DevNr, &'static str, To, Step),
+    ) {
+        self.flights.submit(self.now, disk, op, flight, self.effects);
+    }
 }
 
 impl<S> Flights<S> {
@@ -63,7 +92,7 @@ impl<S> Flights<S> {
     ) {
         self.next += 1;
         let (io, began) = (IoId { owner: self.owner, nr: self.next }, now);
-        self.all.insert(self.next, Flight { dev, what, to, step, began });
+        self.all.insert(self.next, Flight { dev, what, to, step, disk, began });
         effects.push(Effect::Submit { io, disk, op });
     }
 
@@ -78,10 +107,25 @@ impl<S> Flights<S> {
         now: Time,
         to: To,
     ) -> impl Iterator<Item = (DevNr, &'static str, Time)> {
-        let late = move |f: &&Flight<S>| {
-            f.to == to && self.deadline(f).is_some_and(|deadline| deadline <= now)
-        };
-        self.all.values().filter(late).map(|f| (f.dev, f.what, f.began))
+        // They are in the order in which they began.
+        let old = self.all.values().take_while(move |f| f.began + self.timeout <= now);
+        old.filter(move |f| f.to == to && self.deadline(f).is_some())
+            .map(|f| (f.dev, f.what, f.began))
+    }
+
+    /// Reads of other sites' copies that are past their deadline: whose, of which device, and
+    /// since when. From now on nobody waits for them.
+    pub(crate) fn give_up_reads(&mut self, now: Time) -> Vec<(SlinkNr, DevNr, Time)> {
+        let timeout = self.timeout;
+        let old = self.all.values_mut().take_while(|f| f.began + timeout <= now);
+        let mut given_up = Vec::new();
+        for flight in old {
+            if let To::Copy(slink) = flight.to {
+                given_up.push((slink, flight.dev, flight.began));
+                flight.to = To::Nobody;
+            }
+        }
+        given_up
     }
 
     /// When the next I/O will be past its deadline that is not yet so at `now`.
@@ -90,7 +134,7 @@ impl<S> Flights<S> {
     }
 
     fn deadline(&self, flight: &Flight<S>) -> Option<Time> {
-        (flight.to != To::Source).then(|| flight.began + self.timeout)
+        (flight.to != To::Log).then(|| flight.began + self.timeout)
     }
 
     /// How many there are to the site itself.
@@ -101,6 +145,11 @@ impl<S> Flights<S> {
     /// Whether any is for this device.
     pub(crate) fn any_of(&self, dev: DevNr) -> bool {
         self.all.values().any(|f| f.dev == dev)
+    }
+
+    /// Whether any is at this disk.
+    pub(crate) fn any_at(&self, disk: DiskId) -> bool {
+        self.all.values().any(|f| f.disk == disk)
     }
 
     /// How many there are.
@@ -119,10 +168,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_goes_to_the_site_or_its_dirty_logs_has_a_deadline() {
+    fn everything_but_what_goes_to_the_log_has_a_deadline() {
         let mut flights = Flights::new(IoOwner(1), Span::from_secs(1));
         let mut effects = Vec::new();
-        for to in [To::Source, To::Site] {
+        for to in [To::Log, To::Site] {
             let flight = (DevNr(0), "a write", to, ());
             flights.submit(Time(5), DiskId(0), DiskOp::Flush, flight, &mut effects);
         }
@@ -131,8 +180,20 @@ mod tests {
         assert_eq!(flights.overdue(Time(6), To::Site).count(), 0);
         let late: Vec<_> = flights.overdue(deadline, To::Site).collect();
         assert_eq!(late, [(DevNr(0), "a write", Time(5))]);
-        assert_eq!(flights.overdue(deadline, To::Source).count(), 0);
+        assert_eq!(flights.overdue(deadline, To::Log).count(), 0);
         flights.end(2);
         assert!(flights.any_lively(deadline), "a read of the log is waited for");
+    }
+
+    #[test]
+    fn a_read_of_another_copy_that_hangs_is_given_up_once() {
+        let mut flights = Flights::new(IoOwner(1), Span::from_secs(1));
+        let flight = (DevNr(3), "a read", To::Copy(SlinkNr(2)), ());
+        flights.submit(Time(5), DiskId(0), DiskOp::Flush, flight, &mut Vec::new());
+        let deadline = Time(5) + Span::from_secs(1);
+        assert_eq!(flights.give_up_reads(Time(6)), []);
+        assert_eq!(flights.give_up_reads(deadline), [(SlinkNr(2), DevNr(3), Time(5))]);
+        assert_eq!(flights.give_up_reads(deadline), []);
+        assert!(!flights.any_lively(deadline));
     }
 }

@@ -60,13 +60,8 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// A device failed.
-    pub(crate) fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, how: Failure) {
-        self.failed_since(now, now, dev, what, how);
-    }
-
     /// A device failed, or hangs, and has done so since `since`.
-    pub(crate) fn failed_since(
+    pub(crate) fn failed(
         &mut self,
         now: Time,
         since: Time,
@@ -157,7 +152,7 @@ mod tests {
         let mut waits = Vec::new();
         let mut now = Time(0);
         for _ in 0..8 {
-            health.failed(now, DevNr(0), "a write", Failure::Error(Errno::EIO));
+            health.failed(now, now, DevNr(0), "a write", Failure::Error(Errno::EIO));
             assert!(!health.may_try(now));
             let retry = health.down().unwrap().retry_at;
             waits.push(retry.since(now));
@@ -171,7 +166,7 @@ mod tests {
     fn what_was_taken_down_stays_so_whatever_happens_until_somebody_says_otherwise() {
         let mut health = Health::default();
         health.hold(Time(1), DevNr(0));
-        health.failed(Time(2), DevNr(0), "a write", Failure::Error(Errno::EIO));
+        health.failed(Time(2), Time(2), DevNr(0), "a write", Failure::Error(Errno::EIO));
         assert!(!health.succeeded() && !health.may_try(Time(u64::MAX)));
         assert_eq!(health.down().map(|down| &down.how), Some(&Failure::Asked));
         health.release(Time(3));
@@ -182,8 +177,8 @@ mod tests {
     #[test]
     fn an_outage_is_counted_from_its_first_failure() {
         let mut health = Health::default();
-        health.failed(Time(1), DevNr(0), "a write", Failure::Error(Errno::EIO));
-        health.failed(Time(9), DevNr(0), "a write", Failure::Error(Errno::EIO));
+        health.failed(Time(1), Time(1), DevNr(0), "a write", Failure::Error(Errno::EIO));
+        health.failed(Time(9), Time(9), DevNr(0), "a write", Failure::Error(Errno::EIO));
         assert_eq!(health.down().unwrap().since, Time(1));
         health.succeeded();
         assert_eq!(health.down(), None);

@@ -2,7 +2,8 @@
 //! what is newest.
 //!
 //! The log is replayed onto the LD at every opening, so the LD's order does not
-//! matter; what matters is how little it costs. The link takes a *window* of the
+//! matter; what matters is how little it costs. The site is what the overlay is about
+//! (the base) whenever it is fed so. The link takes a *window* of the
 //! log, oldest first, sorts what the overlay still shows of it by place, and copies
 //! runs of neighbours with a deep queue. What was overwritten meanwhile is skipped.
 //!
@@ -13,38 +14,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather, IoId, IoOwner};
-use blk::{DiskSeen, NotOpened, Sector, Sectors, Seq, SlinkNr, Time};
-use dirty_log::DirtyLog;
+use blk::{Buf, BufMut, DevNr, DiskId, DiskOp, Errno, Gather, Sector, Sectors, Seq};
 use replog::{Piece, Replog, RingPlace, Source};
 use smallvec::SmallVec;
-use table::SlinkTable;
 
-use crate::event::SiteEvent;
+use crate::feed::{Failed, Outcome};
+use crate::flights::{To, Work};
 use crate::governor::copies_wanted;
-use crate::health::{Down, Failure, Health};
-use crate::link::{Ended, Grant, IDLE_AFTER, Leg, LinkSpec, Load, Report, SiteLink};
+use crate::health::Failure;
+use crate::legs::Legs;
+use crate::link::Load;
+use crate::ordered::Step;
 
-/// The local site's link, when it is `async`.
-#[derive(Debug)]
-pub struct Lazy {
-    nr: SlinkNr,
-    owner: IoOwner,
-    sync: bool,
-    dirty_logs: BTreeMap<DevNr, DirtyLog>,
-    legs: BTreeMap<DevNr, DiskId>,
+/// What feeds the local site, when it is `async`.
+#[derive(Debug, Default)]
+pub(crate) struct Lazy {
     window: Window,
-    flying: BTreeMap<u64, Copy>,
-    /// Copies in `flying` that were read back and are to be written.
+    copies: BTreeMap<u64, Copy>,
+    /// Copies that were read back and are to be written.
     read: Vec<u64>,
     /// Disks written to since their last flush.
     unflushed: BTreeSet<DiskId>,
-    flush: Option<FlushRound>,
-    health: Health,
-    timeout: blk::Span,
-    polled: Time,
-    next_io: u64,
-    shipped: u64,
+    round: Option<FlushRound>,
+    /// Nothing more is sent, and what is in flight is waited for: since something failed, or
+    /// since the site left the log.
+    ending: Option<Ending>,
+    /// I/O in flight.
+    flying: usize,
+    next: u64,
+    /// Copies that reached the site.
+    pub(crate) copied: u64,
+}
+
+/// Why nothing more is sent.
+#[derive(Debug)]
+enum Ending {
+    Failed(Failed),
+    Abandoned,
+}
+
+/// What an I/O of lazy feeding is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LazyStep {
+    /// A payload is read back from the log.
+    ReadBack { copy: u64, place: RingPlace },
+    /// A run is written to the site.
+    Write { copy: u64 },
+    /// One of its disks is flushed.
+    Flush,
 }
 
 /// A stretch of the log, as places on the devices, sorted.
@@ -70,15 +87,13 @@ struct Copy {
     len: Sectors,
     parts: SmallVec<[Piece; 1]>,
     stage: Stage,
-    /// When its I/O in flight began.
-    began: Time,
 }
 
 /// How far a copy is.
 #[derive(Debug)]
 enum Stage {
     /// The payload is being read back from the log.
-    Reading(RingPlace),
+    Reading,
     /// It was read, and is still what was written.
     Read(Buf),
     /// It is being written to the LD.
@@ -104,41 +119,70 @@ struct FlushRound {
     upto: Seq,
     /// Some of them only because of writes up to here.
     needs_durable: Seq,
-    /// Flushes in flight, by I/O number.
-    flying: BTreeMap<u64, DiskId>,
-    began: Time,
+    /// Flushes in flight.
+    left: usize,
 }
 
 impl Lazy {
-    pub(crate) fn new(spec: LinkSpec) -> Self {
-        Self {
-            nr: spec.table.nr,
-            owner: spec.owner,
-            sync: spec.table.policy().sync == table::Sync::Sync,
-            dirty_logs: spec.legs.iter().map(|leg| (leg.dev, leg.dirty_log.clone())).collect(),
-            legs: spec.legs.iter().map(|leg| (leg.dev, leg.disk)).collect(),
-            window: Window::default(),
-            flying: BTreeMap::new(),
-            read: Vec::new(),
-            unflushed: BTreeSet::new(),
-            flush: None,
-            health: Health::default(),
-            timeout: spec.table.options.timeout_io(),
-            polled: Time::default(),
-            next_io: 0,
-            shipped: 0,
+    /// Whether nothing of it is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flying == 0 && self.copies.is_empty() && self.round.is_none()
+    }
+
+    /// The site leaves the log: what is in flight is waited for, and counts for nothing.
+    pub(crate) fn abandon(&mut self) {
+        if !self.is_idle() {
+            self.ending.get_or_insert(Ending::Abandoned);
+        }
+    }
+
+    /// Something failed or hangs: what is in flight is waited for, nothing more is sent.
+    pub(crate) fn fail(&mut self, failed: Failed) {
+        if !self.is_idle() {
+            self.ending.get_or_insert(Ending::Failed(failed));
+        }
+    }
+
+    /// Sends what is to be sent; `may_begin`: the site may be written to.
+    pub(crate) fn poll(
+        &mut self,
+        may_begin: bool,
+        load: &Load,
+        log: &mut Replog,
+        work: &mut Work<'_>,
+    ) -> Option<Outcome> {
+        if self.ending.is_some() {
+            return self.end();
+        }
+        self.write_what_was_read(work);
+        if may_begin {
+            self.copy(load, log, work);
+        }
+        self.cover(may_begin, load, log, work)
+    }
+
+    /// What was copied and not flushed may be gone, or is nobody's: the log shows it again
+    /// before the site is fed anew.
+    fn end(&mut self) -> Option<Outcome> {
+        if self.flying > 0 {
+            return None;
+        }
+        let ended = std::mem::take(self);
+        (self.next, self.copied) = (ended.next, ended.copied);
+        match ended.ending? {
+            Ending::Failed(failed) => Some(Outcome::Failed(failed)),
+            Ending::Abandoned => None,
         }
     }
 
     // ---- copying
 
-    fn copy(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
-        self.write_what_was_read(effects);
-        let depth = copies_wanted(log, load.is_idle(now, log));
+    fn copy(&mut self, load: &Load, log: &mut Replog, work: &mut Work<'_>) {
+        let wanted = copies_wanted(log, load.is_idle(work.now, log));
         let mut fresh = false;
-        while self.flying.len() < depth {
+        while self.copies.len() < wanted {
             match self.next_run(log) {
-                Next::Run(run) => self.start(log, run, effects),
+                Next::Run(run) => self.start(log, run, work),
                 Next::Blocked => return,
                 // Not even a new window has anything that is not on its way already.
                 Next::Nothing if fresh => return,
@@ -182,7 +226,7 @@ impl Lazy {
     fn flight(&self, dev: DevNr, piece: &Piece) -> Flight {
         let end = piece.sector + piece.len;
         let overlaps = |sector: Sector, len: Sectors| sector < end && piece.sector < sector + len;
-        let Some(copy) = self.flying.values().find(|c| c.dev == dev && overlaps(c.sector, c.len))
+        let Some(copy) = self.copies.values().find(|c| c.dev == dev && overlaps(c.sector, c.len))
         else {
             return Flight::None;
         };
@@ -192,28 +236,32 @@ impl Lazy {
         if same { Flight::Same } else { Flight::Other }
     }
 
-    fn write_what_was_read(&mut self, effects: &mut Vec<Effect>) {
+    fn write_what_was_read(&mut self, work: &mut Work<'_>) {
         for nr in std::mem::take(&mut self.read) {
-            let copy = self.flying.get_mut(&nr).expect("a copy that was read is in flight");
-            copy.began = self.polled;
+            let copy = self.copies.get_mut(&nr).expect("a copy that was read is under way");
             let Stage::Read(buf) = std::mem::replace(&mut copy.stage, Stage::Writing) else {
                 unreachable!("only what was read is listed")
             };
             let data = Gather::from_elem(buf, 1);
             let op = DiskOp::Write { sector: copy.sector, data, fua: false };
-            let (disk, io) = (self.legs[&copy.dev], IoId { owner: self.owner, nr });
-            effects.push(Effect::Submit { io, disk, op });
+            let flight = (copy.dev, "a write", To::Site, Step::Lazy(LazyStep::Write { copy: nr }));
+            self.flying += 1;
+            work.submit(disk_of(work.legs, flight.0), op, flight);
         }
     }
 
-    fn start(&mut self, log: &mut Replog, run: Run, effects: &mut Vec<Effect>) {
+    fn start(&mut self, log: &mut Replog, run: Run, work: &mut Work<'_>) {
         let Run { mut copy, what } = run;
-        let disk = self.legs[&copy.dev];
-        let (disk, op) = match what {
-            What::Bytes(data) => (disk, DiskOp::Write { sector: copy.sector, data, fua: false }),
+        self.next += 1;
+        let (nr, dev, sector, len) = (self.next, copy.dev, copy.sector, copy.len);
+        let write = (dev, "a write", To::Site, Step::Lazy(LazyStep::Write { copy: nr }));
+        let (disk, op, flight) = match what {
+            What::Bytes(data) => {
+                (disk_of(work.legs, dev), DiskOp::Write { sector, data, fua: false }, write)
+            }
             What::Zeroes { unmap } => {
-                let (sector, len) = (copy.sector, copy.len);
-                (disk, DiskOp::WriteZeroes { sector, len, unmap, fua: false })
+                let op = DiskOp::WriteZeroes { sector, len, unmap, fua: false };
+                (disk_of(work.legs, dev), op, write)
             }
             What::ReadBack => {
                 let seq = copy.parts[0].seq.expect("a copied piece is of a write");
@@ -221,149 +269,126 @@ impl Lazy {
                     unreachable!("a run is read back only if its payload is in the ring")
                 };
                 log.pin(place.group);
-                copy.stage = Stage::Reading(place);
-                (
-                    log.disk(),
-                    DiskOp::Read { sector: place.sector, buf: BufMut::zeroed(place.bytes) },
-                )
+                copy.stage = Stage::Reading;
+                let buf = BufMut::zeroed(place.bytes);
+                let op = DiskOp::Read { sector: place.sector, buf };
+                let step = Step::Lazy(LazyStep::ReadBack { copy: nr, place });
+                (log.disk(), op, (dev, "reading the log back", To::Log, step))
             }
         };
-        self.submit(disk, op, copy, effects);
+        self.copies.insert(nr, copy);
+        self.flying += 1;
+        work.submit(disk, op, flight);
     }
 
-    fn submit(&mut self, disk: DiskId, op: DiskOp, mut copy: Copy, effects: &mut Vec<Effect>) {
-        let nr = self.number();
-        copy.began = self.polled;
-        self.flying.insert(nr, copy);
-        effects.push(Effect::Submit { io: IoId { owner: self.owner, nr }, disk, op });
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_io += 1;
-        self.next_io
-    }
-
-    /// A payload came back from the log; what the LD lacks of it goes there next.
-    fn was_read(
+    /// An I/O has ended.
+    pub(crate) fn done(
         &mut self,
-        now: Time,
-        log: &Replog,
-        nr: u64,
-        mut copy: Copy,
-        payload: Result<Option<Buf>, Errno>,
+        (dev, what): (DevNr, &'static str),
+        step: LazyStep,
+        result: Result<(), Errno>,
+        buf: Option<BufMut>,
+        legs: &Legs,
+        log: &mut Replog,
     ) {
-        let part = copy.parts[0];
-        let seq = part.seq.expect("a copied piece is of a write");
-        match payload {
-            // Hidden by a newer write meanwhile, and gone from the log: nobody needs it.
-            _ if !log.is_shown(seq) => {}
-            Ok(Some(payload)) => {
-                copy.stage = Stage::Read(part_of(log, seq, &payload, &part));
-                self.flying.insert(nr, copy);
-                self.read.push(nr);
+        self.flying -= 1;
+        let mut failed = result.err().map(|errno| (what, errno));
+        match step {
+            LazyStep::ReadBack { copy, place } => {
+                log.unpin(place.group);
+                let read = buf.expect("a read brings its buffer back").freeze();
+                match place.payload(&read) {
+                    _ if failed.is_some() || self.ending.is_some() => {}
+                    Some(payload) => self.was_read(log, copy, &payload),
+                    None => failed = Some(("the checksum of a log entry", Errno::EIO)),
+                }
             }
-            Ok(None) => self.failed(now, copy.dev, "the checksum of a log entry", Errno::EIO),
-            Err(errno) => self.failed(now, copy.dev, "reading the log back", errno),
+            LazyStep::Write { copy } => {
+                let copy = self.copies.remove(&copy).expect("a copy is written once");
+                // After a failure nobody relies on what was written (and then lost, perhaps).
+                if failed.is_none() && self.ending.is_none() {
+                    self.copied(log, legs, &copy);
+                }
+            }
+            LazyStep::Flush => {
+                let round = self.round.as_mut().expect("a flush ends while it is waited for");
+                round.left -= 1;
+            }
+        }
+        if let Some((what, errno)) = failed {
+            let failed = Failed { dev, what, how: Failure::Error(errno) };
+            self.ending.get_or_insert(Ending::Failed(failed));
         }
     }
 
-    fn copied(&mut self, log: &mut Replog, copy: &Copy) {
-        self.unflushed.insert(self.legs[&copy.dev]);
-        self.shipped += 1;
+    /// A payload came back from the log; what the LD lacks of it goes there next.
+    fn was_read(&mut self, log: &Replog, nr: u64, payload: &Buf) {
+        let copy = self.copies.get_mut(&nr).expect("a copy outlives its I/O");
+        let part = copy.parts[0];
+        let seq = part.seq.expect("a copied piece is of a write");
+        if log.is_shown(seq) {
+            copy.stage = Stage::Read(part_of(log, seq, payload, &part));
+            self.read.push(nr);
+        } else {
+            // Hidden by a newer write meanwhile, and gone from the log: nobody needs it.
+            self.copies.remove(&nr);
+        }
+    }
+
+    fn copied(&mut self, log: &mut Replog, legs: &Legs, copy: &Copy) {
+        self.unflushed.insert(disk_of(legs, copy.dev));
+        self.copied += 1;
         for part in &copy.parts {
             let seq = part.seq.expect("a copied piece is of a write");
             log.settle(copy.dev, part.sector, part.len, seq);
         }
     }
 
-    /// An LD that does not answer within its deadline: nothing can be done without it, but
-    /// people can be told.
-    fn hangs(&self, now: Time) -> Option<Down> {
-        let (what, copies) = ("a copy", self.flying.values());
-        let copies = copies.map(|copy| (copy.dev, what, copy.began));
-        let flush = self.flush.iter().filter_map(|round| {
-            let (_, disk) = round.flying.first_key_value()?;
-            Some((self.dev_of(*disk), "a flush", round.began))
-        });
-        let (dev, what, since) = copies.chain(flush).min_by_key(|(.., began)| *began)?;
-        let hangs = now.since(since) >= self.timeout;
-        hangs.then_some(Down { dev, what, how: Failure::Hung, since, retry_at: now })
-    }
-
-    fn dev_of(&self, disk: DiskId) -> DevNr {
-        self.legs.iter().find(|(_, d)| **d == disk).map_or(DevNr(0), |(dev, _)| *dev)
-    }
-
-    fn failed(&mut self, now: Time, dev: DevNr, what: &'static str, errno: Errno) {
-        log::warn!("local site: {what} for device {dev} failed: {errno}; the log keeps its writes");
-        self.health.failed(now, dev, what, Failure::Error(errno));
-        self.window = Window::default();
-    }
-
     // ---- claiming progress
 
-    fn cover(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
-        self.end_round(log);
-        let upto = settled(log);
-        if self.flush.is_some() || upto <= log.covered(self.nr) {
-            return;
+    fn cover(
+        &mut self,
+        may_begin: bool,
+        load: &Load,
+        log: &mut Replog,
+        work: &mut Work<'_>,
+    ) -> Option<Outcome> {
+        let site = work.legs.site;
+        if self.round.is_none() && may_begin {
+            let upto = settled(log);
+            let due = upto > log.covered(site) && self.cover_is_due(load, log, upto, work);
+            if !due {
+                return None;
+            }
+            let needs_durable = log.superseded_by();
+            log.want_durable(log.written());
+            let disks = std::mem::take(&mut self.unflushed);
+            self.round = Some(FlushRound { upto, needs_durable, left: disks.len() });
+            self.flying += disks.len();
+            for disk in disks {
+                let dev = work.legs.dev_of(disk).expect("a link writes to its own legs only");
+                let step = Step::Lazy(LazyStep::Flush);
+                work.submit(disk, DiskOp::Flush, (dev, "a flush", To::Site, step));
+            }
         }
-        if !self.cover_is_due(now, log, load, upto) {
-            return;
-        }
-        let needs_durable = log.superseded_by();
-        log.want_durable(log.written());
-        let mut round = FlushRound { upto, needs_durable, flying: BTreeMap::new(), began: now };
-        for disk in std::mem::take(&mut self.unflushed) {
-            let nr = self.number();
-            round.flying.insert(nr, disk);
-            let io = IoId { owner: self.owner, nr };
-            effects.push(Effect::Submit { io, disk, op: DiskOp::Flush });
-        }
-        self.flush = Some(round);
-        self.end_round(log);
-    }
-
-    /// The round's flushes have ended, and what it leans on is durable.
-    fn end_round(&mut self, log: &mut Replog) {
-        let ready = self
-            .flush
-            .as_ref()
-            .is_some_and(|r| r.flying.is_empty() && r.needs_durable <= log.durable());
-        if ready {
-            let round = self.flush.take().expect("looked at above");
-            // Not earlier: a disk that takes writes and fails every flush is not well, and
-            // would be written to again at once, for ever (P13).
-            self.health.succeeded();
-            log.cover(self.nr, round.upto.max(log.covered(self.nr)));
-        }
+        // The round's flushes have ended, and what it leans on is durable.
+        let ended = self.round.take_if(|r| r.left == 0 && r.needs_durable <= log.durable())?;
+        Some(Outcome::Arrived(ended.upto.max(log.covered(site))))
     }
 
     /// A flush of the LDs costs; so one for many copies, or when nothing else is to do.
-    fn cover_is_due(&self, now: Time, log: &Replog, load: &Load, upto: Seq) -> bool {
-        let all_copied = self.flying.is_empty() && upto == log.durable();
+    fn cover_is_due(&self, load: &Load, log: &Replog, upto: Seq, work: &Work<'_>) -> bool {
+        let all_copied = self.copies.is_empty() && upto == log.durable();
         let ring = log.geometry().ring_bytes();
-        let gain = log.bytes_behind(log.covered(self.nr)) - log.bytes_behind(upto);
+        let gain = log.bytes_behind(log.covered(work.legs.site)) - log.bytes_behind(upto);
         log.is_starved()
-            || (all_copied && load.is_idle(now, log))
+            || (all_copied && load.is_idle(work.now, log))
             || gain >= (ring / 8).min(COVER_BYTES)
     }
+}
 
-    fn flush_ended(
-        &mut self,
-        now: Time,
-        log: &mut Replog,
-        disk: DiskId,
-        result: Result<(), Errno>,
-    ) {
-        let Err(errno) = result else { return };
-        // What was copied since the last flush may be gone from the disk's cache: let it
-        // show again, so that reads find it in the log and it is copied again.
-        log.show_again(log.covered(self.nr));
-        self.flush = None;
-        let dev = self.dev_of(disk);
-        self.failed(now, dev, "a flush", errno);
-    }
+fn disk_of(legs: &Legs, dev: DevNr) -> DiskId {
+    legs.disk(dev).expect("the local site has every device")
 }
 
 enum Flight {
@@ -421,7 +446,6 @@ impl Run {
             len: piece.len,
             parts: SmallVec::from_elem(piece, 1),
             stage: Stage::Writing,
-            began: Time::default(),
         };
         Self { copy, what }
     }
@@ -469,118 +493,6 @@ fn part_of(log: &Replog, seq: Seq, payload: &Buf, piece: &Piece) -> Buf {
 /// Everything up to here is on the LD, if only in its cache, or hidden by newer writes.
 fn settled(log: &Replog) -> Seq {
     log.first_shown().prev().min(log.durable())
-}
-
-impl SiteLink for Lazy {
-    fn nr(&self) -> SlinkNr {
-        self.nr
-    }
-
-    fn poll(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
-        self.polled = now;
-        if self.health.may_try(now) {
-            self.copy(now, log, load, effects);
-            self.cover(now, log, load, effects);
-        }
-    }
-
-    fn done(&mut self, now: Time, log: &mut Replog, ended: Ended) {
-        if let Some(round) = &mut self.flush
-            && let Some(disk) = round.flying.remove(&ended.nr)
-        {
-            self.flush_ended(now, log, disk, ended.result);
-            return;
-        }
-        // A flush of a round that was given up when another of its flushes failed is nobody's.
-        let Some(copy) = self.flying.remove(&ended.nr) else { return };
-        match (&copy.stage, ended.result) {
-            (Stage::Reading(place), result) => {
-                let place = *place;
-                log.unpin(place.group);
-                let read = ended.buf.expect("a read brings its buffer back").freeze();
-                let payload = result.map(|()| place.payload(&read));
-                self.was_read(now, log, ended.nr, copy, payload);
-            }
-            (_, Err(errno)) => self.failed(now, copy.dev, "a write", errno),
-            (_, Ok(())) => self.copied(log, &copy),
-        }
-    }
-
-    fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
-        let retry = self.health.down().map(|down| down.retry_at).filter(|at| *at > self.polled);
-        if retry.is_some() {
-            return retry;
-        }
-        let idle_at = load.last_change + IDLE_AFTER;
-        let pending = log.covered(self.nr) < log.written();
-        (pending && idle_at > self.polled).then_some(idle_at)
-    }
-
-    fn report(&self, now: Time, _log: &Replog) -> Report {
-        let down = self.health.down().cloned().or_else(|| self.hangs(now));
-        Report::new(down, self.shipped, self.flying.len())
-    }
-
-    fn opened(
-        &mut self,
-        _now: Time,
-        _log: &mut Replog,
-        _disk: DiskId,
-        _result: Result<DiskSeen, NotOpened>,
-    ) {
-        unreachable!("this link asks for no disk to be opened")
-    }
-
-    fn grant(&mut self, _now: Time, log: &Replog) -> Grant {
-        if self.sync { Grant::UpTo(log.covered(self.nr)) } else { Grant::All }
-    }
-
-    fn dirty_log(&self, dev: DevNr) -> Option<&DirtyLog> {
-        self.dirty_logs.get(&dev)
-    }
-
-    fn take_events(&mut self) -> Vec<SiteEvent> {
-        Vec::new()
-    }
-
-    fn resync(&mut self, _now: Time, _log: &mut Replog, _dev: Option<DevNr>) {}
-
-    fn reconfigure(&mut self, _now: Time, _log: &mut Replog, table: &SlinkTable) {
-        self.timeout = table.options.timeout_io();
-    }
-
-    fn hold(&mut self, _now: Time, _log: &mut Replog, _held: bool) {
-        unreachable!("only a remote site is taken down")
-    }
-
-    fn set_mark(&mut self, _: Time, _: &mut Replog, _: Option<DiskId>) -> Option<DiskId> {
-        None
-    }
-
-    fn add_leg(&mut self, _now: Time, _log: &mut Replog, _leg: Leg) {
-        unreachable!("the local site's legs are the devices'")
-    }
-
-    fn drop_leg(&mut self, _dev: DevNr) {
-        unreachable!("the local site's legs are the devices'")
-    }
-
-    fn disks(&self) -> Vec<DiskId> {
-        self.legs.values().copied().collect()
-    }
-
-    fn is_still(&self) -> bool {
-        self.flying.is_empty() && self.flush.as_ref().is_none_or(|round| round.flying.is_empty())
-    }
-
-    fn next_deadline(&self, _now: Time) -> Option<Time> {
-        None
-    }
-
-    fn is_busy(&self, _now: Time) -> bool {
-        let flies = |copy: &Copy| !matches!(copy.stage, Stage::Read(_));
-        self.flying.values().any(flies) || self.flush.as_ref().is_some_and(|r| !r.flying.is_empty())
-    }
 }
 
 /// How much of the log is sorted at a time. Larger skips more of what is overwritten and

@@ -8,7 +8,7 @@ use table::SlinkTable;
 
 use crate::event::SiteEvent;
 use crate::health::Down;
-use crate::lazy::Lazy;
+use crate::mend::Mend;
 use crate::ordered::Ordered;
 
 /// One site link: it moves a site's copy along the log.
@@ -95,6 +95,15 @@ pub trait SiteLink: Send {
 
     /// Whether nothing of it is in flight, not even what hangs.
     fn is_still(&self) -> bool;
+
+    /// A device's disks on all sites, from now on.
+    fn set_copies(&mut self, dev: DevNr, copies: &[(SlinkNr, DiskId)]);
+
+    /// Whether anything is in flight to a disk.
+    fn uses(&self, disk: DiskId) -> bool;
+
+    /// A sector there could not be read, and this is what it is to hold.
+    fn mend(&mut self, mend: Mend);
 
     /// Whether it has I/O in flight that can be waited for: not what hangs.
     fn is_busy(&self, now: Time) -> bool;
@@ -218,8 +227,8 @@ pub struct Leg {
     pub block: u32,
     /// Its LD or RD.
     pub disk: DiskId,
-    /// Its LD.
-    pub ld: DiskId,
+    /// The device's disk on every site, to read from what a resync copies.
+    pub copies: Vec<(SlinkNr, DiskId)>,
     /// What was seen of `disk` when it was opened, or why it could not be.
     pub seen: Result<DiskSeen, NotOpened>,
     /// Which of its regions are out of sync.
@@ -240,7 +249,7 @@ pub struct Report {
     pub over_limit: bool,
     /// The failure that stopped it, if one did.
     pub down: Option<Down>,
-    /// Groups, or for the local site copies, that reached the site since the start.
+    /// Groups, or for a site that is fed lazily copies, that reached the site since the start.
     pub shipped: u64,
     /// Barriers since the start: round trips to the site.
     pub round_trips: u64,
@@ -289,31 +298,13 @@ impl registry::Class for SlinkClass {
 /// The type `blockdev`: a site whose copies are block devices of this host.
 #[must_use]
 pub fn blockdev(spec: LinkSpec) -> Box<dyn SiteLink> {
-    let sync = spec.table.policy().sync == table::Sync::Sync;
-    if spec.table.nr.is_local() && !sync {
-        Box::new(Lazy::new(spec))
-    } else {
-        Box::new(Ordered::new(spec))
-    }
+    Box::new(Ordered::new(spec))
 }
 
-impl Report {
-    /// A link that is fed from the log or, from a failure to the next success, down.
-    pub(crate) fn new(down: Option<Down>, shipped: u64, in_flight: usize) -> Self {
-        let state = if down.is_some() { State::Down } else { State::Streaming };
-        Self {
-            state,
-            consistent: true,
-            in_force: true,
-            over_limit: false,
-            down,
-            shipped,
-            round_trips: 0,
-            in_flight,
-            dirty_bytes: 0,
-            resync: None,
-            verified: None,
-        }
+impl Leg {
+    /// The device's disk on a site that has it; none if that site has not.
+    pub(crate) fn disk_at(&self, slink: SlinkNr) -> Option<DiskId> {
+        self.copies.iter().find(|(site, _)| *site == slink).map(|(_, disk)| *disk)
     }
 }
 

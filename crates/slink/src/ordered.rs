@@ -1,4 +1,4 @@
-//! A site that is fed in order, and what becomes of it when it can't be.
+//! A site: how it is fed from the log, and what becomes of it when it can't be.
 //!
 //! ```text
 //!              limit, log full                       little is left
@@ -9,7 +9,8 @@
 //!
 //! Beside that it is *up* or *down*. The parts:
 //!
-//! - [`crate::feed`]: streaming; [`crate::copier`], [`crate::pace`]: the resync.
+//! - [`crate::feeding`]: streaming; [`crate::copier`], [`crate::pace`]: the resync;
+//!   [`crate::mend`]: a bad sector.
 //! - `changes`: another table, while it is in use.
 //! - `differing`: where somebody says that it differs.
 //! - `marks`: what a detached site lacks becomes dirty regions, durably.
@@ -32,19 +33,22 @@ use std::collections::BTreeSet;
 
 use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Sector, Sectors, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
-use replog::{Replog, Version};
+use replog::{Readable, Replog, Version};
 use table::SlinkTable;
 
 use crate::copier::{Copier, CopyStep};
 use crate::event::{SiteEvent, Transition};
-use crate::feed::{Failed, Feed, FeedStep, Outcome};
-use crate::flights::Flights;
+use crate::feed::{Failed, FeedStep, Outcome};
+use crate::feeding::Feeding;
+use crate::flights::{Flights, To, Work};
 use crate::gate::Gate;
-use crate::health::Health;
+use crate::health::{Failure, Health};
+use crate::lazy::LazyStep;
 use crate::legs::Legs;
 use crate::link::{
     Ended, Grant, IDLE_AFTER, Leg, LinkSpec, Load, Report, Resync, SiteLink, State, Verification,
 };
+use crate::mend::{Mend, Mender};
 use crate::policy::Policy;
 use crate::states::{Fed, Standing};
 use crate::verify::{Verifier, VerifyStep};
@@ -52,7 +56,7 @@ use marks::Marks;
 use notice::Notice;
 use outage::Probing;
 
-/// A link that ships in order: a remote site's, or that of a local one that is `sync`.
+/// The link of one site, be it the local one or a remote one.
 #[derive(Debug)]
 pub struct Ordered {
     nr: SlinkNr,
@@ -61,7 +65,8 @@ pub struct Ordered {
     legs: Legs,
     flights: Flights<Step>,
     mode: Mode,
-    feed: Feed,
+    feeding: Feeding,
+    mender: Mender,
     copier: Copier,
     verifier: Verifier,
     gate: Gate,
@@ -115,6 +120,8 @@ enum Mode {
 #[derive(Debug)]
 pub(crate) enum Step {
     Feed(FeedStep),
+    Lazy(LazyStep),
+    Mend,
     Copy(CopyStep),
     Verify(VerifyStep),
     /// The dirty log of the flight's device, and its number for it.
@@ -143,10 +150,11 @@ impl Ordered {
             legs: Legs::new(table.nr, legs),
             flights: Flights::new(owner, options.timeout_io()),
             mode: Mode::New,
-            feed: Feed::new(options.order()),
+            feeding: Feeding::of(&table),
+            mender: Mender::default(),
             copier: Copier::new(options.resync_rate()),
             verifier: Verifier::new(options.resync_rate()),
-            gate: Gate::new(table.fall_behind),
+            gate: Gate::new(table.fall_behind.filter(|_| !table.nr.is_local())),
             health: Health::default(),
             opening: BTreeSet::new(),
             probing: Probing::No,
@@ -173,23 +181,27 @@ impl Ordered {
     fn join(&mut self, now: Time, log: &mut Replog) {
         let site = log.site(self.nr).clone();
         self.mode = Mode::Streaming;
-        if self.nr.is_local() {
-            return;
-        }
         self.stands.consistent = !site.inconsistent;
         self.stands.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
         self.owed = Some(log.written());
         if site.inconsistent {
             // A copy made before held nothing but what was durable, and so is in the log now.
-            self.consistent_at = Some(log.written());
+            self.consistent_at = Some(self.when_consistent(log.written()));
         }
         if let Some(session) = site.detached {
             self.mode = Mode::Detached(Marks::resumed(session, &mut self.legs, log));
             self.stands.fed = Fed::Detached;
         }
         if let Err((dev, how)) = self.legs.check(log) {
-            self.went_down(now, now, dev, "opening it", how);
+            self.went_down(now, now, log, Failed { dev, what: "opening it", how });
         }
+    }
+
+    /// From which write on the image is consistent, after copies that held some of `newest`.
+    /// Locally at once: the log shows readers whatever the copy lacks, and so also what of
+    /// that it has.
+    fn when_consistent(&self, newest: Seq) -> Seq {
+        if self.nr.is_local() { Seq::default() } else { newest }
     }
 
     /// A transition has happened: it is one that may, and the site is where it leads.
@@ -207,34 +219,36 @@ impl Ordered {
         }
     }
 
-    fn feed(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
+    fn feed(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         loop {
             let streaming = matches!(self.mode, Mode::Streaming);
-            let may_begin = streaming && self.may_ask(now);
-            let Self { feed, legs, flights, .. } = self;
-            match feed.poll(now, may_begin, legs, log, flights, effects) {
+            let may_write = streaming && self.may_ask();
+            let may_begin = may_write && self.mender.is_idle();
+            let Self { feeding, mender, legs, flights, .. } = self;
+            let mut work = Work { now, legs, flights, effects };
+            if may_write && feeding.is_idle() {
+                mender.poll(log, &mut work);
+            }
+            match feeding.poll(may_begin, load, log, &mut work) {
                 None => return,
                 Some(Outcome::Failed(failed)) => {
                     // I15: nothing of it is in flight any more, so it may be sent again.
-                    self.failed(now, failed);
+                    self.failed(now, log, failed);
                 }
                 // A group without a write for this site arrives at once; look at the next.
-                Some(Outcome::Arrived(before, last)) => self.arrived(now, log, before, last),
+                Some(Outcome::Arrived(last)) => self.arrived(now, log, last),
             }
         }
     }
 
     /// What was under way has failed, and ended. What a deadline found is known already.
-    fn failed(&mut self, now: Time, failed: Failed) {
-        if self.health.down().is_none() || self.nr.is_local() {
-            self.went_down(now, now, failed.dev, failed.what, failed.how);
+    fn failed(&mut self, now: Time, log: &mut Replog, failed: Failed) {
+        if self.health.down().is_none() {
+            self.went_down(now, now, log, failed);
         }
     }
 
-    fn arrived(&mut self, now: Time, log: &mut Replog, before: Seq, last: Seq) {
-        if self.nr.is_local() {
-            settle_all(log, before, last);
-        }
+    fn arrived(&mut self, now: Time, log: &mut Replog, last: Seq) {
         if self.health.succeeded() {
             self.note(now, Transition::CameUp);
         }
@@ -242,9 +256,31 @@ impl Ordered {
     }
 
     /// Whether new I/O may be asked of the site.
-    fn may_ask(&self, now: Time) -> bool {
-        let back = self.health.down().is_none() || (self.nr.is_local() && self.health.may_try(now));
-        back && self.probing == Probing::No && self.leaving.is_empty()
+    fn may_ask(&self) -> bool {
+        self.health.down().is_none() && self.probing == Probing::No && self.leaving.is_empty()
+    }
+
+    /// Whether anything that was sent there is past its deadline.
+    fn hangs(&self) -> bool {
+        self.flights.overdue(self.polled, To::Site).next().is_some()
+    }
+
+    /// Lets the log know what the site's copy is worth to readers (P6, P7).
+    fn value_copy(&self, log: &mut Replog) {
+        let consistent = self.stands.consistent && !log.site(self.nr).inconsistent;
+        let readable = match self.health.down() {
+            _ if self.probing != Probing::No || !consistent => Readable::No,
+            None => Readable::Yes,
+            Some(down) if matches!(down.how, Failure::Error(_)) && !self.hangs() => {
+                Readable::Perhaps
+            }
+            Some(_) => Readable::No,
+        };
+        match self.mode {
+            Mode::New => {}
+            Mode::Streaming => log.value_copy(self.nr, true, readable),
+            Mode::Detached(_) | Mode::Attached => log.value_copy(self.nr, false, readable),
+        }
     }
 
     fn state(&self) -> State {
@@ -269,18 +305,21 @@ impl SiteLink for Ordered {
             self.join(now, log);
         }
         self.verifier.see(log, self.nr);
-        self.watch_deadlines(now);
+        self.look_into_doubts(now, log);
+        self.watch_deadlines(now, log);
+        self.value_copy(log);
         self.decide(now, log);
         self.mark(now, log, effects);
         self.take_told(now, log);
         self.read_probes(now, effects);
         self.tell(now, log, effects);
-        self.feed(now, log, effects);
+        self.feed(now, log, load, effects);
         self.copy(now, log, load, effects);
         self.compare(now, log, load, effects);
         self.legs_leave(log, effects);
         self.probe(now, effects);
         self.advance(now, log);
+        self.value_copy(log);
     }
 
     fn done(&mut self, now: Time, log: &mut Replog, ended: Ended) {
@@ -288,7 +327,24 @@ impl SiteLink for Ordered {
         let (dev, what) = (flight.dev, flight.what);
         let Ended { result, buf, .. } = ended;
         match flight.step {
-            Step::Feed(step) => self.feed.done(dev, what, step, result, buf, log),
+            Step::Feed(step) => {
+                let Feeding::InOrder(feed) = &mut self.feeding else {
+                    unreachable!("a link is fed in one way")
+                };
+                feed.done(dev, what, step, result, buf, log);
+            }
+            Step::Lazy(step) => {
+                let Feeding::Lazy(lazy) = &mut self.feeding else {
+                    unreachable!("a link is fed in one way")
+                };
+                lazy.done((dev, what), step, result, buf, &self.legs, log);
+            }
+            Step::Mend => {
+                self.mender.done();
+                if let Err(errno) = result {
+                    self.failed(now, log, Failed { dev, what, how: Failure::Error(errno) });
+                }
+            }
             Step::Copy(step) => {
                 let was_flush = matches!(step, CopyStep::Flush);
                 // What a site that hung brings at last does not make it a site that works.
@@ -304,9 +360,10 @@ impl SiteLink for Ordered {
                 let leg = self.legs.all.get_mut(&dev).expect("a dirty log is one of the legs'");
                 leg.dirty_log.done(nr, result, buf);
             }
-            Step::Probe => self.probed(now, dev, result),
+            Step::Probe => self.probed(now, log, dev, result),
             Step::Mark => self.told(now, dev, result, buf, log),
         }
+        self.value_copy(log);
     }
 
     fn opened(
@@ -322,6 +379,7 @@ impl SiteLink for Ordered {
         if self.opening.is_empty() {
             self.all_opened(now, log);
         }
+        self.value_copy(log);
     }
 
     fn grant(&mut self, now: Time, log: &Replog) -> Grant {
@@ -333,14 +391,18 @@ impl SiteLink for Ordered {
     }
 
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
-        let copying = self.wants_copies() && self.may_ask(self.polled);
+        let copying = self.wants_copies() && self.may_ask();
         let copies = copying.then(|| [self.copier.pace.wakeup(self.polled), idle_at(load)]);
         let down = self.health.down();
         let retry = down.map(|down| down.retry_at).filter(|_| self.may_retry());
         let given_up = down.map(|down| down.since + self.table.options.timeout_io());
         let attach = matches!(self.mode, Mode::Detached(_)).then_some(self.attach_after);
         let limit = self.gate.wakeup(log, self.nr).filter(|_| self.stands.in_force);
-        let times = [self.flights.next_deadline(self.polled), retry, given_up, attach, limit];
+        let is_behind =
+            log.covered(self.nr) < log.written() && matches!(self.mode, Mode::Streaming);
+        let lazily = self.feeding.wakeup(self.polled, is_behind && self.may_ask(), load);
+        let deadline = self.flights.next_deadline(self.polled);
+        let times = [deadline, retry, given_up, attach, limit, lazily];
         let verify = self.verify_wakeup(load);
         let all = times.into_iter().chain(copies.into_iter().flatten()).chain(verify).flatten();
         all.filter(|at| *at > self.polled).min()
@@ -349,14 +411,15 @@ impl SiteLink for Ordered {
     fn report(&self, _now: Time, log: &Replog) -> Report {
         let since = self.copier.progress.since.filter(|_| self.copying.is_some());
         let dirty = self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum();
+        let (shipped, round_trips) = self.feeding.arrived();
         Report {
             state: self.state(),
             consistent: self.stands.consistent && !log.site(self.nr).inconsistent,
             in_force: self.stands.in_force && self.owed.is_none() && self.becoming_sync.is_none(),
             over_limit: self.gate.is_over(),
             down: self.health.down().cloned(),
-            shipped: self.feed.groups,
-            round_trips: self.feed.round_trips,
+            shipped,
+            round_trips,
             in_flight: self.flights.len(),
             dirty_bytes: dirty,
             resync: since.map(|since| Resync {
@@ -413,10 +476,21 @@ impl SiteLink for Ordered {
 
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg) {
         self.leg_joins(now, log, leg);
+        self.value_copy(log);
     }
 
     fn drop_leg(&mut self, dev: DevNr) {
         self.leaving.insert(dev);
+    }
+
+    fn set_copies(&mut self, dev: DevNr, copies: &[(SlinkNr, DiskId)]) {
+        if let Some(leg) = self.legs.all.get_mut(&dev) {
+            leg.copies = copies.to_vec();
+        }
+    }
+
+    fn uses(&self, disk: DiskId) -> bool {
+        self.flights.any_at(disk)
     }
 
     fn disks(&self) -> Vec<DiskId> {
@@ -426,6 +500,12 @@ impl SiteLink for Ordered {
 
     fn is_still(&self) -> bool {
         self.flights.len() == 0
+    }
+
+    fn mend(&mut self, mend: Mend) {
+        if matches!(self.mode, Mode::Streaming) && self.may_ask() {
+            self.mender.add(mend);
+        }
     }
 
     fn is_busy(&self, now: Time) -> bool {
@@ -440,14 +520,4 @@ impl SiteLink for Ordered {
 /// When applications will have been idle for long enough to count as such.
 fn idle_at(load: &Load) -> Option<Time> {
     Some(load.last_request + IDLE_AFTER)
-}
-
-/// The LD has the writes of a range, durably.
-fn settle_all(log: &mut Replog, after: Seq, last: Seq) {
-    for seq in after.0 + 1..=last.0 {
-        if let Some(write) = log.index().write(Seq(seq)) {
-            let (dev, sector, len) = (write.dev, write.sector, write.len);
-            log.settle(dev, sector, len, Seq(seq));
-        }
-    }
 }

@@ -100,7 +100,7 @@ impl Reship {
                         let buf = BufMut::zeroed(place.bytes);
                         let op = DiskOp::Read { sector: place.sector, buf };
                         let step = FeedStep::ReadBack { part, place };
-                        let why = (part.dev, "reading the log back", To::Source, step);
+                        let why = (part.dev, "reading the log back", To::Log, step);
                         return Some((log.disk(), op, why));
                     }
                 }

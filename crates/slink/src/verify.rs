@@ -22,7 +22,9 @@ mod pending;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use blk::{Buf, BufMut, DevNr, DiskOp, Effect, Errno, Sector, Sectors, SlinkNr, Span, Time};
+use blk::{
+    Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Sector, Sectors, SlinkNr, Span, Time,
+};
 use replog::{Replog, Source};
 
 use crate::copier::{FromRing, Progress};
@@ -242,9 +244,17 @@ impl Verifier {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let Some(job) = &mut self.job else { return false };
+        // Nothing says what the site should hold while no other copy can be read.
+        let Some(base) = log.readable_base().filter(|base| *base != legs.site) else {
+            return false;
+        };
         let Some(Again { dev, mut left, tries, failures, .. }) =
             job.next(now, self.pace.run(), legs)
         else {
+            return false;
+        };
+        let Some(source) = legs.all[&dev].disk_at(base) else {
+            job.put_off(now, dev, left, (tries, failures));
             return false;
         };
         let found = self.found.as_mut().expect("of the job");
@@ -257,7 +267,8 @@ impl Verifier {
         let len = affordable(log, dev, sector, whole);
         let rest = left.take(&Ranges::of(sector + len, Sectors(whole.0 - len.0)));
         job.put_off(now, dev, rest, (tries, failures));
-        let (check, reads) = Check::of((dev, sector, len), left, (tries, failures), now, legs, log);
+        let (check, reads) =
+            Check::of((dev, sector, len), left, (tries, failures), now, (base, source), legs, log);
         for (side, disk, op, to) in reads {
             let step = Step::Verify(VerifyStep { check: self.next, side });
             flights.submit(now, disk, op, (dev, "a read to compare", to, step), effects);
@@ -385,9 +396,10 @@ impl Check {
         want: Ranges,
         (tries, failures): (u32, u32),
         began: Time,
+        (base, source): (SlinkNr, DiskId),
         legs: &Legs,
         log: &mut Replog,
-    ) -> (Self, Vec<(Side, blk::DiskId, DiskOp, To)>) {
+    ) -> (Self, Vec<(Side, DiskId, DiskOp, To)>) {
         let leg = &legs.all[&dev];
         let buf = BufMut::zeroed(len.len());
         let mut reads = vec![(Side::There, leg.disk, DiskOp::Read { sector, buf }, To::Site)];
@@ -398,7 +410,7 @@ impl Check {
             let Some(seq) = piece.seq else {
                 let buf = BufMut::zeroed(piece.len.len());
                 let op = DiskOp::Read { sector: piece.sector, buf };
-                reads.push((Side::Here { part, ring: None }, leg.ld, op, To::Source));
+                reads.push((Side::Here { part, ring: None }, source, op, To::Copy(base)));
                 continue;
             };
             let write = log.index().write(seq).expect("what shows is in the index");
@@ -412,7 +424,7 @@ impl Check {
                     let buf = BufMut::zeroed(place.bytes);
                     let op = DiskOp::Read { sector: place.sector, buf };
                     let ring = Some(FromRing::new(place, skip, bytes));
-                    reads.push((Side::Here { part, ring }, log.disk(), op, To::Source));
+                    reads.push((Side::Here { part, ring }, log.disk(), op, To::Log));
                 }
             }
         }

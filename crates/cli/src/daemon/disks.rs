@@ -1,10 +1,11 @@
 //! Opening everything that a table names: first a look, which can find everything wrong
 //! without touching anything, then exclusively.
 //!
-//! Without its log and its local disks a replicator serves nothing, so these are waited for.
-//! The others may be absent, busy or hang (P5): each has a thread and a process of its own,
-//! all of them together have [`OTHERS_LIMIT`], and what is not open then is opened when the
-//! machine asks.
+//! Without its log a replicator serves nothing, so that is waited for. The others may be absent
+//! or hang (P5, P7): each has a thread and a process of its own, and what is not open in time
+//! is opened when the machine asks. Remote ones may also be busy, and have [`OTHERS_LIMIT`] all
+//! together. A local one is waited for; who else has it open may change it, so that a fresh
+//! start without it is none. Whether a start without it is one at all, the log says.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -60,43 +61,63 @@ struct Place {
     lane: Option<Lane>,
 }
 
+/// How long a start waits for what is busy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub(super) busy: Duration,
+    /// How long a local disk may take at least: one that has to spin up, on a busy host.
+    pub(super) local: Duration,
+    /// Its last writes hold what is busy; nobody else does.
+    pub(super) for_dead: bool,
+}
+
 /// What became of places, by the numbers of their disks.
 type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
 
 impl Disks {
-    /// Opens them and joins them with the table, waiting up to `busy_limit` in all for those
-    /// that a predecessor's writes still hold and nothing can be served without (I14).
-    /// `helper` is the program that does what may hang at a remote site; `claims`, where other
+    /// Opens them and joins them with the table, waiting as `waits` says for the log and the
+    /// local ones (I14). `helper` is the program that does what may hang; `claims`, where other
     /// replicators of this host see what is taken.
     pub(super) fn open(
         group: &Group,
-        busy_limit: Duration,
+        waits: Waits,
         helper: Option<Program>,
         claims: Option<Claims>,
     ) -> Result<(Self, Plan)> {
         let places = Places::of(group, helper, claims);
         let began = Instant::now();
-        let others_limit = began + OTHERS_LIMIT;
+        let local = waits.for_local(group);
+        let limit = move |role: Role| {
+            let others = if role.is_local() { local.max(OTHERS_LIMIT) } else { OTHERS_LIMIT };
+            began + if role.is_vital() { waits.busy } else { others }
+        };
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
         let all = places.lock().clone();
-        let mut looked = places.open_all(&all, others_limit, look)?;
+        let mut looked = places.open_all(&all, limit, look)?;
         places.plan(group, &looked)?;
         places.check_overlaps(&looked)?;
         places.refuse_taken(&mut looked)?;
 
-        let vital_limit = Instant::now() + busy_limit;
+        let opens = Instant::now();
         let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
         let mut missing = failures(looked);
-        let mut found = places.open_all(&there, others_limit, |role| {
+        let mut found = places.open_all(&there, limit, |role| {
             // Who is busy is to be told before the time is up.
-            let deadline = if role.is_vital() { vital_limit } else { began + OTHERS_LIMIT / 2 };
-            let busy_limit = deadline.saturating_duration_since(Instant::now());
+            let busy_limit = match role {
+                _ if role.is_vital() => waits.busy,
+                _ if role.is_local() && waits.for_dead => local,
+                _ if role.is_local() => waits.busy,
+                _ => (began + OTHERS_LIMIT / 2).saturating_duration_since(opens),
+            };
             OpenSpec { busy_limit, ..OpenSpec::default() }
         })?;
         // Two replicators that start at a time each see what the other one has.
         let claiming = places.claims.as_ref().map(Claims::begin).transpose()?;
         places.refuse_taken(&mut found)?;
+        if !waits.for_dead {
+            places.check_local(&found)?;
+        }
         found.extend(missing.clone().into_iter().map(|(id, why)| (id, Err(why))));
         let plan = places.plan(group, &found)?;
         let mut open = Vec::new();
@@ -208,12 +229,12 @@ impl Places {
         }));
     }
 
-    /// Opens `places` as `spec` says: all that are vital, and of the others what can be
-    /// opened before `others_limit`.
+    /// Opens `places` as `spec` says: all that are vital, and of the others each that can be
+    /// opened before its limit.
     fn open_all(
         &self,
         places: &[Place],
-        others_limit: Instant,
+        limit: impl Fn(Role) -> Instant,
         spec: impl Fn(Role) -> OpenSpec,
     ) -> Result<Found<Disk>> {
         let (vital, others): (Vec<_>, Vec<_>) =
@@ -224,8 +245,12 @@ impl Places {
             let disk = Disk::open(&place.path(), &spec(place.role));
             found.insert(place.id, Ok(disk.with_context(|| place.role.to_string())?));
         }
-        for _ in &others {
-            let left = others_limit.saturating_duration_since(Instant::now());
+        let late = |found: &Found<Disk>| {
+            let open = others.iter().filter(|place| !found.contains_key(&place.id));
+            open.map(|place| limit(place.role) + ANSWER_LIMIT).max()
+        };
+        while let Some(last) = late(&found) {
+            let left = last.saturating_duration_since(Instant::now());
             let Ok((id, result)) = answers.recv_timeout(left) else { break };
             found.insert(id, result);
         }
@@ -234,6 +259,18 @@ impl Places {
             found.entry(place.id).or_insert_with(|| Err(place.too_slow()));
         }
         Ok(found)
+    }
+
+    /// Somebody else has a local disk open: he may be changing it (P15).
+    fn check_local(&self, found: &Found<Disk>) -> Result<()> {
+        for place in self.lock().iter().filter(|place| place.role.is_local()) {
+            if let Some(Err(not)) = found.get(&place.id)
+                && not.errno.0 == Word::BUSY.raw_os_error()
+            {
+                return Err(anyhow!(not.why.clone()).context(place.role.to_string()));
+            }
+        }
+        Ok(())
     }
 
     fn plan(&self, group: &Group, found: &Found<Disk>) -> Result<Plan> {
@@ -347,6 +384,23 @@ impl Seen {
     }
 }
 
+impl Waits {
+    /// For disks that nobody had open a moment ago.
+    pub(super) const FRESH: Self = Self { busy: BUSY_LIMIT, local: LOCAL_LIMIT, for_dead: false };
+    /// For those that a dead daemon had.
+    pub(super) const RECOVERY: Self =
+        Self { busy: DRAIN_LIMIT, local: LOCAL_LIMIT, for_dead: true };
+
+    /// How long a local disk may take. Where others could have everything in its place it
+    /// hangs after its deadline; where not, there is no other way.
+    fn for_local(self, group: &Group) -> Duration {
+        let local = group.table.slinks.iter().find(|slink| slink.nr.is_local());
+        let deadline = local.map_or(Duration::ZERO, |slink| slink.options.timeout_io());
+        let alone = group.table.slinks.len() < 2;
+        deadline.max(self.local).max(if alone { self.busy } else { Duration::ZERO })
+    }
+}
+
 impl Place {
     /// The path, or where the kernel keeps the block device `MAJOR:MINOR`.
     fn path(&self) -> PathBuf {
@@ -366,8 +420,7 @@ impl Place {
     }
 
     fn too_slow(&self) -> NotOpened {
-        let why =
-            format!("{}: it could not be opened within {} s", self.text, OTHERS_LIMIT.as_secs());
+        let why = format!("{}: it could not be opened in time, as if it hung", self.text);
         NotOpened { errno: Errno::ETIMEDOUT, why }
     }
 }
@@ -414,12 +467,17 @@ fn until_it_is_back(role: Role) -> &'static str {
     }
 }
 
-/// How long all disks may take together that a start can do without.
+/// How long the last writes of a daemon that died may take to end or to fail.
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long who has opened a disk, or has found it busy, may take to say so.
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+const LOCAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long all remote disks may take together.
 const OTHERS_LIMIT: Duration = Duration::from_secs(2);
 /// Sites have smaller numbers.
 const DIRTY_LOGS: u16 = 1000;
 /// udev and its like look at a device for moments.
-pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(2);
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,11 @@
 //! (it is valid and empty: `auto` and `open` go on with it), and devices that wait for a
 //! successor of a dead daemon: they are as they were, and it can be tried again.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use table::{Group, Mode};
 use ublk_target::Ublk;
 
-use super::disks::{BUSY_LIMIT, Disks};
+use super::disks::{Disks, Waits};
 use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
@@ -82,9 +80,9 @@ fn open(
         (group.table.log.mode, group.table.log.size) = (Mode::Open, None);
     }
     reporter.progress("opening its devices", 0, 0)?;
-    let busy_limit = if fresh { BUSY_LIMIT } else { DRAIN_LIMIT };
+    let waits = if fresh { Waits::FRESH } else { Waits::RECOVERY };
     let claims = RuntimeDir::open()?.claims(dir.name());
-    let (disks, plan) = Disks::open(&group, busy_limit, Some(helper::program()), Some(claims))?;
+    let (disks, plan) = Disks::open(&group, waits, Some(helper::program()), Some(claims))?;
     if job.require_all {
         disks.require_all()?;
     }
@@ -138,6 +136,3 @@ fn log_failure(undone: Result<()>) {
         log::error!("undoing a start that failed: {error:#}");
     }
 }
-
-/// How long the last writes of a daemon that died may take to end or to fail.
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);

@@ -123,7 +123,7 @@ struct Lacking {
 fn lacking(status: &Status, goal: u64) -> Vec<Lacking> {
     let has_everything = |site: &SiteStatus| match site.slink {
         // The log makes its image whole at the next start.
-        0 => site.cursor >= goal,
+        0 => site.cursor >= goal && !site.detached,
         _ => site.has_everything_up_to(goal),
     };
     let lacking = status.sites.iter().filter(|site| !has_everything(site));
@@ -214,9 +214,11 @@ mod tests {
         let detached =
             SiteStatus { state: SiteState::Detached, detached: true, dirty_bytes: 4096, ..site(1) };
         let copied = SiteStatus { consistent: false, ..site(2) };
-        let found = lacking_of(vec![site(0), detached, copied]);
-        assert_eq!(found[0].1, "site 1 lacks 4 KiB that are dirty there");
-        assert_eq!(found[1].1, "site 2 is not consistent yet");
+        let local = SiteStatus { slink: 0, ..detached.clone() };
+        let found = lacking_of(vec![local, detached, copied]);
+        assert_eq!(found[0].1, "site 0 lacks 4 KiB that are dirty there");
+        assert_eq!(found[1].1, "site 1 lacks 4 KiB that are dirty there");
+        assert_eq!(found[2].1, "site 2 is not consistent yet");
     }
 
     #[test]

@@ -33,6 +33,9 @@ impl Replicator {
         let link = link.filter(|link| link.dirty_log(dev).is_some());
         let link = link.ok_or(MessageError::NoLeg { slink, dev })?;
         let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
+        if !ranges.is_empty() && log.is_whole(slink) && log.kept_beside(slink).is_none() {
+            return Err(MessageError::LastCopy { slink });
+        }
         link.differs(now, log, dev, &ranges, end);
         Ok(String::new())
     }

@@ -98,6 +98,15 @@ pub enum MessageError {
         /// Of which device.
         of_device: String,
     },
+    /// What would be copied anew is what everything else would be copied from (P6).
+    #[error(
+        "site {slink} has the only complete copy that can be read: there is nothing that it \
+         could be copied from"
+    )]
+    LastCopy {
+        /// The site.
+        slink: SlinkNr,
+    },
     /// What is said to a device, and concerns all of them.
     #[error(
         "message \"{message}\": a site, and the log, are all devices'; send it to the replicator"

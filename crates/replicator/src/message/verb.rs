@@ -12,6 +12,7 @@ pub(super) enum Verb {
     Replog,
     Device,
     Resync,
+    Rebuild,
     Down,
     Up,
     Drain,
@@ -57,6 +58,7 @@ const VERBS: &[(&[&str], Verb)] = &[
     (&["replog"], Verb::Replog),
     (&["device"], Verb::Device),
     (&["resync", "invalidate"], Verb::Resync),
+    (&["rebuild"], Verb::Rebuild),
     (&["down"], Verb::Down),
     (&["up"], Verb::Up),
     (&["drain"], Verb::Drain),
@@ -70,7 +72,7 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
                                    slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
                                    slink add NR ..., slink del NR, device add ..., device del NR, \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
-                                   resync [all | SITE [DEV]] (or invalidate), down SITE, up SITE, \
+                                   resync [all | SITE [DEV]] (or invalidate), rebuild [DEV], down SITE, up SITE, \
                                    drain, bookmark TEXT, \
                                    verify [all | SITE [DEV]] [repair | stop], \
                                    differs SITE DEV [SECTOR+SECTORS ...] [more]";
@@ -92,10 +94,15 @@ Messages; the first word may be cut short, and the first line that has it is mea
   resync [all | SITE [DEV]]             copy everything there anew (also invalidate)
   verify [all | SITE [DEV]] [repair | stop]   compare what is there with what should be
   differs SITE DEV [SECTOR+SECTORS ...] [more]   what is there differs in these ranges
+  rebuild [DEV]                         the same for the local disks, from a remote site
   down SITE                             an outage by hand
   up SITE                               its end; try the site at once
   drain                                 return when all sites that can be reached have everything
-  bookmark TEXT                         a text between two writes";
+  bookmark TEXT                         a text between two writes
+  verify [all | SITE [DEV]] [repair | stop]
+                                        compare what is there with what should be
+  differs SITE DEV [SECTOR+SECTORS ...] [more]
+                                        what is there differs in these ranges";
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +117,7 @@ mod tests {
             ("stat stati statistics", Verb::Statistics),
             ("rep repl replog", Verb::Replog),
             ("resy resync i invalidate", Verb::Resync),
+            ("reb rebuild", Verb::Rebuild),
             ("d de device", Verb::Device),
             ("do down", Verb::Down),
             ("u up", Verb::Up),

@@ -15,6 +15,8 @@ pub struct Status {
     pub state: RunState,
     /// Why it is not well, in a sentence; none if it is.
     pub trouble: Option<String>,
+    /// Parts of reads that wait until a complete copy can be read.
+    pub reads_waiting: usize,
     /// Its log; none before it is open.
     pub log: Option<LogStatus>,
     /// Its sites, in the order of the table.
@@ -122,6 +124,11 @@ pub struct LogStatus {
     pub durable: u64,
     /// The last write that every site has.
     pub head: u64,
+    /// The site that is read where memory and log have nothing newer: the local one, or
+    /// another while that can't be read. None if no complete copy can be.
+    pub reads_from: Option<u16>,
+    /// The sites with a complete copy, whether it can be read now or not.
+    pub whole_copies: Vec<u16>,
     /// Writes wait for the log's head to move.
     pub full: bool,
     /// Writes wait for the local site to take what the RAM tail holds.
@@ -168,6 +175,8 @@ pub struct SiteStatus {
     pub state: SiteState,
     /// Whether its image is one that the application could have found after a crash.
     pub consistent: bool,
+    /// Reads come from there, as far as neither memory nor the log has newer content.
+    pub is_read: bool,
     /// It keeps its own state on a device there (`mark:`). If not, whether it is consistent is
     /// known only here.
     pub marked: bool,

@@ -137,6 +137,9 @@ impl SiteStatus {
         if self.demoted {
             parts.push("demoted".to_owned());
         }
+        if self.is_read && !self.is_local() {
+            parts.push("read".to_owned());
+        }
         if !self.marked && !self.is_local() {
             parts.push("unmarked".to_owned());
         }

@@ -63,7 +63,19 @@ fn of_all(status: &Status) -> Option<String> {
     if let Some(failure) = &log.failure {
         return Some(format!("no write is acknowledged any more: {failure}"));
     }
-    waiting(status, log).or_else(|| suspended(status))
+    unreadable(status, log).or_else(|| waiting(status, log)).or_else(|| suspended(status))
+}
+
+/// P6: no complete copy can be read.
+fn unreadable(status: &Status, log: &LogStatus) -> Option<String> {
+    if log.reads_from.is_some() && status.reads_waiting == 0 {
+        return None;
+    }
+    let copies: Vec<String> = log.whole_copies.iter().map(|nr| format!("site {nr}")).collect();
+    let who = if log.full { "reads and writers wait" } else { "reads wait" };
+    let full = if log.full { ", and the log is full" } else { "" };
+    let copies = copies.join(" or ");
+    Some(format!("{who} for {copies}: no complete copy can be read{full}"))
 }
 
 /// Who makes writers wait, and since when.

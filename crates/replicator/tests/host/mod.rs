@@ -23,8 +23,12 @@ pub(crate) struct Host {
     next_req: u64,
     /// Disks that are not well.
     pub(crate) faults: BTreeMap<DiskId, Fault>,
-    /// A sector that reads of its disk fail on.
-    pub(crate) unreadable: Option<(DiskId, u64)>,
+    /// Sectors that can't be read before they are written.
+    pub(crate) bad: BTreeSet<(DiskId, u64)>,
+    /// What is said of them.
+    pub(crate) bad_errno: Errno,
+    /// Bytes written to each disk.
+    pub(crate) written: BTreeMap<DiskId, u64>,
     /// After so many effects the host is dead: nothing is carried out any more.
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
@@ -44,10 +48,12 @@ pub(crate) enum Fault {
     Hangs,
     /// It can't be opened, and what was open fails.
     Absent,
-    /// Another disk is in its place.
+    /// Another disk is in its place; what was open fails.
     Other,
     /// Opening it takes until `release`.
     OpensLate,
+    /// The same, and it works.
+    OtherForGood,
 }
 
 impl Host {
@@ -63,9 +69,20 @@ impl Host {
         disks: BTreeMap<DiskId, Vec<u8>>,
         faults: BTreeMap<DiskId, Fault>,
     ) -> Self {
+        Self::with_local(sites, log, "nolog 0", remote, disks, faults)
+    }
+
+    pub(crate) fn with_local(
+        sites: &str,
+        log: &str,
+        local_dirty_log: &str,
+        remote: &str,
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+    ) -> Self {
         let text = format!(
             "repl: 0 1 replicator ringbuffer {} /log 0 {log} {sites}\n\
-             db: 0 4096 replicator-dev repl 0 0 1 /ld0 nolog 0 {remote}\n",
+             db: 0 4096 replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
             2 + log.split(' ').count(),
         );
         let groups = table::TableFile::parse(&text).unwrap().groups().unwrap();
@@ -88,7 +105,9 @@ impl Host {
             ended: BTreeMap::new(),
             next_req: 0,
             faults,
-            unreadable: None,
+            bad: BTreeSet::new(),
+            bad_errno: Errno::EIO,
+            written: BTreeMap::new(),
             effects_left: None,
             hung: Vec::new(),
             opening: Vec::new(),
@@ -166,21 +185,23 @@ impl Host {
                         let buf = if let DiskOp::Read { buf, .. } = op { Some(buf) } else { None };
                         return self.hung.push((io, buf));
                     }
-                    (None, DiskOp::Read { sector, buf }) if self.fails(disk, sector, &buf) => {
-                        (Err(Errno::EIO), Some(buf))
+                    (None | Some(Fault::OtherForGood), DiskOp::Read { sector, buf })
+                        if self.is_bad(disk, sector, &buf) =>
+                    {
+                        (Err(self.bad_errno), Some(buf))
                     }
+                    (None | Some(Fault::OtherForGood), op) => (Ok(()), self.disk_op(disk, op)),
                     (Some(_), DiskOp::Read { buf, .. }) => (Err(Errno::EIO), Some(buf)),
                     (Some(_), _) => (Err(Errno::EIO), None),
-                    (None, op) => (Ok(()), self.disk_op(disk, op)),
                 };
                 self.machine.handle(self.now, Event::Done { io, result, buf });
             }
         }
     }
 
-    fn fails(&self, disk: DiskId, sector: Sector, buf: &BufMut) -> bool {
-        let end = sector + Sectors::from_bytes(buf.len() as u64);
-        self.unreadable.is_some_and(|(at, bad)| at == disk && (sector.0..end.0).contains(&bad))
+    fn is_bad(&self, disk: DiskId, sector: Sector, buf: &BufMut) -> bool {
+        let end = sector.0 + buf.len() as u64 / 512;
+        self.bad.range((disk, sector.0)..(disk, end)).next().is_some()
     }
 
     fn disk_op(&mut self, disk: DiskId, op: DiskOp) -> Option<BufMut> {
@@ -194,6 +215,9 @@ impl Host {
             }
             DiskOp::Write { sector, data, .. } => {
                 let mut at = sector.bytes() as usize;
+                let end = sector.0 + data.iter().map(|part| part.len() as u64).sum::<u64>() / 512;
+                self.bad.retain(|(bad, at)| *bad != disk || *at < sector.0 || *at >= end);
+                *self.written.entry(disk).or_default() += (end - sector.0) * 512;
                 for part in &data {
                     image[at..at + part.len()].copy_from_slice(part);
                     at += part.len();
@@ -202,6 +226,7 @@ impl Host {
             }
             DiskOp::WriteZeroes { sector, len, .. } => {
                 let at = sector.bytes() as usize;
+                *self.written.entry(disk).or_default() += len.bytes();
                 image[at..at + len.len()].fill(0);
                 None
             }
@@ -256,7 +281,21 @@ impl Host {
     }
 
     pub(crate) fn site(&self) -> SiteStatus {
-        self.machine.status(self.now).sites[1].clone()
+        self.site_at(1)
+    }
+
+    pub(crate) fn site_at(&self, nr: usize) -> SiteStatus {
+        self.machine.status(self.now).sites[nr].clone()
+    }
+
+    /// The site that is read.
+    pub(crate) fn reads_from(&self) -> Option<u16> {
+        self.machine.status(self.now).log.unwrap().reads_from
+    }
+
+    /// Requests that ended with an error.
+    pub(crate) fn errors(&self) -> u64 {
+        self.machine.status(self.now).devices[0].errors
     }
 
     pub(crate) fn ask(&mut self, op: Op, payload: Option<Vec<u8>>) -> ReqId {
@@ -285,6 +324,19 @@ impl Host {
         self.reads.remove(&req).unwrap()
     }
 
+    /// What is read, if it comes within that time.
+    pub(crate) fn read_within(&mut self, sector: u64, sectors: u64, span: Span) -> Option<Vec<u8>> {
+        let req = self.ask(Op::Read { sector: Sector(sector), len: Sectors(sectors) }, None);
+        let limit = self.now + span;
+        while !self.ended.contains_key(&req) && self.now < limit {
+            let next = self.now + Span::from_millis(1);
+            self.run_for(Span::from_millis(1));
+            self.now = self.now.max(next);
+        }
+        assert_eq!(*self.ended.get(&req)?, Ok(()));
+        self.reads.remove(&req)
+    }
+
     pub(crate) fn device_bytes(&self, disk: u32) -> &[u8] {
         &self.disks[&DiskId(disk)][..4096 * 512]
     }
@@ -294,7 +346,8 @@ fn seen(disk: DiskId, fault: Option<Fault>) -> Result<DiskSeen, NotOpened> {
     if fault == Some(Fault::Absent) {
         return Err(NotOpened { errno: Errno::ENODEV, why: format!("disk {} is gone", disk.0) });
     }
-    let other = if fault == Some(Fault::Other) { "other" } else { "" };
+    let is_other = matches!(fault, Some(Fault::Other | Fault::OtherForGood));
+    let other = if is_other { "other" } else { "" };
     Ok(DiskSeen {
         size: Sectors(DISK_SECTORS),
         logical_block: 512,

@@ -362,7 +362,7 @@ impl Oracle {
 impl SiteRule {
     /// Whether anybody can say anything of a copy that could be out of order.
     fn has_copies(&self) -> bool {
-        self.ordered && self.devices.contains(&true)
+        self.devices.contains(&true)
     }
 
     /// Whether acknowledgements wait for it while it is in force (P1).

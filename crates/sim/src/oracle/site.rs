@@ -124,12 +124,26 @@ impl Site {
         layout: &Layout,
     ) -> Result<(), Violation> {
         let begins = promised && !self.promised;
+        self.trust(promised, history, layout)?;
+        if begins { self.check(history, layout) } else { Ok(()) }
+    }
+
+    /// The same, but for the order.
+    ///
+    /// # Errors
+    /// If it shows what no write wrote (P4).
+    pub fn trust(
+        &mut self,
+        promised: bool,
+        history: &History,
+        layout: &Layout,
+    ) -> Result<(), Violation> {
+        let begins = promised && !self.promised;
         self.promised = promised;
         if !begins {
             return Ok(());
         }
-        (0..self.shown.len()).try_for_each(|at| self.refresh(at, history, layout))?;
-        self.check(history, layout)
+        (0..self.shown.len()).try_for_each(|at| self.refresh(at, history, layout))
     }
 
     /// Its number.

@@ -32,6 +32,8 @@ pub struct View {
     pub demoted: bool,
     /// What it lacks is in dirty regions.
     pub detached: bool,
+    /// Whoever opened the log now would find that it is.
+    pub found_detached: bool,
     /// Bytes of its dirty regions.
     pub dirty_bytes: u64,
     /// Writes of the log that it lacks.
@@ -73,6 +75,7 @@ impl View {
         in_force: true,
         demoted: false,
         detached: false,
+        found_detached: false,
         dirty_bytes: 0,
         lag_writes: 0,
     };
@@ -137,7 +140,7 @@ impl Oracle {
         if self.recovering && promised {
             return Ok(());
         }
-        self.sites[site].promise(promised, &self.history, &self.layout)?;
+        self.promise(site, promised)?;
         if self.recovering {
             return Ok(());
         }
@@ -147,6 +150,15 @@ impl Oracle {
             (self.beliefs[site].bound, self.beliefs[site].vouched_for) = (true, true);
         }
         Ok(())
+    }
+
+    /// A local site's image is never in order; but each content is a write's.
+    fn promise(&mut self, site: usize, promised: bool) -> Result<(), Violation> {
+        let (history, layout) = (&self.history, &self.layout);
+        match self.rules[site].ordered {
+            true => self.sites[site].promise(promised, history, layout),
+            false => self.sites[site].trust(promised, history, layout),
+        }
     }
 
     /// The process that said so is dead.
@@ -236,14 +248,14 @@ impl Oracle {
     /// Whether a `sync` site is in force: an acknowledgement is worth a FLUSH then.
     pub(super) fn any_sync_binds(&self) -> bool {
         let mut sites = self.rules.iter().zip(&self.beliefs);
-        sites.any(|(rule, belief)| rule.is_sync() && (!rule.ordered || belief.binds()))
+        sites.any(|(rule, belief)| rule.is_sync() && belief.binds())
     }
 
     /// What was just acknowledged is on the media of the `sync` sites (P1).
     pub(super) fn check_sync(&self, nr: Nr, row: Range<usize>) -> Result<(), Violation> {
         for site in 0..self.sites.len() {
             let (rule, belief) = (&self.rules[site], &self.beliefs[site]);
-            if !rule.is_sync() || (rule.ordered && !belief.binds() && !belief.bound) {
+            if !rule.is_sync() || (!belief.binds() && !belief.bound) {
                 continue;
             }
             // Its cursor passed them when there was nothing that it could have had of them.

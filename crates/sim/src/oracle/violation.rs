@@ -16,6 +16,9 @@ use crate::payload::Content;
 /// A broken promise, with the smallest set of facts that proves it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    /// Nothing was broken: of several copies each was lost before another could make it good.
+    #[error("no complete copy is left")]
+    NothingLeft,
     /// P1: what had been promised is gone after a recovery.
     #[error("P1: write {promised} was promised to survive, recovery ends with write {head}")]
     Lost { promised: Nr, head: Nr },

@@ -25,7 +25,7 @@ impl Topology {
         let (logical_block, devices) = devices(rng);
         let sites = 1 + *rng.pick(&[1, 1, 1, 2, 2, 3]);
         let joins = *rng.pick(&[0, 0, 50, 100]);
-        let mut all = vec![Site::plain(0, rng.chance(10), devices.len())];
+        let mut all = vec![local(&devices, rng)];
         all.extend((1..sites).map(|nr| site(nr, &devices, joins, rng)));
         Self {
             devices,
@@ -67,6 +67,22 @@ fn devices(rng: &mut Rng) -> (u32, Vec<Sectors>) {
     (logical_block, sizes.collect())
 }
 
+/// The local site: its dirty logs make a rebuild partial.
+fn local(devices: &[Sectors], rng: &mut Rng) -> Site {
+    let mut local = Site::plain(0, rng.chance(10), devices.len());
+    local.link.options.timeout_io = Some(timeout(rng));
+    if rng.chance(50) {
+        let sizes = devices.iter().enumerate();
+        let logs = sizes.map(|(dev, size)| dirty_log(dev, 0, *size, Init::Nosync, rng));
+        local.legs = logs.map(Some).collect();
+    }
+    local
+}
+
+fn timeout(rng: &mut Rng) -> Span {
+    Span::from_millis(*rng.pick(&[50, 100, 200, 500, 2000]))
+}
+
 fn site(nr: usize, devices: &[Sectors], joins: u64, rng: &mut Rng) -> Site {
     let sync = rng.chance(25);
     let link = SlinkTable {
@@ -104,7 +120,7 @@ fn options(site: usize, rng: &mut Rng) -> SlinkOptions {
             Some(OnDown::Hold),
             Some(OnDown::Error),
         ]),
-        timeout_io: Some(Span::from_millis(*rng.pick(&[50, 100, 200, 500, 2000]))),
+        timeout_io: Some(timeout(rng)),
         resync_rate: *rng.pick(&[None, None, None, Some(64 << 10), Some(1 << 20)]),
         order: *rng.pick(&[None, None, Some(Order::Group), Some(Order::Flush)]),
         mark: rng.chance(25).then(|| engine::path(Role::Mark { site })),

@@ -23,6 +23,8 @@ pub(super) struct Back {
     submitted: u64,
     /// Operations that hung, and ended after all.
     pub(super) hung: u64,
+    /// Reads that met a bad sector.
+    pub(super) bad: u64,
 }
 
 /// Names an operation for ever; its [`IoId`] may be used again when it has ended.
@@ -90,7 +92,7 @@ impl Back {
     ) -> Result<Serial, Violation> {
         let role = host.disks.role(disk)?;
         let kind = kind(&op);
-        if let (Role::Leg { site: site @ 1.., .. }, OpKind::Write, true) = (role, kind, reaches) {
+        if let (Role::Leg { site, .. }, OpKind::Write, true) = (role, kind, reaches) {
             self.check_fence(site, disk, host)?;
         }
         let ticket = match role {
@@ -136,7 +138,7 @@ impl Back {
         if oldest > host.topology.sites[site].link.options.timeout_io() {
             return Err(Violation::NotFenced { site: nr, since: oldest });
         }
-        if count > IN_FLIGHT_MAX {
+        if count > IN_FLIGHT_MAX && site > 0 {
             return Err(Violation::Unbounded { site, count });
         }
         Ok(())
@@ -150,10 +152,13 @@ impl Back {
         host: &Host,
     ) -> Result<(), Violation> {
         let of_site = |flight: &&InFlight| {
-            host.disks.role(flight.disk).is_ok_and(|role| role.remote_site() == Some(site))
+            host.disks.role(flight.disk).is_ok_and(|role| role.site() == Some(site))
         };
         let deadline = host.topology.sites[site].link.options.timeout_io();
-        let late = |flight: &InFlight| host.time.since(flight.since) > deadline;
+        // A read may be somebody else's, who has given it up.
+        let late = |flight: &InFlight| {
+            flight.kind != OpKind::Read && host.time.since(flight.since) > deadline
+        };
         // Of one that is none of the table's any more nobody asks.
         let named = host.topology.sites[site].named;
         if named && state != State::Down && self.in_flight.values().filter(of_site).any(late) {
@@ -182,7 +187,11 @@ impl Back {
         }
         let mut ended = self.in_flight.remove(&serial).expect("looked at above");
         self.names.remove(&ended.io);
-        let struck = reached && faults.strike(role, ended.kind);
+        let bad = ended.into.as_ref().is_some_and(|(start, buf)| {
+            host.is_bad(ended.disk, start.0..start.0 + disks::sectors(buf))
+        });
+        self.bad += u64::from(bad && reached);
+        let struck = (reached && faults.strike(role, ended.kind)) || bad;
         let fails = struck
             || host.weather.fails(role, host.time)
             || host.weather.is_absent(role, host.time)

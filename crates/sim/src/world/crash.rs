@@ -7,6 +7,7 @@ use blk::{DevNr, DiskId, DiskSeen, Errno, NotOpened, Op, Sector, Sectors, SlinkN
 
 use slink::mark::MarkState;
 
+use super::copies::{Truth, unknown};
 use super::disks::{Disks, Outcome};
 use super::front::Orphan;
 use super::handles::EBUSY;
@@ -45,6 +46,10 @@ pub struct Host {
     pub(super) unused: BTreeSet<DiskId>,
     /// Disks that may be whatever they are, until everything was copied to them.
     pub(super) welcome: BTreeSet<DiskId>,
+    /// Sectors that can't be read before they are written again.
+    pub(super) bad: BTreeSet<(DiskId, u64)>,
+    /// What is true of each site's copy.
+    pub(super) truths: Vec<Truth>,
     /// The deaths since the last recovery that came to its end.
     deaths: Option<Deaths>,
     /// What the devices read as after the last recovery.
@@ -92,6 +97,8 @@ impl Host {
             strangers: BTreeSet::new(),
             unused: BTreeSet::new(),
             welcome: BTreeSet::new(),
+            bad: BTreeSet::new(),
+            truths: unknown(topology),
             deaths: None,
             recovered: Vec::new(),
         }
@@ -145,6 +152,7 @@ impl Host {
                 Ok(())
             }
             (Outcome::Leg(rows), Role::Leg { dev, site }) => rows.into_iter().try_for_each(|row| {
+                self.is_written_again(dev, site, &row);
                 self.look(dev, site, Sector(row.start), Sectors(row.end - row.start))
             }),
             (Outcome::Other, Role::Mark { site }) => self.read_mark(site),

@@ -167,6 +167,11 @@ impl Disks {
         }
     }
 
+    /// What is in flight on a disk ends well, whoever it was of.
+    pub(super) fn land(&mut self, disk: DiskId) {
+        self.orphan(disk, &mut Rng::new(1));
+    }
+
     /// Cuts the power of a disk.
     pub(super) fn cut(&mut self, disk: DiskId, keep: Keep, rng: &mut Rng) {
         match self.roles[index(disk.0)] {

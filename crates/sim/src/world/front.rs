@@ -35,6 +35,8 @@ pub(super) struct Terms {
     pub(super) now: Time,
     /// Any request may fail.
     pub(super) any_fails: bool,
+    /// A read may fail.
+    pub(super) read_fails: bool,
     /// A change may fail.
     pub(super) change_fails: bool,
     /// How long a request may take.
@@ -171,7 +173,10 @@ impl Front {
         if waited > terms.patience {
             return Err(Violation::Stall { req, waited });
         }
-        let may_fail = terms.any_fails || (terms.change_fails && live.ask.op.changes_data());
+        let is_read = matches!(live.ask.op, Op::Read { .. });
+        let may_fail = terms.any_fails
+            || (terms.read_fails && is_read)
+            || (terms.change_fails && live.ask.op.changes_data());
         match result {
             Err(_) if may_fail => {
                 match live.kind {

@@ -28,6 +28,8 @@ pub struct Met {
     pub promoted: u64,
     /// Operations that hung, and ended after all.
     pub hung: u64,
+    /// Reads that met a bad sector.
+    pub bad: u64,
     /// Disks on which something of a dead process was still in flight.
     pub zombies: u64,
     /// Disks that could not be opened.
@@ -36,6 +38,10 @@ pub struct Met {
     pub replaced: u64,
     /// Messages, and other tables, while it was at work.
     pub messages: u64,
+    /// Worlds that ended since the last complete copy was lost.
+    pub nothing_left: u64,
+    /// Sites that reads came from, in place of the local one.
+    pub lost_local: u64,
     /// Times that everything was healed, and every site became equal.
     pub converged: u64,
     /// Comparisons of sites.
@@ -67,9 +73,15 @@ impl fmt::Display for Met {
             "{outages} disks went away, {hung} operations hung, {zombies} disks were busy, \
              {not_opened} not opened, {replaced} replaced, {messages} messages; sites: {down} down, {detached} detached, \
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
-             {demoted} out of force, {promoted} in force again, {} converged, {} verified; \
+             {demoted} out of force, {promoted} in force again, {} converged, {} verified; the local \
+             one was lost {} times, and {} times nothing was left; {} reads met a bad sector; \
              the longest request that no site may hold up took {:?}",
-            self.converged, self.verified, self.longest
+            self.converged,
+            self.verified,
+            self.lost_local,
+            self.nothing_left,
+            self.bad,
+            self.longest
         )
     }
 }
@@ -85,10 +97,13 @@ impl std::ops::AddAssign for Met {
         self.demoted += other.demoted;
         self.promoted += other.promoted;
         self.hung += other.hung;
+        self.bad += other.bad;
         self.zombies += other.zombies;
         self.not_opened += other.not_opened;
         self.replaced += other.replaced;
         self.messages += other.messages;
+        self.nothing_left += other.nothing_left;
+        self.lost_local += other.lost_local;
         self.converged += other.converged;
         self.verified += other.verified;
         self.longest = self.longest.max(other.longest);

@@ -7,6 +7,7 @@
 mod arrivals;
 mod back;
 mod clock;
+mod copies;
 mod crash;
 mod disks;
 mod faults;
@@ -25,7 +26,7 @@ pub mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blk::{DiskId, DiskOp, Effect, Sectors, Span, Time};
+use blk::{DevNr, DiskId, DiskOp, Effect, Sectors, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
@@ -87,6 +88,12 @@ pub struct World<'p, M> {
     /// Tells what happens.
     trace: bool,
     digest: u64,
+    /// Something was, or may be, wrong with the local site.
+    local_trouble: bool,
+    /// Since when a remote site has everything and nothing will befall it.
+    sound_since: copies::SoundSince,
+    /// What is to be asked for again, once it may be copied anew.
+    asking: BTreeSet<(usize, Option<DevNr>)>,
     /// Whether all was healed: from then on, who replaces a disk says so.
     healed: bool,
     /// Whether applications are let in: not before recovery has been judged.
@@ -155,6 +162,9 @@ impl<'p, M: Subject> World<'p, M> {
             whole: BTreeMap::new(),
             trace: false,
             digest: 0,
+            local_trouble: false,
+            asking: BTreeSet::new(),
+            sound_since: None,
             healed: false,
             serving: false,
             arriving: false,
@@ -162,16 +172,19 @@ impl<'p, M: Subject> World<'p, M> {
             host,
         };
         world.met.zombies += world.zombies.len() as u64;
+        world.local_trouble = world.host.is_local_in_trouble();
         world.plan_weather();
         world
     }
 
-    /// Whether a fault explains that it got stuck or, if it is the log's or an LD's, did not
-    /// open.
+    /// Whether a fault explains that it got stuck or, if it is the log's or something is wrong
+    /// with an LD, did not open.
     pub fn is_excused(&self, violation: &Violation) -> bool {
         match violation {
             Violation::Stuck { .. } => self.faults.stick(),
-            Violation::OpenFailed { .. } => self.faults.reach_applications(),
+            Violation::OpenFailed { .. } => {
+                self.faults.reach_applications() || self.may_wait_for_copies()
+            }
             _ => false,
         }
     }
@@ -188,7 +201,8 @@ impl<'p, M: Subject> World<'p, M> {
 
     /// What it met so far.
     pub fn met(&self) -> Met {
-        Met { hung: self.back.hung, longest: self.front.longest, ..self.met }
+        let (hung, bad) = (self.back.hung, self.back.bad);
+        Met { hung, bad, longest: self.front.longest, ..self.met }
     }
 
     /// What the devices read as after the last recovery, in the row of all sectors.
@@ -298,15 +312,16 @@ impl<'p, M: Subject> World<'p, M> {
         let start = self.clock.now;
         while !self.reached(goal)? {
             let stepped = self.step();
+            if stepped == Ok(Halt::Cut) {
+                return Ok(Halt::Cut);
+            }
             let taken = self.clock.now.since(start);
             let waits = matches!(stepped, Err(Violation::Stuck { .. })) || taken > OUTAGE_PATIENCE;
             if waits && self.waits_for_a_site(goal) {
                 self.heal()?;
                 continue;
             }
-            if stepped? == Halt::Cut {
-                return Ok(Halt::Cut);
-            }
+            stepped?;
             if taken > PATIENCE {
                 let what = format!("{goal:?} is not reached, {:?}", self.views);
                 return Err(Violation::Stuck { what, seconds: taken.as_secs() });
@@ -320,7 +335,8 @@ impl<'p, M: Subject> World<'p, M> {
         let trouble = !self.host.weather.is_fair()
             || !self.host.strangers.is_empty()
             || !self.held.is_empty();
-        goal == Goal::Quiet && self.serving && self.host.topology.may_hold() && trouble
+        let holds = self.serving && self.host.topology.may_hold();
+        goal == Goal::Quiet && (holds || self.may_wait_for_copies()) && trouble
     }
 
     fn set_now(&mut self, now: Time) {
@@ -414,6 +430,7 @@ impl<'p, M: Subject> World<'p, M> {
             }
             Due::Resync(site, dev) => {
                 self.tell(|| format!("     resync {site} {dev:?}"));
+                self.asking.remove(&(site, dev));
                 self.resync(site, dev);
             }
             Due::Verify(site) => {
@@ -457,7 +474,7 @@ impl<'p, M: Subject> World<'p, M> {
         }
         for (site, (before, now)) in before.into_iter().zip(&self.views).enumerate() {
             self.met.compare(before, *now);
-            if self.trace && before != *now && site > 0 {
+            if self.trace && before != *now {
                 self.tell(|| format!("site {site}: {now:?}"));
             }
         }
@@ -468,6 +485,7 @@ impl<'p, M: Subject> World<'p, M> {
             }
         }
         self.check_alarms()?;
+        self.look_at_copies()?;
         self.host.oracle.reported(&self.views)
     }
 
@@ -525,25 +543,15 @@ impl<'p, M: Subject> World<'p, M> {
         Ok(())
     }
 
-    /// What a request that ends now is measured by.
-    fn terms(&self) -> Terms {
-        let topology = &self.host.topology;
-        // Who waited for a site may have done so by an earlier table.
-        let excused =
-            self.faults.any() || topology.may_hold() || self.held_up || self.teller.is_some();
-        Terms {
-            now: self.clock.now,
-            any_fails: self.faults.reach_applications(),
-            change_fails: topology.may_refuse(),
-            patience: match excused {
-                true => Span::MAX,
-                false => REQUEST_PATIENCE + topology.dirty_log_deadline(),
-            },
-        }
-    }
-
     fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
+        if self.points > POINTS_MAX {
+            let what = "it does something all the time, and comes to no end".into();
+            return Err(Violation::Stuck {
+                what,
+                seconds: self.clock.now.since(Time(0)).as_secs(),
+            });
+        }
         if self.serving && self.heal_at.take_if(|point| *point <= self.points).is_some() {
             self.heal()?;
         }
@@ -584,9 +592,8 @@ const PATIENCE: Span = Span::from_secs(600);
 /// the site is healed.
 const OUTAGE_PATIENCE: Span = Span::from_secs(30);
 
-/// Virtual time that a request may take, whatever befalls the remote sites: the log may be
-/// full, and the LD has to catch up. A dirty log that does not answer has its deadline.
-const REQUEST_PATIENCE: Span = Span::from_millis(500);
+/// Far more than a life takes that is not driven in circles (P13).
+const POINTS_MAX: u64 = 2_000_000;
 
 /// Polls without any effect, in a row, that a machine may ask for.
 const IDLE_POLLS_MAX: u32 = 1000;

@@ -1,9 +1,10 @@
 //! Outages as they come and go: what becomes of disks, of what is in flight, and of what
 //! a machine has open.
 
-use blk::{DevNr, DiskId, Event, NotOpened, Time};
+use blk::{DevNr, DiskId, Event, NotOpened, Span, Time};
 
 use super::clock::{self, Due};
+use super::copies::Truth;
 use super::handles::EBUSY;
 use super::weather::{FOR_EVER, Outage, Trouble, Weather};
 use super::{Stage, Subject, World};
@@ -18,6 +19,7 @@ impl<M: Subject> World<'_, M> {
     /// The promise that was seen broken.
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.host.weather.clear();
+        self.host.bad.clear();
         self.healed = true;
         self.faults.heal();
         self.release_all();
@@ -44,6 +46,15 @@ impl<M: Subject> World<'_, M> {
         if self.machine.stage() != Stage::Running || !named {
             return;
         }
+        let is_safe = self.host.is_kept_beside(site);
+        if !is_safe || !self.machine.resync(self.clock.now, site, dev) {
+            // What it would be copied from has to come back first.
+            if self.asking.insert((site, dev)) {
+                let after = Span::from_millis(20) + clock::moment(&mut self.rng) * 20;
+                self.clock.plan(after, Due::Resync(site, dev));
+            }
+            return;
+        }
         self.host.oracle.asked_to_resync(site);
         let topology = self.host.topology.clone();
         for of in topology.layout().devices().filter(|&of| dev.is_none_or(|dev| dev == of)) {
@@ -51,7 +62,6 @@ impl<M: Subject> World<'_, M> {
             self.host.strangers.remove(&disk);
             self.host.welcome.insert(disk);
         }
-        self.machine.resync(self.clock.now, site, dev);
     }
 
     /// A site that streams has taken the disks that it was told to take; what was replaced
@@ -161,9 +171,13 @@ impl<M: Subject> World<'_, M> {
     fn replace(&mut self, disk: DiskId, role: Role) -> bool {
         match role {
             // What no machine knows yet, none can find to be another.
+            // Nor is the last copy lost.
             Role::Leg { dev, site }
-                if self.host.known.contains(&disk) && self.host.topology.has_leg(dev, site) =>
+                if self.host.known.contains(&disk)
+                    && self.host.topology.has_leg(dev, site)
+                    && self.host.is_kept_beside(site) =>
             {
+                self.host.truths[site] = Truth::Hollow;
                 self.host.oracle.replaced(site, dev);
                 self.host.replaced.insert(disk);
                 if !self.host.welcome.contains(&disk) {

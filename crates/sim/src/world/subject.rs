@@ -13,8 +13,10 @@ pub trait Subject: Machine {
     fn drain(&mut self);
     /// How its sites are, in the order of the topology; nothing if it does not say.
     fn views(&self, _now: Time, _views: &mut Vec<View>) {}
-    /// Has a site, or one device there, copied anew, whatever disks are there.
-    fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) {}
+    /// Has a site, or one device there, copied anew, whatever disks are there; whether it does.
+    fn resync(&mut self, _now: Time, _site: usize, _dev: Option<DevNr>) -> bool {
+        true
+    }
     /// Has a site compared with what it should hold, and what differs copied.
     fn verify(&mut self, _now: Time, _site: usize, _repair: bool) {}
     /// The ranges in which sites are said to differ, by site.
@@ -22,7 +24,7 @@ pub trait Subject: Machine {
         Vec::new()
     }
     /// Lets it go on as another table says, which describes the same disks; not if something
-    /// is to come again that has not gone yet.
+    /// is to come again that has not gone yet, or what goes is the last copy.
     fn reload(&mut self, _now: Time, _topology: &Topology) -> bool {
         true
     }

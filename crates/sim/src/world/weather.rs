@@ -1,4 +1,4 @@
-//! What befalls the remote sites, in virtual time: outages that begin and end.
+//! What befalls the sites, in virtual time: outages that begin and end.
 //!
 //! Times are the host's, which go on when a machine dies: an outage outlives it.
 
@@ -63,8 +63,8 @@ impl Weather {
     /// A few at random, from `now` on; `mild`: no media are lost.
     #[must_use]
     pub fn random(topology: &Topology, now: Time, rng: &mut Rng) -> Self {
-        let remote = |role: &Role| !matches!(role, Role::Log | Role::Leg { site: 0, .. });
-        let disks: Vec<Role> = topology.roles().into_iter().filter(remote).collect();
+        let disks = topology.roles().into_iter().filter(|role| *role != Role::Log);
+        let disks: Vec<Role> = disks.collect();
         if disks.is_empty() || rng.chance(20) {
             return Self::default();
         }
@@ -96,6 +96,24 @@ impl Weather {
     #[must_use]
     pub fn is_fair(&self) -> bool {
         self.outages.is_empty()
+    }
+
+    /// Whether anything befalls a site, now or later.
+    #[must_use]
+    pub fn befalls(&self, site: usize) -> bool {
+        self.outages.iter().any(|outage| outage.whom.is_at(site))
+    }
+
+    /// Whether a site is, or will be, slow.
+    #[must_use]
+    pub fn slows(&self, site: usize) -> bool {
+        let slow = |outage: &Outage| matches!(outage.trouble, Trouble::Slow(_));
+        self.outages.iter().any(|outage| slow(outage) && outage.whom.is_at(site))
+    }
+
+    /// Nothing befalls a site any more.
+    pub fn spare(&mut self, site: usize) {
+        self.outages.retain(|outage| !outage.whom.is_at(site));
     }
 
     /// The outages, each under its number.
@@ -148,8 +166,17 @@ impl Whom {
     #[must_use]
     pub fn is(self, role: Role) -> bool {
         match self {
-            Self::Site(whom) => role.remote_site() == Some(whom),
+            Self::Site(whom) => role.site() == Some(whom),
             Self::Disk(whom) => role == whom,
+        }
+    }
+}
+
+impl Whom {
+    fn is_at(self, site: usize) -> bool {
+        match self {
+            Self::Site(whom) => whom == site,
+            Self::Disk(role) => role.site() == Some(site),
         }
     }
 }
@@ -165,7 +192,7 @@ impl Trouble {
 /// One outage, or a disk that flaps.
 fn one(topology: &Topology, disks: &[Role], now: Time, within: Span, rng: &mut Rng) -> Vec<Outage> {
     let role = *rng.pick(disks);
-    let whom = match role.remote_site() {
+    let whom = match role.site() {
         Some(site) if rng.chance(50) => Whom::Site(site),
         _ => Whom::Disk(role),
     };
@@ -189,7 +216,7 @@ fn one(topology: &Topology, disks: &[Role], now: Time, within: Span, rng: &mut R
 
 fn trouble(role: Role, topology: &Topology, rng: &mut Rng) -> Trouble {
     let keep = *rng.pick(&[Keep::None, Keep::All, Keep::Any { torn: false }]);
-    let local = role.remote_site().is_none();
+    let local = role.site().is_none();
     match rng.below(14) {
         0..=2 => Trouble::Fails,
         3..=7 => Trouble::Hangs,

@@ -8,6 +8,7 @@ use table::SlinkTable;
 use super::notice::Notice;
 use super::{Mode, Ordered, Probing};
 use crate::event::Transition;
+use crate::feed::Failed;
 use crate::health::Failure;
 use crate::link::Leg;
 use crate::policy::Policy;
@@ -20,10 +21,10 @@ impl Ordered {
         }
         let options = &table.options;
         self.flights.set_timeout(options.timeout_io());
-        self.feed.set_order(options.order());
+        self.feeding.set_order(options.order());
         self.copier.pace.set_rate(options.resync_rate());
         self.verifier.pace.set_rate(options.resync_rate());
-        self.gate.set_limit(table.fall_behind);
+        self.gate.set_limit(table.fall_behind.filter(|_| !self.nr.is_local()));
         let policy = Policy::of(table);
         let was_sync = self.policy.sync || self.becoming_sync.is_some();
         self.policy = Policy { sync: self.policy.sync && policy.sync, ..policy };
@@ -107,13 +108,14 @@ impl Ordered {
             Probing::Opened => self.probing = Probing::No,
             Probing::No | Probing::Opening => {}
         }
-        self.went_down(now, now, dev, "opening it", Failure::NotOpened(why.to_owned()));
+        let how = Failure::NotOpened(why.to_owned());
+        self.went_down(now, now, log, Failed { dev, what: "opening it", how });
         self.health.hurry(now);
     }
 
     /// Legs leave when nothing is under way, so that no shipment and no copy misses one (I15).
     pub(super) fn legs_leave(&mut self, log: &mut Replog, effects: &mut Vec<Effect>) {
-        let quiet = self.feed.is_idle() && self.copier.is_idle() && self.probing == Probing::No;
+        let quiet = self.feeding.is_idle() && self.copier.is_idle() && self.probing == Probing::No;
         if !quiet {
             return;
         }

@@ -33,7 +33,12 @@ impl Marks {
     pub(super) fn begun(legs: &mut Legs, log: &mut Replog) -> Self {
         let (session, log_uuid) = (log.new_session(), log.superblock().uuid);
         legs.iter_mut().for_each(|leg| leg.dirty_log.begin(log_uuid, session));
-        log.change_site(legs.site, |site| site.detached = Some(session));
+        let covered = log.covered(legs.site);
+        log.change_site(legs.site, |site| {
+            site.detached = Some(session);
+            // P7: that the LD is lost, a program that can't rebuild it understands, too.
+            site.lost_since = legs.site.is_local().then_some(covered);
+        });
         Self { marked: log.covered(legs.site), batch: None, detached: log.standing() }
     }
 
@@ -96,9 +101,6 @@ impl Marks {
 impl Ordered {
     /// Lets the dirty logs work, and covers what they have.
     pub(super) fn mark(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
-        if self.nr.is_local() {
-            return;
-        }
         if let Mode::Detached(marks) = &mut self.mode {
             marks.cover(&self.legs, log);
             if !marks.is_even() || !self.attaches(now, log) {

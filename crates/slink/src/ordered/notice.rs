@@ -6,6 +6,7 @@ use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskId, DiskOp, Effect, Errno, Gather
 use replog::Replog;
 
 use super::{Ordered, Step};
+use crate::feed::Failed;
 use crate::flights::To;
 use crate::health::Failure;
 use crate::mark::{Mark, MarkError, MarkState};
@@ -65,7 +66,7 @@ impl Notice {
 impl Ordered {
     /// Lets the mark say what is.
     pub(super) fn tell(&mut self, now: Time, log: &Replog, effects: &mut Vec<Effect>) {
-        let may_ask = self.may_ask(now);
+        let may_ask = self.may_ask();
         let Some(notice) = self.notice.as_mut().filter(|_| may_ask) else { return };
         let site = log.site(self.nr);
         let consistent = !site.inconsistent;
@@ -102,7 +103,7 @@ impl Ordered {
         dev: DevNr,
         result: Result<(), Errno>,
         buf: Option<BufMut>,
-        log: &Replog,
+        log: &mut Replog,
     ) {
         let Some(notice) = &mut self.notice else { return };
         let outcome = match (notice.stage, result) {
@@ -119,7 +120,7 @@ impl Ordered {
             Ok(says) => notice.stage = Stage::Says(says),
             Err(how) => {
                 notice.stage = Stage::Unread;
-                self.went_down(now, now, dev, "its mark", how);
+                self.went_down(now, now, log, Failed { dev, what: "its mark", how });
             }
         }
     }

@@ -2,7 +2,7 @@
 //! again, less and less often, by opening its disks afresh.
 
 use blk::{BufMut, DevNr, DiskOp, Effect, Errno, Sector, Time};
-use replog::Replog;
+use replog::{Doubt, Replog};
 
 use super::{Mode, Ordered, Step};
 use crate::event::Transition;
@@ -25,17 +25,11 @@ pub(super) enum Probing {
 
 impl Ordered {
     /// A device failed, or hangs since `since`: the site is down, as one (P3).
-    pub(super) fn went_down(
-        &mut self,
-        now: Time,
-        since: Time,
-        dev: DevNr,
-        what: &'static str,
-        how: Failure,
-    ) {
+    pub(super) fn went_down(&mut self, now: Time, since: Time, log: &mut Replog, failed: Failed) {
         let was_up = self.health.down().is_none();
-        self.health.failed_since(now, since, dev, what, how.clone());
-        self.leave_alone(now, was_up, Failed { dev, what, how });
+        let Failed { dev, what, how } = failed.clone();
+        self.health.failed(now, since, dev, what, how);
+        self.leave_alone(now, was_up, log, failed);
     }
 
     /// Somebody takes the site down, or lets it be tried again. As in any outage nothing new
@@ -45,40 +39,67 @@ impl Ordered {
             self.join(now, log);
         }
         if !held {
-            return self.health.release(now);
+            self.health.release(now);
+            return self.value_copy(log);
         }
         let (was_up, dev) = (self.health.down().is_none(), self.legs.first());
         self.health.hold(now, dev);
-        self.leave_alone(now, was_up, Failed { dev, what: "", how: Failure::Asked });
+        self.leave_alone(now, was_up, log, Failed { dev, what: "", how: Failure::Asked });
     }
 
     /// What is under way is waited for, and nothing more begins.
-    fn leave_alone(&mut self, now: Time, was_up: bool, failed: Failed) {
+    fn leave_alone(&mut self, now: Time, was_up: bool, log: &mut Replog, failed: Failed) {
         self.promoting = None;
-        self.feed.fail(failed.clone());
+        self.feeding.fail(failed.clone());
         self.copier.fail(failed);
+        self.mender.forget();
         self.verifier.void_all();
         if let Some(down) = self.health.down().filter(|_| was_up) {
             let down = down.clone();
             self.note(now, Transition::WentDown(down));
         }
+        // Nobody is to read there from this moment on.
+        self.value_copy(log);
+    }
+
+    /// Somebody who reads there met a failure that takes a closer look.
+    pub(super) fn look_into_doubts(&mut self, now: Time, log: &mut Replog) {
+        let Some(Doubt { dev, since, errno }) = log.take_doubt(self.nr) else { return };
+        let is_news = match self.health.down() {
+            None => true,
+            // P13: what hangs is not read again and again, as if it still might answer.
+            Some(down) => errno.is_none() && matches!(down.how, Failure::Error(_)),
+        };
+        if !is_news {
+            return;
+        }
+        let how = errno.map_or(Failure::Hung, Failure::Error);
+        self.went_down(now, since, log, Failed { dev, what: "a read", how });
+        if errno.is_some() {
+            // It may be one bad sector, or all of it: a look tells, at once.
+            self.health.hurry(now);
+        }
     }
 
     /// P5: a hung device is a down device.
-    pub(super) fn watch_deadlines(&mut self, now: Time) {
+    pub(super) fn watch_deadlines(&mut self, now: Time, log: &mut Replog) {
+        for (slink, dev, since) in self.flights.give_up_reads(now) {
+            self.copier.give_up_reads();
+            log.doubt(slink, Doubt { dev, since, errno: None });
+        }
         if self.health.down().is_some() {
             return;
         }
         let hangs = self.flights.overdue(now, To::Site).next();
         if let Some((dev, what, began)) = hangs {
-            self.went_down(now, began, dev, what, Failure::Hung);
+            self.went_down(now, began, log, Failed { dev, what, how: Failure::Hung });
         }
     }
 
     /// Whether the site could be tried again, were it time: I15, nothing of it is in flight.
     pub(super) fn may_retry(&self) -> bool {
         self.flights.to_site() == 0
-            && self.feed.is_idle()
+            && self.feeding.is_idle()
             && self.copier.is_idle()
             && self.probing == Probing::No
             && !self.health.is_held()
@@ -88,7 +109,7 @@ impl Ordered {
     /// is gone for good, and its name another's.
     pub(super) fn probe(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let down = self.health.down().is_some() && self.health.may_try(now);
-        if !down || self.nr.is_local() || !self.may_retry() {
+        if !down || !self.may_retry() {
             return;
         }
         for leg in self.legs.iter() {
@@ -120,7 +141,7 @@ impl Ordered {
             }
             Err((dev, how)) => {
                 self.probing = Probing::No;
-                self.went_down(now, now, dev, "opening it", how);
+                self.went_down(now, now, log, Failed { dev, what: "opening it", how });
             }
         }
     }
@@ -144,7 +165,13 @@ impl Ordered {
     }
 
     /// A probe has ended.
-    pub(super) fn probed(&mut self, now: Time, dev: DevNr, result: Result<(), Errno>) {
+    pub(super) fn probed(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        dev: DevNr,
+        result: Result<(), Errno>,
+    ) {
         let Probing::Reading { left, well } = &mut self.probing else {
             unreachable!("a probe ends while it is waited for")
         };
@@ -152,7 +179,8 @@ impl Ordered {
         *well &= result.is_ok();
         let (left, well) = (*left, *well);
         if let Err(errno) = result {
-            self.went_down(now, now, dev, "a read", Failure::Error(errno));
+            let how = Failure::Error(errno);
+            self.went_down(now, now, log, Failed { dev, what: "a read", how });
         }
         if left == 0 {
             self.all_probed(now, well);

@@ -11,6 +11,7 @@ use replog::Replog;
 use super::outage::Probing;
 use super::{Marks, Mode, Notice, Ordered};
 use crate::event::{Transition, Why};
+use crate::flights::Work;
 use crate::link::Load;
 
 impl Ordered {
@@ -37,15 +38,15 @@ impl Ordered {
         effects: &mut Vec<Effect>,
     ) {
         let may_begin = self.wants_copies()
-            && self.may_ask(now)
-            && self.feed.is_idle()
+            && self.may_ask()
+            && self.feeding.is_idle()
             // A resync may take hours; the little that is left of an attached site does not.
             && (!load.draining || matches!(self.mode, Mode::Attached))
             && self.may_be_inconsistent(now, log);
         let idle = may_begin.then(|| load.is_at_rest(now));
         let Self { copier, legs, flights, .. } = self;
-        if let Some(failed) = copier.poll(now, idle, legs, log, flights, effects) {
-            self.failed(now, failed);
+        if let Some(failed) = copier.poll(idle, log, &mut Work { now, legs, flights, effects }) {
+            self.failed(now, log, failed);
         }
     }
 
@@ -68,9 +69,10 @@ impl Ordered {
 
     /// Whether a detached site, all of whose marks are covered, is attached to the log here.
     pub(super) fn attaches(&mut self, now: Time, log: &Replog) -> bool {
-        let ready = self.may_ask(now)
+        let ready = self.may_ask()
             && now >= self.attach_after
             && !self.is_loading()
+            && log.readable_base().is_some()
             && !log.is_nearly_full();
         if !ready || self.dirty_bytes() > self.attach_bytes(log) {
             return false;
@@ -94,7 +96,7 @@ impl Ordered {
         if matches!(self.mode, Mode::Attached)
             && !self.is_dirty()
             && self.copier.is_idle()
-            && self.feed.is_idle()
+            && self.feeding.is_idle()
         {
             self.attached(now, log);
         }
@@ -119,7 +121,7 @@ impl Ordered {
     /// Nothing is dirty any more: what the log kept since comes next.
     fn attached(&mut self, now: Time, log: &mut Replog) {
         self.mode = Mode::Streaming;
-        self.feed.begin_anew();
+        self.feeding.begin_anew();
         self.copying = None;
         self.copier.progress.since = None;
         let nr = self.nr;
@@ -128,12 +130,12 @@ impl Ordered {
         for leg in self.legs.iter() {
             log.change_leg(leg.dev, nr, |known| known.all_dirty = false);
         }
-        log.change_site(nr, |site| site.detached = None);
+        log.change_site(nr, |site| (site.detached, site.lost_since) = (None, None));
         if log.site(nr).inconsistent {
             // Copies may hold something of any write up to here, so the image has been
             // through all of them only when the site has them all.
-            let at = self.consistent_at.take().unwrap_or_default();
-            self.consistent_at = Some(at.max(self.copier.newest()));
+            let at = self.consistent_at.take().unwrap_or_default().max(self.copier.newest());
+            self.consistent_at = Some(self.when_consistent(at));
         }
         self.note(now, Transition::Synced);
     }
@@ -142,7 +144,7 @@ impl Ordered {
     fn catch_up(&mut self, now: Time, log: &mut Replog) {
         let close = log.written().lag(log.covered(self.nr)) <= CLOSE_WRITES;
         let well = self.stands.up && self.stands.consistent;
-        if self.stands.in_force || !close || !well || self.nr.is_local() {
+        if self.stands.in_force || !close || !well {
             return;
         }
         if self.becoming_sync.is_some() {
@@ -170,20 +172,19 @@ impl Ordered {
         let pause = ATTACH_PAUSE.saturating_mul(1 << self.attach_failures.min(7));
         self.attach_after = now + pause.min(ATTACH_PAUSE_MAX);
         self.give_up(now, log);
-        self.feed.abandon();
+        self.feeding.abandon();
+        self.mender.forget();
         self.mode = Mode::Detached(match self.mode {
             // Its session goes on: what is clean stays clean.
             Mode::Attached => Marks::resumed_at(log.covered(self.nr), log),
             _ => Marks::begun(&mut self.legs, log),
         });
         self.note(now, Transition::Detached(why));
+        self.value_copy(log);
     }
 
     /// Somebody says that nothing of a device, or of all, can be believed.
     pub(super) fn disbelieve(&mut self, now: Time, log: &mut Replog, dev: Option<DevNr>) {
-        if self.nr.is_local() {
-            return;
-        }
         if matches!(self.mode, Mode::New) {
             self.join(now, log);
         }

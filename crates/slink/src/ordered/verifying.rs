@@ -7,6 +7,7 @@ use replog::Replog;
 
 use super::{Mode, Ordered, idle_at};
 use crate::event::{Transition, Why};
+use crate::feed::Failed;
 use crate::health::Failure;
 use crate::link::Load;
 use crate::verify::VerifyStep;
@@ -21,7 +22,7 @@ impl Ordered {
         effects: &mut Vec<Effect>,
     ) {
         let was_under_way = self.verifier.is_under_way();
-        let idle = self.may_compare(now, load).then(|| load.is_at_rest(now));
+        let idle = self.may_compare(load).then(|| load.is_at_rest(now));
         let Self { verifier, legs, flights, .. } = self;
         let repairs = verifier.poll(now, idle, legs, log, flights, effects);
         if was_under_way && !self.verifier.is_under_way() {
@@ -33,9 +34,9 @@ impl Ordered {
         }
     }
 
-    fn may_compare(&self, now: Time, load: &Load) -> bool {
+    fn may_compare(&self, load: &Load) -> bool {
         let is_loading = self.legs.iter().any(|leg| leg.dirty_log.is_loading());
-        self.verifier.is_under_way() && self.may_ask(now) && !is_loading && !load.draining
+        self.verifier.is_under_way() && self.may_ask() && !is_loading && !load.draining
     }
 
     /// A read has ended.
@@ -53,7 +54,7 @@ impl Ordered {
             && blame
             && self.health.down().is_none()
         {
-            self.went_down(now, now, dev, what, Failure::Error(errno));
+            self.went_down(now, now, log, Failed { dev, what, how: Failure::Error(errno) });
         }
     }
 
@@ -64,6 +65,10 @@ impl Ordered {
         log: &mut Replog,
         ranges: &[(DevNr, Sector, Sectors)],
     ) {
+        // P6: the last whole copy is not given up, whatever is said of it.
+        if log.is_whole(self.nr) && log.kept_beside(self.nr).is_none() {
+            return;
+        }
         if !matches!(self.mode, Mode::Detached(_)) {
             self.detach(now, log, Why::Differs);
         }
@@ -77,7 +82,7 @@ impl Ordered {
     }
 
     pub(super) fn verify_wakeup(&self, load: &Load) -> [Option<Time>; 2] {
-        if !self.may_compare(self.polled, load) {
+        if !self.may_compare(load) {
             return [None; 2];
         }
         [self.verifier.wakeup(self.polled), idle_at(load)]

@@ -1,7 +1,7 @@
 //! What a site means for writers: they wait, go on without it, or get an error
 //! ([`crate::policy`]); and what that means for the site: it is demoted, or detached.
 
-use blk::{SlinkNr, Time};
+use blk::Time;
 use replog::Replog;
 
 use super::{Mode, Ordered};
@@ -12,9 +12,6 @@ use crate::policy::{Condition, Verdict};
 impl Ordered {
     /// Gives the site up if the table says so.
     pub(super) fn decide(&mut self, now: Time, log: &mut Replog) {
-        if self.nr.is_local() {
-            return;
-        }
         self.end_demotion(now, log);
         self.become_sync(now, log);
         let over_limit = self.stands.in_force && self.is_over(now, log);
@@ -30,24 +27,20 @@ impl Ordered {
                 self.detach(now, log, Why::LogFull);
             }
             Mode::Attached => {}
-            Mode::Streaming => {
-                let up = self.is_up(now);
-                match self.policy.verdict(Condition { up, over_limit, log_full }) {
-                    Verdict::Detach if over_limit => self.detach(now, log, Why::Limit),
-                    Verdict::Detach => self.detach(now, log, Why::LogFull),
-                    Verdict::Acknowledge if self.policy.sync => self.give_up(now, log),
-                    Verdict::Acknowledge | Verdict::Hold | Verdict::Refuse => {}
-                }
-            }
+            Mode::Streaming => match self.verdict(now, over_limit, log_full) {
+                // P6: the last whole copy is not given up; but nobody waits for it.
+                Verdict::Detach if log.kept_beside(self.nr).is_none() => self.give_up(now, log),
+                Verdict::Detach if over_limit => self.detach(now, log, Why::Limit),
+                Verdict::Detach => self.detach(now, log, Why::LogFull),
+                Verdict::Acknowledge if self.policy.sync => self.give_up(now, log),
+                Verdict::Acknowledge | Verdict::Hold | Verdict::Refuse => {}
+            },
         }
     }
 
     /// How far acknowledgements may go.
     pub(super) fn grant_writers(&mut self, now: Time, log: &Replog) -> Grant {
         let covered = log.covered(self.nr);
-        if self.nr.is_local() {
-            return Grant::UpTo(covered);
-        }
         if let Some(owed) = self.promoting {
             return Grant::UpTo(covered.max(owed));
         }
@@ -57,12 +50,18 @@ impl Ordered {
         let over_limit = self.is_over(now, log);
         let allowed = self.gate.allows(now, log, self.nr);
         let limit = if self.policy.sync { covered } else { allowed };
-        let is = Condition { up: self.is_up(now), over_limit, log_full: self.fills(log) };
-        match self.policy.verdict(is) {
+        match self.verdict(now, over_limit, self.fills(log)) {
             Verdict::Refuse => Grant::Refuse(limit),
             // P1: until the demotion stands, acknowledgements wait; P12: the limit holds.
             Verdict::Acknowledge | Verdict::Detach | Verdict::Hold => Grant::UpTo(limit),
         }
+    }
+
+    fn verdict(&self, now: Time, over_limit: bool, log_full: bool) -> Verdict {
+        let up = self.is_up(now);
+        // The local copy is the one that is read: while it works, writers are slowed down.
+        let log_full = log_full && !(up && self.nr.is_local());
+        self.policy.verdict(Condition { up, over_limit, log_full })
     }
 
     fn is_over(&mut self, now: Time, log: &Replog) -> bool {
@@ -92,14 +91,15 @@ impl Ordered {
         }
     }
 
-    /// Whether the log is full, and would not be without this site: what it holds back
-    /// beyond the local site is worth having.
+    /// Whether the log is full, and would not be without this site: another whole copy can be
+    /// read (P6), and what the site holds back beyond that is worth having.
     fn fills(&self, log: &Replog) -> bool {
-        let local = log.covered(SlinkNr::LOCAL);
         let covered = log.covered(self.nr);
         log.is_nearly_full()
-            && covered < local
-            && log.bytes_behind(covered) - log.bytes_behind(local)
-                >= log.geometry().ring_bytes() / 8
+            && log.kept_beside(self.nr).is_some_and(|kept| {
+                covered < kept
+                    && log.bytes_behind(covered) - log.bytes_behind(kept)
+                        >= log.geometry().ring_bytes() / 8
+            })
     }
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 
 use super::*;
 
+const AT_ONCE: Waits = Waits { busy: Duration::ZERO, local: Duration::ZERO, for_dead: false };
+
 /// A log, two devices with an LD each, and the paths of RDs on site 1.
 struct Home {
     directory: tempfile::TempDir,
@@ -29,7 +31,7 @@ impl Home {
     fn group(&self) -> Group {
         let at = self.directory.path().display();
         let text = format!(
-            "repl: 0 1 replicator ringbuffer 4 {at}/log 0 auto 8192 blockdev 1 0 blockdev 2 1 async\n\
+            "repl: 0 1 replicator ringbuffer 4 {at}/log 0 auto 8192 blockdev 3 0 async timeout_io:100 blockdev 2 1 async\n\
              d0: 0 8192 replicator-dev repl 0 0 1 {at}/ld0 nolog 0 1 1 {at}/rd0 core 2 1024 nosync\n\
              d1: 0 8192 replicator-dev repl 1 0 1 {at}/ld1 nolog 0 1 1 {at}/rd1 core 2 1024 nosync\n"
         );
@@ -37,7 +39,11 @@ impl Home {
     }
 
     fn open(&self) -> Result<(Disks, Plan)> {
-        Disks::open(&self.group(), Duration::ZERO, None, None)
+        self.open_after(false)
+    }
+
+    fn open_after(&self, for_dead: bool) -> Result<(Disks, Plan)> {
+        Disks::open(&self.group(), Waits { for_dead, ..AT_ONCE }, None, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -110,6 +116,22 @@ fn a_busy_remote_disk_keeps_nothing_from_starting_and_a_busy_local_one_does() {
     let _holder = home.take("ld0");
     let refusal = format!("{:#}", home.open().unwrap_err());
     assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
+    // What a dead daemon left in flight there may hang; another site may have everything.
+    let (disks, plan) = home.open_after(true).unwrap();
+    assert!(plan.devices[0].legs[0].disk.seen.is_err() && disks.missing().len() == 1);
+}
+
+#[test]
+fn a_local_disk_that_is_absent_is_the_log_s_to_judge_unless_nothing_else_is_there() {
+    let home = Home::new();
+    fs::remove_file(home.path("ld0")).unwrap();
+    let (disks, plan) = home.open().unwrap();
+    assert!(plan.devices[0].legs[0].disk.seen.is_err());
+    let sentence = disks.missing().remove(0);
+    assert!(sentence.starts_with("device 0 on site 0: "), "{sentence}");
+    fs::remove_file(home.path("rd0")).unwrap();
+    let refusal = format!("{:#}", home.open().unwrap_err());
+    assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
 }
 
 #[test]
@@ -132,17 +154,22 @@ fn one_disk_by_two_paths_is_refused_also_when_it_comes_later() {
 }
 
 #[test]
-fn a_remote_disk_whose_opening_hangs_is_given_up_and_the_local_ones_are_open() {
+fn a_disk_whose_opening_hangs_is_given_up_and_one_that_is_vital_is_open() {
     let home = Home::new();
     // Takes every request, and never answers one.
     let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, Some(silent), None).unwrap();
-    assert_eq!(disks.open.len(), 3);
-    for device in [0, 1] {
-        let refusal = rd(&plan, device).seen.clone().unwrap_err();
-        assert_eq!(refusal.errno, Errno::ETIMEDOUT);
-        let expected = home.path(&format!("rd{device}")).display().to_string();
-        assert!(refusal.why.starts_with(&expected), "{}", refusal.why);
+    let places = Places::of(&home.group(), Some(silent), None);
+    let spec = |_| OpenSpec::default();
+    let all = places.lock().clone();
+    let found = places.open_all(&all, |_| Instant::now(), spec).unwrap();
+    for place in &all {
+        match &found[&place.id] {
+            Ok(_) => assert_eq!(place.role, Role::Log),
+            Err(refusal) => {
+                assert_eq!(refusal.errno, Errno::ETIMEDOUT);
+                assert!(refusal.why.starts_with(&place.text), "{}", refusal.why);
+            }
+        }
     }
 }
 
@@ -154,7 +181,7 @@ fn another_replicators_disk_is_refused_by_whatever_path_until_it_is_given_back()
     let lock = holder.lock().unwrap();
     let home = Home::new();
     // Not locked, as a disk that another path leads to.
-    let open = |name| Disks::open(&home.group(), Duration::ZERO, None, Some(claims(name)));
+    let open = |name| Disks::open(&home.group(), AT_ONCE, None, Some(claims(name)));
     drop(open("holder").unwrap());
 
     let refusal = format!("{:#}", open("other").unwrap_err());
@@ -184,7 +211,7 @@ fn a_remote_disk_that_another_replicator_has_is_down_and_can_be_opened_later() {
     dir.claims(holder.name()).begin().unwrap().write(&[claim]).unwrap();
 
     let claims = Some(dir.claims(mine.name()));
-    let (disks, plan) = Disks::open(&home.group(), Duration::ZERO, None, claims).unwrap();
+    let (disks, plan) = Disks::open(&home.group(), AT_ONCE, None, claims).unwrap();
     let refusal = rd(&plan, 0).seen.clone().unwrap_err();
     assert!(
         refusal.why.ends_with("in use by the replicator holder as the log (/x)"),

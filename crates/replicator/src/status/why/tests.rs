@@ -40,7 +40,13 @@ fn down(site: &mut SiteStatus) {
 
 /// A replicator that is well but for what is changed: two sites, a log that is 12 % full.
 fn status(remote: impl FnOnce(&mut SiteStatus), change: impl FnOnce(&mut Status)) -> Status {
-    let log = LogStatus { ring_used_bytes: 12, ring_bytes: 100, ..LogStatus::default() };
+    let log = LogStatus {
+        ring_used_bytes: 12,
+        ring_bytes: 100,
+        reads_from: Some(0),
+        whole_copies: vec![0, 1],
+        ..LogStatus::default()
+    };
     let mut status = Status {
         name: "repl".into(),
         state: RunState::Running,
@@ -338,4 +344,20 @@ fn what_stops_everybody_comes_before_what_stops_a_site() {
     for (change, expected) in cases {
         assert_eq!(&said_of_all(down, change), expected);
     }
+}
+
+#[test]
+fn who_waits_for_a_complete_copy_is_told_where_there_is_one() {
+    let lost = |full| {
+        let status = status(down, |status| {
+            let log = status.log.as_mut().unwrap();
+            (log.reads_from, log.full) = (None, full);
+        });
+        why(&status)[0].to_string()
+    };
+    assert_eq!(lost(false), "reads wait for site 0 or site 1: no complete copy can be read");
+    assert_eq!(
+        lost(true),
+        "reads and writers wait for site 0 or site 1: no complete copy can be read, and the log is full"
+    );
 }

@@ -5,6 +5,7 @@ use slink::State;
 use super::*;
 
 pub(super) const WELL: View = View {
+    found_detached: false,
     state: State::Streaming,
     consistent: true,
     in_force: true,

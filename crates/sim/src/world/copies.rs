@@ -1,0 +1,205 @@
+//! Which sites truly have everything, whatever the machine knows of it: the world takes the
+//! last such copy from nobody, and measures by it what a machine may be asked for (P6, P7).
+
+use std::ops::Range;
+
+use blk::{DevNr, DiskId, Span, Time};
+
+use super::crash::Host;
+use super::{Subject, Terms, World};
+use crate::oracle::{View, Violation};
+use crate::rng::Rng;
+use crate::topology::{Role, Topology};
+
+/// What a site's copy of the devices is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Truth {
+    /// It has everything that the log does not hold.
+    Whole,
+    /// The same, but whoever opened the log now would not know it.
+    Unrecorded,
+    /// It lacks something, and the machine knows that.
+    Partial,
+    /// One of its disks is another, and the machine may not know it yet.
+    Hollow,
+}
+
+impl Truth {
+    fn after(self, view: &View) -> Self {
+        match (self, view.detached, view.found_detached) {
+            (Self::Hollow, false, _) => Self::Hollow,
+            (_, true, _) => Self::Partial,
+            (_, false, true) => Self::Unrecorded,
+            (_, false, false) => Self::Whole,
+        }
+    }
+}
+
+impl Host {
+    /// Whether some other site than this truly has everything.
+    pub(super) fn is_kept_beside(&self, site: usize) -> bool {
+        let whole = |(other, truth): (usize, &Truth)| {
+            other != site
+                && *truth == Truth::Whole
+                && self.topology.is_complete(other)
+                && !self.has_bad_sectors(other)
+        };
+        self.truths.iter().enumerate().any(whole)
+    }
+
+    fn has_bad_sectors(&self, site: usize) -> bool {
+        let here = |(disk, _): &(DiskId, u64)| {
+            self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site))
+        };
+        self.bad.iter().any(here)
+    }
+
+    /// A few blocks of one leg can't be read from now on, if another site has them.
+    pub fn spoil_sectors(&mut self, rng: &mut Rng) {
+        let site = *rng.pick(&[0, 0, 0, self.topology.sites.len() - 1]);
+        let dev = *rng.pick(&self.topology.layout().devices().collect::<Vec<_>>());
+        if !self.bad.is_empty() || !self.is_kept_beside(site) || self.has_replaced(site) {
+            return;
+        }
+        let (disk, block) = (self.topology.disk(Role::Leg { dev, site }), self.topology.block().0);
+        for _ in 0..rng.range(1, 4) {
+            let first = rng.below(self.topology.layout().size(dev).0 / block) * block;
+            self.bad.extend((first..first + block).map(|sector| (disk, sector)));
+        }
+    }
+
+    /// Whether a read meets a sector that can't be read.
+    pub(super) fn is_bad(&self, disk: DiskId, sectors: Range<u64>) -> bool {
+        self.bad.range((disk, sectors.start)..(disk, sectors.end)).next().is_some()
+    }
+
+    pub(super) fn is_written_again(&mut self, dev: DevNr, site: usize, row: &Range<u64>) {
+        if !self.bad.is_empty() {
+            let disk = self.topology.disk(Role::Leg { dev, site });
+            self.bad.retain(|(bad, at)| *bad != disk || !row.contains(at));
+        }
+    }
+
+    /// Whether anything is, or may be, wrong with the local site.
+    pub(super) fn is_local_in_trouble(&self) -> bool {
+        self.truths[0] != Truth::Whole || self.weather.befalls(0) || !self.bad.is_empty()
+    }
+
+    /// So that whatever a machine brings back can be read.
+    pub fn let_it_be_read(&mut self) {
+        self.bad.clear();
+        if self.truths[0] == Truth::Whole {
+            self.weather.spare(0);
+        } else {
+            self.weather.clear();
+        }
+        self.make_startable();
+    }
+
+    /// So that a machine can start at all: of each device some disk is there, and the local
+    /// ones are there as they were where no other site has everything.
+    pub fn make_startable(&mut self) {
+        let topology = self.topology.clone();
+        let leg = |dev, site| topology.disk(Role::Leg { dev, site });
+        let is_there = |dev| self.seen(leg(dev, 0)).is_ok();
+        if topology.layout().devices().all(is_there) {
+            return;
+        }
+        let sites = 1..topology.sites.len();
+        let is_seen =
+            |site: usize| topology.layout().devices().all(|d| self.seen(leg(d, site)).is_ok());
+        let is_whole =
+            |site: usize| self.truths[site] == Truth::Whole && topology.is_complete(site);
+        let served = sites.clone().any(|site| is_whole(site) && is_seen(site));
+        if served && !self.recovered().is_empty() {
+            return;
+        }
+        self.weather.spare(0);
+        let busy: Vec<DiskId> = topology.layout().devices().map(|dev| leg(dev, 0)).collect();
+        busy.into_iter().for_each(|disk| self.disks.land(disk));
+    }
+}
+
+impl<M: Subject> World<'_, M> {
+    /// What the machine says tells what is true of sites, but for what it can't know.
+    pub(super) fn look_at_copies(&mut self) -> Result<(), Violation> {
+        if self.views.is_empty() {
+            return Ok(());
+        }
+        let local = self.host.truths[0];
+        for (site, (truth, view)) in self.host.truths.iter_mut().zip(&self.views).enumerate() {
+            // Who lacks a device, or all of them, has nothing that others could do with.
+            let is_complete = self.host.topology.is_complete(site);
+            *truth = if is_complete { truth.after(view) } else { Truth::Partial };
+        }
+        let lost = local != Truth::Partial && self.host.truths[0] == Truth::Partial;
+        self.met.lost_local += u64::from(lost);
+        self.local_trouble |= self.host.is_local_in_trouble();
+        let sound = (1..self.views.len()).any(|site| self.is_sound(site));
+        self.sound_since = sound.then(|| self.sound_since.unwrap_or(self.clock.now));
+        // It gave one up for another that was just taken from it.
+        if self.host.truths.iter().all(|it| matches!(it, Truth::Partial | Truth::Hollow)) {
+            self.tell(|| format!("nothing is left: {:?}, {:?}", self.host.truths, self.views));
+            return Err(Violation::NothingLeft);
+        }
+        Ok(())
+    }
+
+    /// Whether a remote site has everything, can be read, and nothing will befall it.
+    fn is_sound(&self, site: usize) -> bool {
+        let View { state, consistent, .. } = self.views[site];
+        let well = state == slink::State::Streaming && consistent;
+        let whole = self.host.truths[site] == Truth::Whole && !self.host.has_bad_sectors(site);
+        well && whole && !self.host.weather.befalls(site)
+    }
+
+    /// What a request that ends now is measured by.
+    pub(super) fn terms(&self) -> Terms {
+        let topology = &self.host.topology;
+        let excused = self.faults.any() || topology.may_hold() || self.held_up;
+        // Who waited for a site may have done so by an earlier table.
+        let excused = excused || self.teller.is_some();
+        let local = self.local_trouble;
+        let served =
+            self.sound_since.is_some_and(|since| self.clock.now.since(since) > patience(topology));
+        Terms {
+            now: self.clock.now,
+            any_fails: self.faults.reach_applications(),
+            change_fails: topology.may_refuse(),
+            read_fails: local && (!served || self.faults.any()),
+            patience: match () {
+                () if excused => Span::MAX,
+                () if !local => REQUEST_PATIENCE + topology.dirty_log_deadline(),
+                () if served && !self.host.weather.slows(0) => patience(topology),
+                () => Span::MAX,
+            },
+        }
+    }
+
+    /// Whether readers may have had to wait, or had errors.
+    pub(super) fn may_wait_for_copies(&self) -> bool {
+        self.local_trouble
+    }
+}
+
+/// How long a request may take while the local site is not what it was and another has
+/// everything: a read and a write that hang are each given up after their deadline, and the
+/// log may be full of what the slower site lacks.
+fn patience(topology: &Topology) -> Span {
+    let local = topology.sites[0].link.options.timeout_io();
+    REQUEST_PATIENCE + topology.dirty_log_deadline() + local * 4 + Span::from_secs(3)
+}
+
+/// Virtual time that a request may take, whatever befalls the remote sites: the log may be
+/// full, and the LD has to catch up. A dirty log that does not answer has its deadline.
+const REQUEST_PATIENCE: Span = Span::from_millis(500);
+
+/// Nothing was said yet.
+pub(super) fn unknown(topology: &Topology) -> Vec<Truth> {
+    let mut truths = vec![Truth::Partial; topology.sites.len()];
+    truths[0] = Truth::Whole;
+    truths
+}
+
+/// When a remote site was first seen sound.
+pub(super) type SoundSince = Option<Time>;
