@@ -182,6 +182,17 @@ fn a_site_that_becomes_async_lets_those_go_that_wait_for_it() {
 }
 
 #[test]
+fn a_sync_site_that_becomes_async_while_it_is_being_given_up_is_copied_and_comes_back() {
+    let mut host = host("2 1 sync");
+    for words in ["resync 1", "slink message 1 policy async"] {
+        sent(&mut host, words).unwrap();
+    }
+    assert!(written(&mut host, 64).1);
+    healed(&mut host);
+    assert!(!host.site().detached && !host.site().demoted);
+}
+
+#[test]
 fn a_site_that_is_sync_only_for_a_moment_is_async_as_before() {
     let mut host = host("2 1 timeout_io:1h");
     host.faults.insert(RD, Fault::Hangs);

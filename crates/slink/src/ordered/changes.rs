@@ -34,7 +34,7 @@ impl Ordered {
                 log.change_site(self.nr, |site| site.demoted = true);
                 self.becoming_sync = Some(log.standing());
             }
-            (true, false) => self.become_async(log),
+            (true, false) => self.become_async(now, log),
             (true, true) | (false, false) => {}
         }
     }
@@ -53,10 +53,15 @@ impl Ordered {
     }
 
     /// Nobody waits for it as for a `sync` site any more, nor is about to do without it.
-    fn become_async(&mut self, log: &mut Replog) {
-        (self.becoming_sync, self.demoting, self.promoting) = (None, None, None);
-        if self.stands.in_force {
-            log.change_site(self.nr, |site| site.demoted = false);
+    fn become_async(&mut self, now: Time, log: &mut Replog) {
+        let given_up = self.demoting.take().is_some();
+        (self.becoming_sync, self.promoting) = (None, None);
+        match (self.stands.in_force, given_up) {
+            (false, _) => {}
+            // Whatever it was given up for is still so. That had to be durable for a `sync` site
+            // only: nobody is told that this one has what it lacks.
+            (true, true) => self.note(now, Transition::Demoted),
+            (true, false) => log.change_site(self.nr, |site| site.demoted = false),
         }
     }
 
