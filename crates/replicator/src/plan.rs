@@ -299,6 +299,19 @@ impl Plan {
         }
     }
 
+    /// A leg's disk was opened, that perhaps could not be before. What its device can't do
+    /// with is no matter of the table: its site stays down.
+    pub(crate) fn saw(&mut self, disk: DiskId, seen: &DiskSeen) {
+        for device in &mut self.devices {
+            let whole = device.size.bytes().is_multiple_of(u64::from(seen.logical_block));
+            let fits = whole && seen.size >= device.size;
+            let legs = device.legs.iter_mut().map(|leg| &mut leg.disk);
+            if let Some(known) = legs.filter(|_| fits).find(|known| known.id == disk) {
+                known.seen = Ok(seen.clone());
+            }
+        }
+    }
+
     /// A device of the plan.
     #[must_use]
     pub fn device(&self, dev: DevNr) -> Option<&DevicePlan> {

@@ -6,7 +6,7 @@ mod host;
 
 use std::collections::BTreeMap;
 
-use blk::{DiskId, Errno, Op, Sector, Sectors, Span};
+use blk::{DevNr, DiskId, Errno, Op, Sector, Sectors, Span};
 use host::{Fault, Host, assert_same};
 use replicator::{Phase, SiteState};
 
@@ -257,6 +257,25 @@ fn a_start_without_the_local_disk_needs_another_complete_copy() {
         assert_whole(&mut host);
         assert_eq!(host.errors(), 0);
     }
+}
+
+#[test]
+fn a_local_disk_that_was_absent_at_the_start_is_enough_once_it_is_back() {
+    let mut first = host();
+    use_it(&mut first, 30);
+    first.run();
+    let mut host = opened(first, BTreeMap::from([(LD, Fault::Absent)]));
+    let now = host.now;
+    let words = ["device", "del", "1"];
+    let refused = host.machine.message(now, Some(DevNr(0)), &words).unwrap_err();
+    assert!(refused.to_string().contains("is gone"), "{refused}");
+    host.faults.clear();
+    host.run();
+    assert_whole(&mut host);
+    let now = host.now;
+    host.machine.message(now, Some(DevNr(0)), &words).unwrap();
+    use_it(&mut host, 30);
+    assert_eq!(host.errors(), 0);
 }
 
 #[test]

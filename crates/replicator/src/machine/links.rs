@@ -53,6 +53,9 @@ impl Replicator {
 
     pub(super) fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
         let Some(log) = &mut self.log else { return };
+        if let Ok(seen) = &result {
+            self.plan.saw(disk, seen);
+        }
         // A leg that leaves is not in the plan any more, and its site still waits for its disk.
         match self.links.iter_mut().find(|link| link.disks().contains(&disk)) {
             Some(link) => link.opened(now, log, disk, result),

@@ -47,6 +47,13 @@ impl Host {
         self.truths.iter().enumerate().any(whole)
     }
 
+    /// Whether a table names a site that truly has everything: who opens the log by any other
+    /// is turned away (P6).
+    pub(super) fn keeps_a_copy(&self, table: &Topology) -> bool {
+        let mut truths = self.truths.iter().enumerate();
+        truths.any(|(site, truth)| *truth == Truth::Whole && table.is_complete(site))
+    }
+
     fn has_bad_sectors(&self, site: usize) -> bool {
         let here = |(disk, _): &(DiskId, u64)| {
             self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site))

@@ -180,7 +180,7 @@ impl Host {
             Ok(Role::Leg { dev, site }) => !topology.has_leg(dev, site),
             _ => false,
         };
-        if self.replaced.iter().any(missed) {
+        if self.replaced.iter().any(missed) || !self.keeps_a_copy(&topology) {
             return;
         }
         self.oracle.retable(topology.rules());
