@@ -195,9 +195,13 @@ pub(crate) fn joining(dev: DevNr, leg: &LegPlan) -> Joining {
     }
 }
 
-/// The sites that have every device.
-pub(crate) fn complete_sites(plan: &Plan) -> Vec<SlinkNr> {
-    roster(plan).complete_sites()
+/// The sites that have every device, by a table.
+pub(crate) fn complete_sites(group: &table::Group) -> Vec<SlinkNr> {
+    let has = |slink: SlinkNr| {
+        let mut devices = group.devices.iter();
+        devices.all(|device| device.table.legs.iter().any(|leg| leg.slink == slink))
+    };
+    group.table.slinks.iter().map(|slink| slink.nr).filter(|slink| has(*slink)).collect()
 }
 
 fn roster(plan: &Plan) -> Roster {

@@ -57,12 +57,12 @@ impl Replicator {
         let changes = changes(&self.plan.group(), new).map_err(ReloadError::Fixed)?;
         let mut known = self.plan.disks();
         known.extend(disks.clone());
+        self.check_copies(&complete_sites(new))?;
         let mut plan = Plan::new(new, &known).map_err(ReloadError::Plan)?;
         // How the log was found is of no matter any more.
         plan.log.table = self.plan.log.table.clone();
         self.check_members(&changes, &plan)?;
-        let complete = complete_sites(&plan);
-        self.check_copies(&complete)?;
+        let complete = complete_sites(new);
         let log = self.log.as_mut().expect("it was just looked at");
         // What is complete no more is not read from this moment on; what becomes it is worth
         // something when its link has said so.

@@ -268,7 +268,7 @@ fn a_local_disk_that_was_absent_at_the_start_is_enough_once_it_is_back() {
     let now = host.now;
     let words = ["device", "del", "1"];
     let refused = host.machine.message(now, Some(DevNr(0)), &words).unwrap_err();
-    assert!(refused.to_string().contains("is gone"), "{refused}");
+    assert!(refused.to_string().contains("site 1"), "{refused}");
     host.faults.clear();
     host.run();
     assert_whole(&mut host);

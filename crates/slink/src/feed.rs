@@ -37,6 +37,8 @@ pub(crate) struct Feed {
     before_last: Option<Seq>,
     /// The site may have what comes next, and some of what follows: it was fed before.
     fed_before: bool,
+    /// Of a local site that was: what is newest in the log that was found.
+    replay: Option<Replay>,
     /// Groups that arrived.
     pub(crate) groups: u64,
     /// Shipments that arrived.
@@ -64,6 +66,16 @@ struct Shipment {
     failed: Option<Failed>,
     /// The site left the log: nothing more is sent, and nothing of it counts.
     abandoned: bool,
+}
+
+/// What a local site gets once more after an opening. Its cursor may be far behind what it
+/// has, which is why the log is durable up to there. It gets only what was not written over
+/// since: a `sync` one would else lose, for a while, what was promised to be on its media (P1).
+#[derive(Debug)]
+struct Replay {
+    upto: Seq,
+    /// Looked up when the site can be fed.
+    shown: Option<Overlay>,
 }
 
 /// A part of a write, as it goes to one disk.
@@ -106,7 +118,13 @@ pub(crate) enum Outcome {
 impl Feed {
     pub(crate) fn new(order: Order) -> Self {
         let (groups, round_trips) = (0, 0);
-        Self { order, shipment: None, before_last: None, fed_before: true, groups, round_trips }
+        let (shipment, before_last, replay) = (None, None, None);
+        Self { order, shipment, before_last, fed_before: true, replay, groups, round_trips }
+    }
+
+    /// A local site was fed before, and the log was found to end at `upto`.
+    pub(crate) fn replays(&mut self, upto: Seq) {
+        self.replay = Some(Replay { upto, shown: None });
     }
 
     /// What is kept in order, from the next shipment on.
@@ -124,6 +142,7 @@ impl Feed {
         assert!(self.is_idle(), "I15: nothing is in flight when a site is fed anew");
         self.before_last = None;
         self.fed_before = false;
+        self.replay = None;
     }
 
     /// The site leaves the log, which will not hold what is still to be sent: what is in
@@ -191,11 +210,13 @@ impl Feed {
             log.want_durable_cursor(legs.site, safe);
             return;
         }
+        self.look_up_replay(nr, covered, log);
         let groups = nr..=self.last_group(nr, covered, log);
         let again = self.again(&groups, legs, log);
         let mut shipment = Shipment::of(groups, again, log);
         if shipment.again.is_none() {
-            shipment.load(None, legs, log);
+            let replay = self.replay.as_ref();
+            shipment.load(replay.and_then(|replay| replay.shown.as_ref()), legs, log);
         }
         self.shipment = Some(shipment);
     }
@@ -211,6 +232,14 @@ impl Feed {
         Reship::of(groups.clone(), first..=self.last_group(first, before, log), legs, log)
     }
 
+    fn look_up_replay(&mut self, first: u64, covered: Seq, log: &Replog) {
+        self.replay.take_if(|replay| replay.upto <= covered);
+        if let Some(Replay { upto, shown }) = &mut self.replay {
+            let last = log.index().group_of(*upto).expect("the log holds what a site lacks").nr;
+            shown.get_or_insert_with(|| newest(first..=last, log));
+        }
+    }
+
     /// The last group that may go with group `first` in one shipment.
     fn last_group(&self, first: u64, covered: Seq, log: &Replog) -> u64 {
         if self.order == Order::Group {
@@ -220,7 +249,8 @@ impl Feed {
         while let Some(next) = log.index().group(last + 1) {
             // A write that was made after a flush had ended must not be seen without what
             // that flush promised: it goes in a later shipment.
-            let fits = next.durable <= covered && next.last_seq <= log.durable();
+            let upto = self.replay.as_ref().map_or(log.durable(), |replay| replay.upto);
+            let fits = next.durable <= covered && next.last_seq <= upto;
             bytes += next.bytes;
             if !fits || bytes > SHIPMENT_BYTES || next.last_seq.lag(covered) > SHIPMENT_WRITES {
                 break;
@@ -294,16 +324,17 @@ impl Shipment {
     }
 
     /// All that is to be sent: of what `shown` names, the writes that it names.
-    fn load(&mut self, shown: Option<Overlay>, legs: &Legs, log: &Replog) {
+    fn load(&mut self, shown: Option<&Overlay>, legs: &Legs, log: &Replog) {
         // Of what was written twice in one shipment only the newest goes (I4).
-        let merged = self.groups.start() != self.groups.end();
-        let shown = shown.or_else(|| merged.then(|| newest(self.groups.clone(), log)));
+        let merged = (shown.is_none() && self.groups.start() != self.groups.end())
+            .then(|| newest(self.groups.clone(), log));
+        let shown = shown.or(merged.as_ref());
         for group in self.groups.clone().filter_map(|nr| log.index().group(nr)) {
             for (seq, write) in log.index().writes_of(group) {
                 // A device need not exist on every site.
                 let Some(disk) = legs.disk(write.dev) else { continue };
                 let whole = Part { seq, dev: write.dev, sector: write.sector, len: write.len };
-                let parts = shown.as_ref().map_or_else(|| vec![whole], |it| whole.shown(it));
+                let parts = shown.map_or_else(|| vec![whole], |it| whole.shown(it));
                 *self.per_disk.entry(disk).or_insert(0) += parts.len();
                 self.todo.extend(parts);
             }
@@ -325,7 +356,7 @@ impl Shipment {
         let (shown, left_alone) = again.found(work.legs);
         // It may be in a cache, the same by chance, and not the next shipment's.
         self.to_flush.extend(left_alone);
-        self.load(Some(shown), work.legs, log);
+        self.load(Some(&shown), work.legs, log);
     }
 
     fn read_back(&mut self, part: Part, payload: Buf) {

@@ -3,7 +3,7 @@
 //! The order is what a remote site promises (P3), and what a `sync` one costs; an `async`
 //! local site needs none. Everything else that may happen to a site is the same for both.
 
-use blk::Time;
+use blk::{Seq, Time};
 use replog::Replog;
 use table::{Order, SlinkTable, Sync};
 
@@ -29,6 +29,13 @@ impl Feeding {
             Self::Lazy(Lazy::default())
         } else {
             Self::InOrder(Feed::new(slink.options.order()))
+        }
+    }
+
+    /// The site is the local one, and the log was found to end at `upto`.
+    pub(crate) fn replays(&mut self, upto: Seq) {
+        if let Self::InOrder(feed) = self {
+            feed.replays(upto);
         }
     }
 

@@ -184,6 +184,9 @@ impl Ordered {
         self.stands.consistent = !site.inconsistent;
         self.stands.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
         self.owed = Some(log.written());
+        if self.nr.is_local() {
+            self.feeding.replays(log.written());
+        }
         if site.inconsistent {
             // A copy made before held nothing but what was durable, and so is in the log now.
             self.consistent_at = Some(self.when_consistent(log.written()));
