@@ -52,7 +52,10 @@ fn random_lives_meet_everything_that_befalls_sites() {
 
 #[test]
 fn lives_in_which_a_promise_was_once_broken_end_well() {
-    for seed in [1120, 1228, 1872, 2745, 4002, 7497, 10095, 11578, 17490, 27503, 214681239] {
+    for seed in [
+        1120, 1228, 1872, 2745, 4002, 7497, 10095, 11578, 17490, 27503, 214681239, 708, 1053, 1189,
+        1243, 3196, 6828,
+    ] {
         runs::seed(seed, None, None).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
@@ -92,9 +95,9 @@ fn a_disk_that_never_flushes_is_tried_less_and_less_often() {
     assert_eq!(world.work(), Ok(Halt::Done));
     let before = world.points();
     world.idle(Span::from_secs(600)).unwrap();
-    // Half a second, doubled up to 15 s: some 45 times, a write and a flush each.
+    // Half a second, doubled up to 15 s: some 45 times, an open, a read, a write, a flush each.
     let tried = world.points() - before;
-    assert!((40..250).contains(&tried), "{tried} points in ten minutes");
+    assert!((40..400).contains(&tried), "{tried} points in ten minutes");
 }
 
 /// A site that is not there for long is asked for now and then, whatever there is to send.

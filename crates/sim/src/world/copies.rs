@@ -54,7 +54,7 @@ impl Host {
         truths.any(|(site, truth)| *truth == Truth::Whole && table.is_complete(site))
     }
 
-    fn has_bad_sectors(&self, site: usize) -> bool {
+    pub(super) fn has_bad_sectors(&self, site: usize) -> bool {
         let here = |(disk, _): &(DiskId, u64)| {
             self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site))
         };

@@ -44,6 +44,10 @@ impl<M: Subject> World<'_, M> {
         if self.machine.stage() == Stage::Running {
             self.machine.verify(self.clock.now, site, repair);
             self.met.verified += 1;
+            if repair && self.host.has_bad_sectors(site) {
+                // Whatever its table says: these are written anew, as what differs is.
+                self.host.oracle.asked_to_resync(site);
+            }
         }
         self.plan_verify();
     }
