@@ -39,6 +39,8 @@ pub(crate) struct Feed {
     fed_before: bool,
     /// Of a local site that was: what is newest in the log that was found.
     replay: Option<Replay>,
+    /// How often the site could not be asked what it has.
+    looks_failed: u32,
     /// Groups that arrived.
     pub(crate) groups: u64,
     /// Shipments that arrived.
@@ -118,8 +120,9 @@ pub(crate) enum Outcome {
 impl Feed {
     pub(crate) fn new(order: Order) -> Self {
         let (groups, round_trips) = (0, 0);
-        let (shipment, before_last, replay) = (None, None, None);
-        Self { order, shipment, before_last, fed_before: true, replay, groups, round_trips }
+        let (shipment, before_last, replay, looks_failed) = (None, None, None, 0);
+        let fed_before = true;
+        Self { order, shipment, before_last, fed_before, replay, looks_failed, groups, round_trips }
     }
 
     /// A local site was fed before, and the log was found to end at `upto`.
@@ -263,7 +266,7 @@ impl Feed {
     fn arrived(&mut self, before: Seq) -> Outcome {
         let shipment = self.shipment.take().expect("a shipment arrives once");
         self.before_last = Some(before);
-        self.fed_before = false;
+        (self.fed_before, self.looks_failed) = (false, 0);
         self.groups += shipment.groups.end() - shipment.groups.start() + 1;
         self.round_trips += 1;
         Outcome::Arrived(shipment.last)
@@ -286,8 +289,12 @@ impl Feed {
             FeedStep::Sent => {}
             FeedStep::Looked(look) => {
                 let found = buf.expect("a read brings its buffer back").freeze();
-                if let Some(again) = shipment.again.as_mut().filter(|_| failed.is_none()) {
-                    again.looked(&look, &found);
+                self.looks_failed += u32::from(failed.is_some());
+                let gone = failed.take_if(|_| self.looks_failed > LOOKS_FAILED_MAX).is_some();
+                match &mut shipment.again {
+                    Some(again) if gone => again.unreadable(&look),
+                    Some(again) if failed.is_none() => again.looked(&look, &found),
+                    _ => {}
                 }
             }
             FeedStep::ReadBack { part, place } => {
@@ -457,6 +464,8 @@ pub(crate) fn newest(groups: RangeInclusive<u64>, log: &Replog) -> Overlay {
     overlay
 }
 
+/// So often is a site down for what can't be read there, before that counts as lost.
+const LOOKS_FAILED_MAX: u32 = 2;
 /// Writes in flight to one site; a bound on what a hung device can hold (I10).
 const IN_FLIGHT_MAX: usize = 64;
 /// A shipment of `order:flush` is worth a round trip, and no more than that.

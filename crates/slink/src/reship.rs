@@ -138,6 +138,21 @@ impl Reship {
         }
     }
 
+    /// It can't be read there, again and again. A block that can't is nobody's: whatever was
+    /// there is gone, and writing is what brings such a block back. Its neighbours are not.
+    pub(crate) fn unreadable(&mut self, look: &Look) {
+        let Look { part, block, .. } = look;
+        let step = Sectors::from_bytes(*block as u64);
+        if part.len <= step {
+            return;
+        }
+        let firsts = (0..part.len.0).step_by(usize::try_from(step.0).expect("a block fits memory"));
+        self.todo.extend(firsts.map(|at| {
+            let len = Sectors(step.0.min(part.len.0 - at));
+            Part { sector: part.sector + Sectors(at), len, ..*part }
+        }));
+    }
+
     /// Whether all was asked for.
     pub(crate) fn is_done(&self) -> bool {
         self.todo.is_empty() && self.read.is_empty()
@@ -197,6 +212,18 @@ mod tests {
     #[test]
     fn zeroes_are_known_without_a_payload() {
         assert_eq!(sent(None, 512, &sectors([0, 0, 7, 0])), [(0, 2), (4, 1), (6, 2)]);
+    }
+
+    #[test]
+    fn where_some_of_it_can_t_be_read_each_block_is_asked_for_and_then_sent() {
+        let (mut again, part) = again();
+        again.unreadable(&Look { part, content: None, block: 1024 });
+        let asked: Vec<_> = again.todo.iter().map(|it| (it.sector.0, it.len.0)).collect();
+        assert_eq!(asked, [(2, 2), (4, 2)]);
+        let part = again.todo.pop_front().unwrap();
+        again.unreadable(&Look { part, content: None, block: 1024 });
+        assert_eq!(again.todo.len(), 1, "nothing is less than a block");
+        assert_eq!(again.shown.pieces(DEV, Sector(0), Sectors(8)).len(), 1, "all is sent");
     }
 
     /// A sector that is the same in both versions says nothing of its block.

@@ -286,21 +286,33 @@ impl Oracle {
     /// # Errors
     /// If the log could still lose it (P4), or the site may hold newer data (P3).
     pub fn shipped(&self, site: usize, at: usize, content: Content) -> Result<(), Violation> {
-        let nr = self.rules[site].nr;
-        let place = self.layout.place(at);
-        let was_there = content == Content::ZEROES || content == self.history.initial(at);
-        if !was_there && !self.log.contains(content, at) {
-            return Err(Violation::AheadOfLog { site: nr, place, content });
-        }
-        let Some(fed) = self.history.readings(at, content).next() else {
-            return Err(Violation::Phantom { site: nr, place, content });
-        };
+        let fed = self.shipped_to_bad_sector(site, at, content)?;
         let oldest = |&held: &Content| self.history.readings(at, held).last();
         let held = self.sites[site].shown(at).iter().filter_map(oldest).max().unwrap_or(Nr(0));
         if self.is_in_order(site) && fed < held {
-            return Err(Violation::Rewind { site: nr, place, fed, held });
+            let (site, place) = (self.rules[site].nr, self.layout.place(at));
+            return Err(Violation::Rewind { site, place, fed, held });
         }
         Ok(())
+    }
+
+    /// The same where the site holds nothing that anybody could read; the write it is of.
+    ///
+    /// # Errors
+    /// If the log could still lose it (P4).
+    pub fn shipped_to_bad_sector(
+        &self,
+        site: usize,
+        at: usize,
+        content: Content,
+    ) -> Result<Nr, Violation> {
+        let (site, place) = (self.rules[site].nr, self.layout.place(at));
+        let was_there = content == Content::ZEROES || content == self.history.initial(at);
+        if !was_there && !self.log.contains(content, at) {
+            return Err(Violation::AheadOfLog { site, place, content });
+        }
+        let mut readings = self.history.readings(at, content);
+        readings.next().ok_or(Violation::Phantom { site, place, content })
     }
 
     /// Sectors of a site changed: `values` tells what each may now have after a cut.

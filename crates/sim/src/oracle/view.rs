@@ -178,6 +178,11 @@ impl Oracle {
         self.sites[site].disown(Content::ZEROES);
     }
 
+    /// Sectors of a site can't be read any more: it has not all that was promised.
+    pub fn spoiled(&mut self, site: usize) {
+        (self.beliefs[site].bound, self.beliefs[site].vouched_for) = (false, false);
+    }
+
     /// That other disk is written to: from now on it is the site's.
     pub fn put_to_use(&mut self, site: usize, dev: DevNr) {
         if self.beliefs[site].replaced.remove(&dev) {

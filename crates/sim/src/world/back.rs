@@ -273,7 +273,13 @@ fn allow(
     let len = blk::Sectors(cells.len() as u64);
     // Legs may be longer than their device; nothing is ever shipped there.
     let Some(row) = host.oracle.layout().range(dev, sector, len) else { return Ok(()) };
-    row.zip(cells).try_for_each(|(at, &content)| host.oracle.shipped(site, at, content))
+    let disk = host.topology.disk(Role::Leg { dev, site });
+    (sector.0..).zip(row).zip(cells).try_for_each(|((sector, at), &content)| {
+        match host.is_bad(disk, sector..sector + 1) {
+            true => host.oracle.shipped_to_bad_sector(site, at, content).map(drop),
+            false => host.oracle.shipped(site, at, content),
+        }
+    })
 }
 
 fn kind(op: &DiskOp) -> OpKind {

@@ -54,6 +54,16 @@ impl Host {
         truths.any(|(site, truth)| *truth == Truth::Whole && table.is_complete(site))
     }
 
+    /// Nobody says how a site is that the table does not name whole; and back in a table it may
+    /// lack what it was not fed.
+    pub(super) fn doubt_who_is_left_out(&mut self) {
+        for (site, truth) in self.truths.iter_mut().enumerate() {
+            if !self.topology.is_complete(site) {
+                *truth = Truth::Partial;
+            }
+        }
+    }
+
     pub(super) fn has_bad_sectors(&self, site: usize) -> bool {
         let here = |(disk, _): &(DiskId, u64)| {
             self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site))
@@ -69,6 +79,7 @@ impl Host {
             return;
         }
         let (disk, block) = (self.topology.disk(Role::Leg { dev, site }), self.topology.block().0);
+        self.oracle.spoiled(site);
         for _ in 0..rng.range(1, 4) {
             let first = rng.below(self.topology.layout().size(dev).0 / block) * block;
             self.bad.extend((first..first + block).map(|sector| (disk, sector)));

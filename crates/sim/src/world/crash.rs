@@ -185,6 +185,7 @@ impl Host {
         }
         self.oracle.retable(topology.rules());
         self.topology = Rc::new(topology);
+        self.doubt_who_is_left_out();
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
         for (dev, site) in legs {
             if self.topology.has_leg(dev, site) && self.oracle.is_left_out(site, dev) {
