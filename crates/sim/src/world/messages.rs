@@ -67,23 +67,29 @@ impl<M: Subject> World<'_, M> {
         }
         let mut topology = (*self.host.topology).clone();
         let now = &mut topology.sites[site];
-        if let Some(whole) = self.whole.remove(&site) {
+        let before = now.clone();
+        let comes = self.whole.remove(&site);
+        if let Some(whole) = comes.clone() {
             *now = whole;
+        } else if now.named && rng.chance(50) {
+            now.named = false;
+            now.legs.iter_mut().for_each(|leg| *leg = None);
         } else if now.named {
-            self.whole.insert(site, now.clone());
-            if rng.chance(50) {
-                now.named = false;
-                now.legs.iter_mut().for_each(|leg| *leg = None);
-                self.held.remove(&site);
-            } else {
-                let dev = rng.index(now.legs.len());
-                now.legs[dev] = None;
-            }
+            let dev = rng.index(now.legs.len());
+            now.legs[dev] = None;
         }
-        let wanted = topology.sites[site].clone();
-        if !self.go_on_with(site, topology) {
+        let (went, goes) = (!before.named, !now.named);
+        match (self.go_on_with(site, topology), comes) {
             // What is to come has not gone yet.
-            self.whole.insert(site, wanted);
+            (false, Some(whole)) => drop(self.whole.insert(site, whole)),
+            (true, None) if !went => {
+                self.whole.insert(site, before);
+                if goes {
+                    self.held.remove(&site);
+                }
+            }
+            // What is to go is the last copy; or all is as it was.
+            (false | true, _) => {}
         }
     }
 
