@@ -266,6 +266,7 @@ one_disk_as_log_and_local_device_is_refused() {
 }
 
 cables_that_were_crossed_between_two_starts_are_found_and_nothing_is_written() {
+    local held
     two_devices
     dd if=/dev/urandom of=ld0 bs=1M count=32 conv=notrunc
     dd if=/dev/urandom of=ld1 bs=1M count=32 conv=notrunc
@@ -282,8 +283,17 @@ cables_that_were_crossed_between_two_starts_are_found_and_nothing_is_written() {
     says ', which is that of device 1 on site 1; put the right disk back'
     cksum ld1 rd1 | awk '{ print $1 }' | uniq | wc -l | grep -x 1
     replicator remove --no-drain repl
-    # The local ones: nothing starts.
+    # The local ones: the same, while the other site has everything in their place.
     sed "s,/ld0 ,/x ,; s,/ld1 ,/ld0 ,; s,/x ,/ld1 ," straight >table
+    held=$(cksum ld0 ld1)
+    replicator create table
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct
+    says 'site 0: down for '
+    says ', which is that of device 1 on site 0; put the right disk back'
+    replicator remove --no-drain repl
+    [[ $(cksum ld0 ld1) == "$held" ]]
+    # And where nobody has, nothing starts.
+    sed -i 's/blockdev 1 0 blockdev 2 1 async/blockdev 1 0/; s/ 1 1 [^ ]*rd.*//' table
     refused ', which is that of device 1 on site 0; put the right disk back' replicator create table
     nothing_is_left
     # Back where they belong, everything goes on.

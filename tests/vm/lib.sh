@@ -139,7 +139,7 @@ eventually() {
     local - began=$SECONDS
     set +x
     until "$@"; do
-        ((SECONDS - began < 20)) || fail "expected $* within 20 s"
+        ((SECONDS - began < ${patience:-20})) || fail "expected $* within ${patience:-20} s"
         sleep 0.1
     done
 }

@@ -49,7 +49,7 @@ an_empty_disk_in_its_place_is_rebuilt_under_load_once_somebody_says_so() {
     group_of_disks
     replicator create table
     load_begins d0
-    swap_the_local_disk
+    disk_is_swapped d0.0
     eventually says 'expected the backing device'
     load_goes_on
     cmp -n 4096 d0.0 /dev/zero
@@ -60,17 +60,6 @@ an_empty_disk_in_its_place_is_rebuilt_under_load_once_somebody_says_so() {
     load_goes_on
     load_ends
     replicas_are_equal
-}
-
-# What is there is gone, and another disk of zeroes has its name.
-swap_the_local_disk() {
-    disk_goes d0.0
-    eventually is_gone d0.0
-    losetup -d "${loops[d0.0]}"
-    rm d0.0
-    truncate -s "${device_mib}M" d0.0
-    loops[d0.0]=$(losetup --show --find "$work/d0.0")
-    dmsetup create "case-$$-d0.0" --uuid "case-$$-other" --table "$(mapping d0.0 healthy)"
 }
 
 a_bad_sector_is_read_from_the_other_copy_and_written_again() {

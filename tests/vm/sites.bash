@@ -77,6 +77,17 @@ disk_goes() { dmsetup remove --force --deferred "case-$$-$1"; }
 
 is_gone() { [[ ! -e $(disk "$1") ]]; }
 
+# What is there is gone, and another disk of zeroes has its name.
+disk_is_swapped() {
+    disk_goes "$1"
+    eventually is_gone "$1"
+    losetup -d "${loops[$1]}"
+    rm "$1"
+    truncate -s "${device_mib}M" "$1"
+    loops[$1]=$(losetup --show --find "$work/$1")
+    dmsetup create "case-$$-$1" --uuid "case-$$-other-$1" --table "$(mapping "$1" healthy)"
+}
+
 # Everything that is asked of it from now on waits.
 disk_hangs() { dmsetup suspend --noflush --nolockfs "case-$$-$1"; }
 
@@ -111,6 +122,7 @@ free_disks() {
     local name
     [[ $status == 0 ]] || { replicator why; events; cat "$REPLICATOR_RUNTIME_DIR"/*/log; }
     [[ -z $load ]] || kill "$load" 2>/dev/null
+    ! declare -F end_users >/dev/null || end_users
     for name in $(mapped); do
         dmsetup wipe_table --noflush --nolockfs "$name" && dmsetup resume "$name"
     done
