@@ -222,8 +222,8 @@ a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_second
     two_devices_and_one_can_be_full
     replicator create table
     # In bursts of more than the disk takes, and so few of them that the site stays fed from the log.
-    fio --ioengine=io_uring --direct=1 --iodepth=24 --iodepth_batch=24 --iodepth_batch_complete_min=24 \
-        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=24 --output-format=terse \
+    fio --ioengine=io_uring --direct=1 --iodepth=48 --iodepth_batch=48 --iodepth_batch_complete_min=48 \
+        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=48 --output-format=terse \
         --time_based --runtime=25 --name=d0 --filename=/dev/replicator/d0 >fio.txt 2>&1 &
     load=$!
     sleep 4
