@@ -17,6 +17,7 @@ set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d /tmp/case.XXXXXX)
 export REPLICATOR_RUNTIME_DIR=$work/run # what else runs on this host is not touched
+export REPLICATOR_STATE_DIR=$work/state
 
 run_cases() {
     local case number=0 failed=0 status began

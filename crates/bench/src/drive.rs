@@ -211,6 +211,7 @@ impl<M: Machine> Drive<M> {
                 self.fetch(load, req, buf);
                 return true;
             }
+            Effect::Keep { .. } => unreachable!("no log of a bench is lost"),
             Effect::Open { disk } | Effect::Close { disk } => {
                 unreachable!("no disk of a bench goes away: {disk:?}")
             }

@@ -3,7 +3,7 @@
 //! A driver hands in events as they come, in batches if it has them, and asks
 //! once per batch for effects. It carries out *all* effects, in order. `Fetch`,
 //! `Deliver` and `Complete` end at once; `Submit` ends later with `Event::Done`, `Open`
-//! with `Event::Opened`.
+//! with `Event::Opened`, `Keep` with `Event::Kept`.
 //!
 //! ```text
 //!            Event                    Effect
@@ -34,6 +34,8 @@ pub enum Event {
     Done { io: IoId, result: Result<(), Errno>, buf: Option<BufMut> },
     /// A disk that `Open` asked for is open under its number, or could not be opened.
     Opened { disk: DiskId, result: Result<DiskSeen, NotOpened> },
+    /// What `Keep` was given is kept, or could not be.
+    Kept { result: Result<(), Errno> },
 }
 
 /// Something to be done outside.
@@ -56,6 +58,10 @@ pub enum Effect {
     /// Let go of the disk with this number: nothing of it is in flight that the machine waits
     /// for, and nothing more is asked of it. There is no answer.
     Close { disk: DiskId },
+    /// Keep this on the host, in the place of what was kept there before, so that whoever opens
+    /// the machine again gets it, after a loss of power too; and answer with `Event::Kept`.
+    /// A crash before that leaves one or the other, whole. One at a time.
+    Keep { bytes: Vec<u8> },
 }
 
 /// What a read request gets.

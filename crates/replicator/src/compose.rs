@@ -168,6 +168,8 @@ fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
         size: log.table.size,
         tail_bytes: log.table.tail_bytes(),
         ld_may_outlag_tail: log.table.ld_lag() == table::LdLag::Log,
+        timeout: plan.log_timeout(),
+        kept: log.kept.clone(),
         wall: seed.wall,
         uuid: seed.uuid,
         roster: roster(plan),

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use blk::Time;
 use blk::{BufMut, DevNr, DiskId, Effect, Errno, Event, IoId, Machine};
 use blk::{Op, ReqId, Seq, SlinkNr};
-use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, Refusal, Replog};
+use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, REPLACE_IO, Refusal, Replog};
 use slink::link::Ended;
 use slink::{Grant, Load, Report, SiteEvent, SiteLink};
 
@@ -29,8 +29,9 @@ use crate::device::Device;
 use crate::front::FrontCounters;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
-use crate::plan::Plan;
+use crate::plan::{DiskFacts, Plan};
 use crate::reads::{At, EndedRead, READ_IO, Reads};
+use crate::relog::LogWish;
 
 /// A replicator: a named group of devices with one log and its sites.
 pub struct Replicator {
@@ -65,6 +66,11 @@ pub struct Replicator {
     pub(crate) refusing: bool,
     /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
     pub(crate) events: VecDeque<SiteEvent>,
+    /// A log that is to take the place of the lost one, once its disk is open.
+    pub(crate) new_log: Option<LogWish>,
+    pub(crate) new_disk: Option<DiskFacts>,
+    /// Why that did not go well.
+    pub(crate) relog_trouble: Option<String>,
     /// Effects that came up while an event was handled.
     pub(crate) pending: Vec<Effect>,
     pub(crate) leases: Leases,
@@ -133,6 +139,9 @@ impl Replicator {
             closed: false,
             refusing: false,
             events: VecDeque::new(),
+            new_log: None,
+            new_disk: None,
+            relog_trouble: None,
             pending: Vec::new(),
             leases: parts.leases,
         }
@@ -365,6 +374,7 @@ impl Replicator {
         self.poll_links(now, effects);
         self.go_on_reading(now, effects);
         self.poll_log(now, effects);
+        self.go_on_without_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
         self.acknowledge(now, effects);
@@ -376,11 +386,12 @@ impl Replicator {
         }
     }
 
-    fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub(crate) fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         let wanted = self.acks.wants_durable(log.written());
         log.want_durable(wanted);
         log.poll(now, effects);
+        self.watch_new_log();
     }
 
     fn io_done(&mut self, now: Time, io: IoId, result: Result<(), Errno>, buf: Option<BufMut>) {
@@ -397,6 +408,7 @@ impl Replicator {
                     self.load.last_change = now;
                 }
             }
+            REPLACE_IO => log.replacing_done(io.nr, result, buf),
             READ_IO => {
                 let mut effects = std::mem::take(&mut self.pending);
                 let at = At { now, log, effects: &mut effects };
@@ -433,6 +445,10 @@ impl Machine for Replicator {
             Event::Fetched { req, result, buf } => self.fetched(req, result, buf),
             Event::Done { io, result, buf } => self.io_done(now, io, result, buf),
             Event::Opened { disk, result } => self.opened(now, disk, result),
+            Event::Kept { result } => {
+                let log = self.log.as_mut().expect("who asked for it was open");
+                log.kept(now, result);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! device add ...      device del NR       a device comes to a site, or goes from it
 //! statistics {on|off|reset}               show counters of the front end in `status`
 //! replog statistics {on|off|reset}        the ring's
+//! replace-log [PATH [START [SIZE]]]       another log in the place of one that is lost
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! invalidate ...                          the same
 //! rebuild [DEV]                           the same for the local disks, from a remote site
@@ -34,7 +35,7 @@ use std::collections::BTreeMap;
 use blk::{DevNr, SlinkNr, Time};
 
 pub use error::MessageError;
-pub use verb::{HELP, edit_noun, is_drain};
+pub use verb::{HELP, edit_noun, is_drain, is_replace_log};
 
 use crate::machine::Replicator;
 use verb::Verb;
@@ -58,6 +59,8 @@ impl Replicator {
             Verb::Device => self.edit(now, target, "device", rest),
             Verb::Statistics => self.front_statistics(first, rest),
             Verb::Replog => self.replog_message(first, rest),
+            // Whoever can open its device does that: `Replicator::replace_log`.
+            Verb::ReplaceLog => Err(MessageError::OfReplicator { message: (*first).to_owned() }),
             Verb::Down => self.hold_message(now, target, first, rest, true),
             Verb::Up => self.hold_message(now, target, first, rest, false),
             Verb::Drain => self.drain_message(now, target, first, rest),

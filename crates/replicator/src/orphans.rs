@@ -46,9 +46,13 @@ impl Orphans {
     pub(crate) fn poll(&mut self, now: Time, log: &mut Replog) -> Vec<SiteEvent> {
         let mut events = Vec::new();
         for orphan in &mut self.sites {
-            // So far another complete copy has everything: nothing passes that (P6).
-            let Some(upto) = log.kept_beside(orphan.slink) else { continue };
-            let keeps = orphan.given_up.is_none() && !log.is_nearly_full();
+            // So far another complete copy has everything: nothing passes that (P6). Without the
+            // log the LD gets nothing before all others are marked for it (P8).
+            let takes_over = log.may_take_over();
+            let kept = log.kept_beside(orphan.slink);
+            let upto = if takes_over { Some(log.marked_upto()) } else { kept };
+            let Some(upto) = upto else { continue };
+            let keeps = orphan.given_up.is_none() && !log.is_nearly_full() && !takes_over;
             if log.covered(orphan.slink) >= upto || keeps {
                 continue;
             }

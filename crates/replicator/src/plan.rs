@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use blk::{DevNr, DiskId, DiskSeen, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Wall};
+use blk::{DevNr, DiskId, DiskSeen, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Span, Wall};
 use replog::Geometry;
+use replog::format::kept::Kept;
 
 /// A disk that a table names, and what the driver knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct LogPlan {
     pub disk: DiskFacts,
     /// The table's words: start, mode, size, RAM tail.
     pub table: table::LogTable,
+    /// What this host kept when the log of these devices was lost.
+    pub kept: Option<Vec<u8>>,
 }
 
 /// A replicator, ready to be opened.
@@ -218,12 +221,26 @@ impl Plan {
         group: &table::Group,
         disks: &BTreeMap<String, DiskFacts>,
     ) -> Result<Self, PlanError> {
+        Self::with_kept(group, disks, None)
+    }
+
+    /// The same, with what the host kept of a log that was lost (P8): it may not be there.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn with_kept(
+        group: &table::Group,
+        disks: &BTreeMap<String, DiskFacts>,
+        kept: Option<Vec<u8>>,
+    ) -> Result<Self, PlanError> {
+        // Then the LDs stand in for the log, whatever its device holds.
+        let is_bypassed = kept.as_deref().is_some_and(is_bypassed);
         let facts = |path: &str, role: Role| {
             let missing =
                 || PlanError::NotOpened { role, why: format!("{path} was not looked for") };
             let facts = disks.get(path).cloned().ok_or_else(missing)?;
             match &facts.seen {
-                Err(not) if role.is_vital() => {
+                Err(not) if role.is_vital() && !is_bypassed => {
                     Err(PlanError::NotOpened { role, why: not.why.clone() })
                 }
                 _ => Ok(facts),
@@ -265,7 +282,7 @@ impl Plan {
         }
         Ok(Self {
             name: group.name.clone(),
-            log: LogPlan { disk: facts(&log.path, Role::Log)?, table: log },
+            log: LogPlan { disk: facts(&log.path, Role::Log)?, table: log, kept },
             slinks: group.table.slinks.clone(),
             marks,
             devices,
@@ -310,6 +327,13 @@ impl Plan {
                 known.seen = Ok(seen.clone());
             }
         }
+    }
+
+    /// How long an I/O of the log may take: as long as a local disk's.
+    #[must_use]
+    pub fn log_timeout(&self) -> Span {
+        let local = self.slinks.iter().find(|slink| slink.nr.is_local());
+        local.map_or(table::SlinkOptions::default().timeout_io(), |it| it.options.timeout_io())
     }
 
     /// A device of the plan.
@@ -424,6 +448,13 @@ impl DiskFacts {
     pub fn identity(&self) -> &str {
         self.seen.as_ref().map_or("", |seen| &seen.identity)
     }
+}
+
+/// Whether a host kept that devices go on without their log (P8). What can't be read says
+/// nothing; opening the log will tell.
+#[must_use]
+pub fn is_bypassed(kept: &[u8]) -> bool {
+    Kept::decode(kept).is_ok_and(|kept| kept.is_bypassed())
 }
 
 /// P15: a disk serves once, whatever it is called.

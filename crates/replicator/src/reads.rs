@@ -229,6 +229,11 @@ impl Reads {
                 }
                 false
             }
+            // Nobody reads a log that is lost: what is only there waits until it is back.
+            Source::Ring(_) if at.log.is_lost() => {
+                self.waiting.push(want);
+                true
+            }
             Source::Ring(place) => {
                 at.log.pin(place.group);
                 let op = DiskOp::Read { sector: place.sector, buf: BufMut::zeroed(place.bytes) };
@@ -280,6 +285,11 @@ impl Reads {
             (From::Copy(_), Ok(())) => Ok(buf),
             (From::Copy(copy), Err(errno)) => {
                 return self.failed(want, copy, errno, began, &mut at);
+            }
+            (From::Ring { place, .. }, Err(_)) if at.log.is_lost() => {
+                at.log.unpin(place.group);
+                self.waiting.push(want);
+                return None;
             }
             (From::Ring { place, skip }, result) => {
                 at.log.unpin(place.group);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use blk::{DevNr, Effect, SlinkNr, Time};
+use replog::Replog;
 use replog::format::superblock::{LegRecord, SuperblockError};
 use table::{Group, SlinkTable};
 
@@ -40,6 +41,8 @@ pub enum ReloadError {
     Room(SuperblockError),
     /// The log is not open yet, or no more.
     NotRunning,
+    /// There is no log that could know of the change.
+    LogLost,
 }
 
 impl Replicator {
@@ -55,6 +58,10 @@ impl Replicator {
         disks: &BTreeMap<String, DiskFacts>,
     ) -> Result<Vec<Change>, ReloadError> {
         let changes = changes(&self.plan.group(), new).map_err(ReloadError::Fixed)?;
+        // Whatever joins does so from some write of the log on.
+        if self.log.as_ref().is_some_and(Replog::is_lost) {
+            return Err(ReloadError::LogLost);
+        }
         let mut known = self.plan.disks();
         known.extend(disks.clone());
         self.check_copies(&complete_sites(new))?;
@@ -81,6 +88,7 @@ impl Replicator {
         }
         if let Some(log) = &mut self.log {
             log.set_complete_sites(complete);
+            log.set_timeout(plan.log_timeout());
         }
         self.plan = plan;
         // Whom writers get an error for is asked anew.
@@ -262,6 +270,9 @@ impl fmt::Display for ReloadError {
             ),
             Self::Room(error) => write!(f, "the log has no room for it: {error}"),
             Self::NotRunning => f.write_str("the log is not open"),
+            Self::LogLost => {
+                f.write_str("the log is lost; `replace-log` makes a new one, and then it can be")
+            }
         }
     }
 }

@@ -18,10 +18,12 @@ use table::SlinkTable;
 use crate::device::Device;
 use crate::machine::{Phase, Replicator, is_sync};
 use crate::plan::LegPlan;
+use crate::relog::Relog;
 
 use data::{
     BookmarkStatus, DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus,
-    ResyncStatus, RingStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus, Status,
+    LossStatus, ResyncStatus, RingStatus, RunState, SiteFailure, SiteOrder, SiteState, SiteStatus,
+    Status,
 };
 
 use verify::VerifyStatus;
@@ -46,7 +48,7 @@ impl Replicator {
     fn log_status(&self, log: &Replog) -> LogStatus {
         let met_pending = self.reads.met_pending;
         let ring = self.ring_shown.then(|| ring_status(log.ring_statistics(), met_pending));
-        log_status(log, ring)
+        LogStatus { loss: self.loss(log), ..log_status(log, ring) }
     }
 
     /// The single reason why things don't move, if they don't.
@@ -67,6 +69,19 @@ impl Replicator {
             (Some(down), false) => Some(down),
             (None, _) => None,
         }
+    }
+
+    /// How it is without its log.
+    fn loss(&self, log: &Replog) -> Option<LossStatus> {
+        log.is_lost().then(|| LossStatus {
+            bypassed: log.is_bypassed(),
+            held: log.held().map(|held| held.to_string()),
+            replacing: match self.relog() {
+                Relog::UnderWay(step) => Some(step.to_owned()),
+                Relog::Failed(_) | Relog::Done => None,
+            },
+            replace_failed: self.relog_trouble.clone(),
+        })
     }
 
     fn site_status(&self, at: usize, now: Time) -> SiteStatus {
@@ -217,6 +232,7 @@ fn log_status(log: &Replog, statistics: Option<RingStatus>) -> LogStatus {
         whole_copies: log.whole_copies().map(|slink| slink.0).collect(),
         tail_full: log.is_tail_full(),
         failure: log.failure().map(|failure| failure.to_string()),
+        loss: None,
         groups: counters.groups,
         writes: counters.writes,
         bytes_written: counters.log_bytes,

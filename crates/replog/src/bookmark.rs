@@ -23,7 +23,7 @@ impl Replog {
     /// If the text has more than [`BOOKMARK_BYTES_MAX`] bytes.
     pub fn bookmark(&mut self, dev: DevNr, text: &str) -> Result<Seq, Refusal> {
         assert!(text.len() <= BOOKMARK_BYTES_MAX, "a bookmark's text fits its sector");
-        if self.failure.is_some() {
+        if self.takes_nothing() {
             return Err(Refusal::LogFailed);
         }
         let change = Change::new(dev, EntryOp::Bookmark, Sector(0), Sectors(0), false);

@@ -5,12 +5,12 @@
 //! (I6). Neither is on a plain write's way; a checkpoint is written under pressure,
 //! for a site that waits for its cursor, and when the log falls idle.
 
-use blk::{DiskOp, Effect, Gather, IoId, Seq, Span, Time};
+use blk::{DiskOp, Effect, Gather, Seq, Span, Time};
 
 use crate::format::group::Cursor;
 use crate::format::superblock::{Anchor, SiteRecord, Superblock};
 use crate::geometry::SLOTS;
-use crate::log::{CHECKPOINT_IO, FLUSH_IO, LOG_IO, Replog};
+use crate::log::{CHECKPOINT_IO, FLUSH_IO, Replog};
 
 /// What is on its way, and what is wished for.
 #[derive(Debug, Default)]
@@ -40,6 +40,21 @@ impl Checkpointing {
         self.stale = true;
     }
 
+    /// The log is lost: what was on its way does not count.
+    pub(crate) fn forget(&mut self) {
+        (self.flush, self.write) = (None, None);
+    }
+
+    /// Up to where somebody needs everything to be durable.
+    pub(crate) fn wanted(&self) -> Seq {
+        self.wanted
+    }
+
+    /// Whether the log is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     pub(crate) fn is_flushing(&self) -> bool {
         self.flush.is_some()
     }
@@ -59,16 +74,22 @@ impl Replog {
     /// When [`Replog::poll`] is to be called even if nothing happens.
     #[must_use]
     pub fn wakeup(&self) -> Option<Time> {
+        if self.is_lost() {
+            return self.keep_again_at().into_iter().chain(self.replacing_wakeup()).min();
+        }
         let pending = self.checkpointing.stale || self.written > self.durable;
         let free = !self.checkpointing.is_busy() && self.launched.is_none();
-        (pending && free && self.failure.is_none())
-            .then(|| self.checkpointing.last_active + MARK_AFTER)
+        let mark = (pending && free).then(|| self.checkpointing.last_active + MARK_AFTER);
+        mark.into_iter().chain(self.deadline()).min()
     }
 
     /// Writes a last checkpoint, so that the next opening finds nothing to scan. True when
     /// there is nothing left to say.
     pub fn settle_down(&mut self) -> bool {
         self.checkpointing.closing = true;
+        if self.is_lost() {
+            return self.has_settled_without_log();
+        }
         self.is_idle() && self.durable == self.written && !self.checkpointing.stale
     }
 
@@ -76,14 +97,12 @@ impl Replog {
         if self.is_quiet_since(now) || self.consumers.flush_helps() {
             self.want_durable(self.written);
         }
-        let due = self.checkpointing.wanted > self.durable
-            && self.checkpointing.flush.is_none()
-            && self.failure.is_none();
+        let due = self.checkpointing.wanted > self.durable && self.checkpointing.flush.is_none();
         if due {
             self.checkpointing.flush = Some(self.written_end);
             self.consumers.flushing();
             self.counters.flushes += 1;
-            effects.push(self.submit(FLUSH_IO, DiskOp::Flush));
+            effects.push(self.submit(now, FLUSH_IO, DiskOp::Flush));
         }
     }
 
@@ -97,7 +116,7 @@ impl Replog {
     }
 
     pub(crate) fn checkpoint_if_due(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        if self.checkpointing.write.is_some() || self.failure.is_some() {
+        if self.checkpointing.write.is_some() {
             return;
         }
         if self.space_is_wanted()
@@ -115,7 +134,7 @@ impl Replog {
             self.checkpointing.write = Some(next);
             self.checkpointing.stale = false;
             self.counters.checkpoints += 1;
-            effects.push(self.submit(CHECKPOINT_IO, op));
+            effects.push(self.submit(now, CHECKPOINT_IO, op));
         }
     }
 
@@ -155,7 +174,7 @@ impl Replog {
     }
 
     /// What the next checkpoint says.
-    fn next_superblock(&self) -> Superblock {
+    pub(crate) fn next_superblock(&self) -> Superblock {
         let members = self.members.wanted();
         let sites = self.consumers.iter().zip(&members.sites).map(|(consumer, site)| {
             assert_eq!(consumer.slink, site.slink, "the roster names the consumers, in order");
@@ -169,10 +188,6 @@ impl Replog {
             legs: members.legs.clone(),
             ..self.superblock.clone()
         }
-    }
-
-    fn submit(&self, nr: u64, op: DiskOp) -> Effect {
-        Effect::Submit { io: IoId { owner: LOG_IO, nr }, disk: self.config.disk, op }
     }
 }
 

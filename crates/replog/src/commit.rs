@@ -5,14 +5,14 @@
 //! group is an antichain: none of its writes was acknowledged when it closed, and
 //! no two of them overlap (I4), so that a site may apply one in any order.
 
-use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskOp, Effect, Errno, Gather, IoId};
-use blk::{Sector, Sectors, Seq, Time};
+use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskOp, Effect, Errno, Gather};
+use blk::{Sector, Sectors, Seq, SlinkNr, Time};
 
 use crate::format::crc::crc32c;
 use crate::format::group::{Entry, EntryOp, GroupHeader};
 use crate::format::superblock::Anchor;
 use crate::index::{Group, Write};
-use crate::log::{Change, GROUP_IO, LOG_IO, Refusal, Replog};
+use crate::log::{Change, GROUP_IO, Refusal, Replog};
 use crate::overlay::Cuts;
 
 /// The group that takes writes.
@@ -135,7 +135,12 @@ impl Replog {
 
     /// What a group of `bytes` takes of the ring: a group never wraps, so it may need a pad.
     fn footprint(&self, bytes: u64) -> u64 {
-        bytes + self.geometry().pad_before(self.tip.pos, bytes)
+        bytes + self.pad_before(bytes)
+    }
+
+    /// Groups that are not written to the ring may lie anywhere.
+    fn pad_before(&self, bytes: u64) -> u64 {
+        if self.is_lost() { 0 } else { self.geometry().pad_before(self.tip.pos, bytes) }
     }
 
     /// Begins a new segment of the RAM tail, letting go of the oldest if need be.
@@ -162,6 +167,11 @@ impl Replog {
     /// P8: what the LD lacks stays in memory, unless the table lets the LD lag further. While
     /// it was away that could not be; nobody waits for it to take what has left memory (P7).
     fn may_leave_memory(&self, group: u64) -> bool {
+        if self.is_lost() {
+            // There is no other place that it could be had from again.
+            let has = self.covered(SlinkNr::LOCAL);
+            return self.index.group(group).is_none_or(|g| g.last_seq <= has);
+        }
         let first = self.first_shown();
         self.config.ld_may_outlag_tail
             || !self.reads_locally()
@@ -193,13 +203,13 @@ impl Replog {
 
     /// Sends the open group on its way, if nothing else is.
     pub(crate) fn launch(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let ready = self.launched.is_none() && self.failure.is_none();
+        let ready = self.launched.is_none() && (!self.is_lost() || self.is_bypassed());
         let Some(open) = self.open.as_ref().filter(|open| ready && open.fetching == 0) else {
             return;
         };
         let bytes = open.padded_bytes();
-        let pad = self.geometry().pad_before(self.tip.pos, bytes);
-        if !self.may_be_unproven(if pad > 0 { pad } else { bytes }) {
+        let pad = self.pad_before(bytes);
+        if !self.is_lost() && !self.may_be_unproven(if pad > 0 { pad } else { bytes }) {
             return;
         }
         if pad > 0 {
@@ -213,7 +223,8 @@ impl Replog {
     fn launch_group(&mut self, now: Time, mut open: OpenGroup, effects: &mut Vec<Effect>) {
         let bytes = open.padded_bytes();
         let header = self.header(now, bytes, std::mem::take(&mut open.entries));
-        let crc = header.encode(&mut open.header);
+        // The LD gets payloads; nobody will read the header.
+        let crc = if self.is_bypassed() { 0 } else { header.encode(&mut open.header) };
         let pad = usize::try_from(bytes - open.bytes).expect("padding is less than a block");
         let group_nr = header.nr;
         let mut memory = open.header.freeze();
@@ -226,7 +237,11 @@ impl Replog {
             memory = memory.join(&padding.freeze());
         }
         self.enter(now, header, crc, Some(memory.clone()));
-        self.send(memory, effects);
+        if self.is_bypassed() {
+            self.show_launched();
+        } else {
+            self.send(now, memory, effects);
+        }
     }
 
     fn launch_pad(&mut self, now: Time, rest: u64, effects: &mut Vec<Effect>) {
@@ -234,7 +249,7 @@ impl Replog {
         let mut block = BufMut::zeroed(BLOCK_BYTES);
         let crc = header.encode(&mut block);
         self.enter(now, header, crc, None);
-        self.send(block.freeze(), effects);
+        self.send(now, block.freeze(), effects);
     }
 
     fn header(&self, now: Time, bytes: u64, entries: Vec<Entry>) -> GroupHeader {
@@ -279,18 +294,15 @@ impl Replog {
         self.ring.entered(count, self.index.len() as u64);
     }
 
-    fn send(&mut self, memory: Buf, effects: &mut Vec<Effect>) {
+    fn send(&mut self, now: Time, memory: Buf, effects: &mut Vec<Effect>) {
         let launched = self.launched.as_ref().expect("a group was entered");
         let group = self.index.group(launched.end.group).expect("a group was entered");
-        effects.push(Effect::Submit {
-            io: IoId { owner: LOG_IO, nr: GROUP_IO },
-            disk: self.config.disk,
-            op: DiskOp::Write {
-                sector: self.geometry().sector(group.pos),
-                data: Gather::from_elem(memory, 1),
-                fua: false,
-            },
-        });
+        let op = DiskOp::Write {
+            sector: self.geometry().sector(group.pos),
+            data: Gather::from_elem(memory, 1),
+            fua: false,
+        };
+        effects.push(self.submit(now, GROUP_IO, op));
     }
 
     /// The launched group has arrived: its writes show, and may be acknowledged (I2).

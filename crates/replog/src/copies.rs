@@ -294,7 +294,8 @@ impl Replog {
             self.written = Seq(seq);
             self.show(Seq(seq));
         }
-        // Bookmarks never show.
+        // What never shows, like a bookmark, holds nothing up.
         self.hidden(&Cuts::new());
+        self.shown_again();
     }
 }

@@ -133,6 +133,12 @@ impl Index {
         anchor
     }
 
+    /// The number of the newest group that ever was in it.
+    #[must_use]
+    pub fn newest_group(&self) -> u64 {
+        self.first_group + self.groups.len() as u64 - 1
+    }
+
     /// The number that the next write gets.
     #[must_use]
     pub fn next_seq(&self) -> Seq {

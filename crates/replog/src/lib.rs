@@ -5,7 +5,8 @@
 //! - [`tools`]: check, dump and repair of a log that nobody has open.
 //! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks;
 //!   `standing`: what it remembers of its sites while it is open.
-//! - [`log`]: the log at work. [`index`], [`overlay`]: what it holds, and what of it is newest;
+//! - [`log`]: the log at work; `bypass`: the devices at work without it.
+//!   [`index`], [`overlay`]: what it holds, and what of it is newest;
 //!   [`copies`]: which sites have everything else, and which of them is read.
 //!
 //! The log knows no site link: it has numbered consumers, and its head is the slowest.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bookmark;
+mod bypass;
 mod checkpoint;
 mod commit;
 mod consumers;
@@ -24,7 +26,9 @@ pub mod log;
 mod membership;
 pub mod open;
 pub mod overlay;
+mod own_io;
 mod pins;
+pub mod replace;
 pub mod roster;
 pub mod scan;
 mod standing;
@@ -35,11 +39,13 @@ pub mod tools;
 pub use crate::log::{Admitted, Change, Counters, Failure, LOG_IO, Refusal, Replog};
 pub use crate::log::{RingPlace, Source};
 pub use bookmark::Bookmark;
+pub use bypass::Held;
 pub use copies::{Doubt, Readable};
 pub use format::group::EntryOp;
 pub use geometry::Geometry;
 pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
 pub use overlay::Piece;
+pub use replace::{NewLog, REPLACE_IO, ReplaceError};
 pub use roster::{Joining, Roster, RosterError};
 pub use standing::Version;
 pub use statistics::{RingCounters, RingStatistics};

@@ -12,10 +12,11 @@
 
 use std::collections::BTreeMap;
 
-use blk::{Buf, BufMut, DevNr, DiskId, Effect, Errno, IoOwner, Sector, Sectors, Seq};
-use blk::{SECTOR_BYTES, SlinkNr, Time, Wall};
+use blk::{Buf, BufMut, DevNr, DiskId, Effect, Errno, IoOwner};
+use blk::{SECTOR_BYTES, Sector, Sectors, Seq, SlinkNr, Span, Time, Wall};
 
 use crate::bookmark::Bookmark;
+use crate::bypass::Bypass;
 use crate::checkpoint::Checkpointing;
 use crate::commit::{Launched, OpenGroup};
 use crate::consumers::Consumers;
@@ -26,7 +27,9 @@ use crate::format::superblock::{Anchor, Superblock};
 use crate::geometry::{Geometry, RingPos};
 use crate::index::{Index, Write};
 use crate::overlay::Overlay;
+use crate::own_io::OwnIo;
 use crate::pins::Pins;
+use crate::replace::{NewLog, ReplaceError, Replacing};
 use crate::standing::Standing;
 use crate::statistics::RingCounters;
 use crate::tail::Tail;
@@ -69,6 +72,14 @@ pub struct Replog {
     pub(crate) ring: RingCounters,
     pub(crate) bookmark: Option<Bookmark>,
     pub(crate) failure: Option<Failure>,
+    /// How far the devices are without it.
+    pub(crate) bypass: Bypass,
+    /// Another log that is to take its place, and what became of that.
+    pub(crate) replacing: Option<Replacing>,
+    pub(crate) replaced: Option<Result<NewLog, ReplaceError>>,
+    /// Attempts at it: whose I/O is whose.
+    pub(crate) replacements: u64,
+    pub(crate) own_io: OwnIo,
     pub(crate) counters: Counters,
 }
 
@@ -85,6 +96,8 @@ pub struct Config {
     pub ld_may_outlag_tail: bool,
     /// The sites of the table that have every device of it.
     pub complete_sites: Vec<SlinkNr>,
+    /// An I/O of the log that takes longer is the death of it.
+    pub timeout: Span,
     /// The wall clock at `Time(0)`.
     pub wall: Wall,
 }
@@ -128,9 +141,9 @@ pub enum Refusal {
     LogFailed,
 }
 
-/// The log device failed; nothing more is acknowledged (I11).
+/// The log device failed: nothing is asked of it any more in this life (I11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the log device failed: {what} ended with: {errno}; no write is acknowledged any more")]
+#[error("the log device failed: {what} ended with: {errno}")]
 pub struct Failure {
     /// What was being done.
     pub what: &'static str,
@@ -235,6 +248,11 @@ impl Replog {
             ring: RingCounters::default(),
             bookmark: None,
             failure: None,
+            bypass: Bypass::default(),
+            replacing: None,
+            replaced: None,
+            replacements: 0,
+            own_io: OwnIo::default(),
             counters: Counters::default(),
             config,
             superblock,
@@ -243,7 +261,7 @@ impl Replog {
 
     /// Takes a change, or says why not now.
     pub fn admit(&mut self, change: &Change) -> Result<Admitted, Refusal> {
-        if self.failure.is_some() {
+        if self.takes_nothing() {
             return Err(Refusal::LogFailed);
         }
         let taken = self.open.as_ref().map_or(0, OpenGroup::len);
@@ -262,6 +280,11 @@ impl Replog {
 
     /// Does what is to be done by now.
     pub fn poll(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.watch_deadlines(now);
+        if self.is_lost() {
+            self.go_on_without_log(now, effects);
+            return;
+        }
         self.launch(now, effects);
         self.flush_if_wanted(now, effects);
         self.checkpoint_if_due(now, effects);
@@ -270,7 +293,8 @@ impl Replog {
     /// An I/O of the log has ended.
     pub fn done(&mut self, now: Time, nr: u64, result: Result<(), Errno>) {
         self.checkpointing.active(now);
-        match (nr, result) {
+        let Some(kind) = self.ended(nr) else { return };
+        match (kind, result) {
             (GROUP_IO, Ok(())) => self.group_written(),
             (GROUP_IO, Err(errno)) => self.fail("the write of a group", errno),
             (FLUSH_IO, Ok(())) => self.flushed(),
@@ -279,13 +303,6 @@ impl Replog {
             (CHECKPOINT_IO, Err(errno)) => self.fail("the write of a superblock", errno),
             (other, _) => panic!("the log has no I/O number {other}"),
         }
-    }
-
-    fn fail(&mut self, what: &'static str, errno: Errno) {
-        let failure = Failure { what, errno };
-        log::error!("{failure}");
-        // I11: the first failure stays; nothing after it can make it good.
-        self.failure.get_or_insert(failure);
     }
 
     /// Everything up to here is in the log, if only in the device's cache.
@@ -349,7 +366,7 @@ impl Replog {
     /// # Panics
     /// If that is less than before (I5), or more than is durable (I3).
     pub fn cover(&mut self, slink: SlinkNr, seq: Seq) {
-        assert!(seq <= self.durable, "I3: a site is not ahead of the durable log");
+        assert!(seq <= self.durable.max(self.marked_upto()), "I3: a site is not ahead of the log");
         let before = self.covered(slink);
         if seq > before {
             self.consumers.cover(slink, seq);
@@ -358,6 +375,7 @@ impl Replog {
             }
             self.checkpointing.stale();
             self.advance_head();
+            self.covered_without_log(slink, seq);
         }
     }
 
@@ -428,6 +446,10 @@ impl Replog {
     /// not being read (I6).
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
+        if self.is_lost() {
+            // Places in a ring that nobody writes to; they bound what is under way all the same.
+            return self.geometry().ring_bytes() - self.tip.pos.since(self.head.pos);
+        }
         let reclaimed = self.superblock.head.pos;
         let oldest = self.pins.oldest().map_or(reclaimed, |pos| pos.min(reclaimed));
         self.geometry().ring_bytes() - self.tip.pos.since(oldest)

@@ -6,21 +6,26 @@
 //!        Probe   └──▶ Zero ──▶ Blank ──▶ Format ┘ (a new log's first epoch is begun by Format)
 //! ```
 //!
+//! Beside the two slots there may be what a host kept of the log ([`Kept`]): it says that the
+//! log is lost, or is a third slot (`without`).
+//!
 //! It may be cut anywhere and repeated (I9): until the new superblock is durable,
 //! nothing on the device has changed but a slot that does not count.
 
 mod asked;
 mod error;
 mod scan;
+mod without;
 
 use blk::{BLOCK_BYTES, Buf, BufMut, DiskId, DiskOp, Effect, Errno, SECTOR_BYTES, Sector};
-use blk::{Sectors, Wall};
+use blk::{Sectors, Span, Wall};
 use uuid::Uuid;
 
 pub use error::OpenError;
 
 use crate::commit::write;
 use crate::format::group::EntryOp;
+use crate::format::kept::Kept;
 use crate::format::superblock::{Anchor, Damaged, Features, LogState, Superblock, choose};
 use crate::geometry::{Geometry, RING_OFFSET, RingPos, SLOT_BYTES, SLOTS};
 use crate::index::Group;
@@ -34,6 +39,8 @@ use scan::Scan;
 #[derive(Debug)]
 pub struct Opening {
     spec: OpenSpec,
+    /// What the host kept, if that is about these devices.
+    kept: Option<Kept>,
     stage: Stage,
     flying: usize,
     outcome: Option<Result<Replog, OpenError>>,
@@ -58,6 +65,10 @@ pub struct OpenSpec {
     pub tail_bytes: u64,
     /// `ld_lag:log` (P8).
     pub ld_may_outlag_tail: bool,
+    /// The deadline of the log's own I/O.
+    pub timeout: Span,
+    /// What this host kept when a log of these devices was lost.
+    pub kept: Option<Vec<u8>>,
     /// The wall clock at `Time(0)`.
     pub wall: Wall,
     /// The identity of the log, should it be created.
@@ -124,7 +135,16 @@ impl Opening {
     #[must_use]
     pub fn new(spec: OpenSpec) -> Self {
         let stage = Stage::Slots { read: [None, None], asked: false };
-        Self { spec, stage, flying: 0, outcome: None }
+        let mut opening = Self { spec, kept: None, stage, flying: 0, outcome: None };
+        match opening.look_at_kept() {
+            Ok(None) => {}
+            Ok(Some(log)) => {
+                opening.stage = Stage::Over;
+                opening.outcome = Some(Ok(*log));
+            }
+            Err(error) => opening.fail(error),
+        }
+        opening
     }
 
     /// Asks for the I/O that is to be done now.
@@ -300,7 +320,8 @@ impl Opening {
     /// | damaged, or too new | refuse | refuse | refuse |
     fn decide(&self, first: &Buf, second: &Buf) -> Result<Stage, OpenError> {
         let path = || self.spec.path.clone();
-        let state = choose(Superblock::decode(first), Superblock::decode(second));
+        let state =
+            self.with_kept(choose(Superblock::decode(first), Superblock::decode(second)))?;
         match (state, self.spec.mode) {
             (LogState::Absent, OpenMode::Open) => {
                 Err(OpenError::Absent { path: path(), start: self.spec.start })
@@ -451,20 +472,26 @@ impl Opening {
         }
     }
 
-    fn opened(&self, found: Found) -> Replog {
-        let config = Config {
+    fn config(&self, geometry: Geometry) -> Config {
+        Config {
             disk: self.spec.disk,
-            geometry: found.geometry,
+            geometry,
             tail_bytes: self.spec.tail_bytes,
             ld_may_outlag_tail: self.spec.ld_may_outlag_tail,
             complete_sites: self.spec.roster.complete_sites(),
+            timeout: self.spec.timeout,
             wall: self.spec.wall,
-        };
+        }
+    }
+
+    fn opened(&self, found: Found) -> Replog {
+        let config = self.config(found.geometry);
         let mut log = Replog::new(config, found.superblock, found.tip);
         for group in found.groups {
             log.recover(&group);
         }
         log.begin_with_copies();
+        log.retire(self.kept.as_ref().map_or(Vec::new(), |kept| kept.retired.clone()));
         log
     }
 }

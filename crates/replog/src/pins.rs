@@ -9,6 +9,8 @@ use crate::log::Replog;
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     all: BTreeMap<u64, Pin>,
+    /// Those up to this group were another log's, which is lost.
+    forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -32,8 +34,16 @@ impl Replog {
         self.ring.reads += 1;
     }
 
+    /// What was pinned is another log's from now on.
+    pub(crate) fn forget_pins(&mut self) {
+        self.pins = Pins { all: BTreeMap::new(), forgotten: self.tip.group };
+    }
+
     /// Ends one [`Replog::pin`].
     pub fn unpin(&mut self, group: u64) {
+        if group <= self.pins.forgotten {
+            return;
+        }
         let pin = self.pins.all.get_mut(&group).expect("only what was pinned is unpinned");
         pin.count -= 1;
         if pin.count == 0 {

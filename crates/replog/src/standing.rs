@@ -76,6 +76,18 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// Both slots of a new log say so.
+    pub(crate) fn formatted(&mut self, version: Version) {
+        (self.slots, self.launched) = ([version; SLOTS as usize], version);
+    }
+
+    /// It is kept in one place that no crash tears: nothing else has to say it.
+    pub(crate) fn kept(&mut self) {
+        self.slots = [self.launched; SLOTS as usize];
+    }
+}
+
 impl Replog {
     /// How a site stands; its `covered` is [`Replog::covered`]'s to say.
     ///

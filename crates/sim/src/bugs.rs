@@ -12,7 +12,7 @@ use table::{Policy, Sync};
 
 use crate::oracle::{Admission, View};
 use crate::topology::{Role, Topology};
-use crate::world::{Stage, Subject};
+use crate::world::{Groups, Loss, Stage, Subject};
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,7 +352,7 @@ impl<M: Subject> Machine for Buggy<M> {
                 let result = result.map(|seen| self.told(seen));
                 self.inner.handle(now, Event::Opened { disk, result });
             }
-            event @ Event::Request { .. } => self.inner.handle(now, event),
+            event @ (Event::Request { .. } | Event::Kept { .. }) => self.inner.handle(now, event),
         }
     }
 
@@ -421,6 +421,18 @@ impl<M: Subject> Subject for Buggy<M> {
 
     fn message(&mut self, now: Time, words: &str) {
         self.inner.message(now, words);
+    }
+
+    fn loss(&self) -> Loss {
+        self.inner.loss()
+    }
+
+    fn groups_behind(&self, after: u64) -> Groups {
+        self.inner.groups_behind(after)
+    }
+
+    fn replace_log(&mut self) {
+        self.inner.replace_log();
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

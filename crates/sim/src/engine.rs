@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
-use replicator::{DiskFacts, MessageError, Phase, Plan, ReloadError, Replicator, Seed};
+use replicator::{DiskFacts, LogWish, MessageError, Phase, Plan, ReloadError, Replicator, Seed};
 use replog::format::group::{Entry, GroupHeader};
 use replog::format::superblock::SiteRecord;
-use replog::{EntryOp, Replog};
+use replog::index::{Group, Write};
+use replog::{EntryOp, Held, ReplaceError, Replog, Source};
 use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
 
 use crate::oracle::{Admission, View};
 use crate::payload::{self, Content, Decoded};
 use crate::topology::{Role, Topology};
-use crate::world::{Host, Stage, Subject};
+use crate::world::{Groups, Host, Loss, Stage, Subject};
 
 /// A replicator on the disks of `host`, as a driver would open it.
 ///
@@ -20,7 +21,7 @@ use crate::world::{Host, Stage, Subject};
 /// If the table that describes the topology is refused.
 #[must_use]
 pub fn open(topology: &Topology, host: &Host) -> Replicator {
-    let plan = Plan::new(&group(topology), &disk_facts(topology, host));
+    let plan = Plan::with_kept(&group(topology), &disk_facts(topology, host), host.kept.clone());
     let plan = plan.unwrap_or_else(|error| panic!("the disks fit the table, but {error}"));
     // Whoever opens a log again does not know the identity it was made with.
     let seed = Seed { uuid: uuid::Uuid::from_u128(0x5ead), wall: Wall(1) };
@@ -176,7 +177,9 @@ impl Subject for Replicator {
         let disks = disks.filter(|(path, _)| !known.contains_key(path)).collect();
         match Self::reload(self, now, &group(topology), &disks) {
             Ok(_) => true,
-            Err(ReloadError::Leaving { .. } | ReloadError::LastCopy { .. }) => false,
+            Err(
+                ReloadError::Leaving { .. } | ReloadError::LastCopy { .. } | ReloadError::LogLost,
+            ) => false,
             Err(error) => panic!("{error}"),
         }
     }
@@ -189,6 +192,34 @@ impl Subject for Replicator {
         }
     }
 
+    fn loss(&self) -> Loss {
+        match self.log() {
+            Some(log) if log.is_bypassed() => Loss::Bypassed,
+            Some(log) if is_held(log) => Loss::Held,
+            Some(log) if log.is_lost() => Loss::TakingOver,
+            Some(_) | None => Loss::None,
+        }
+    }
+
+    fn groups_behind(&self, after: u64) -> Groups {
+        let Some(log) = self.log() else { return (after, Vec::new()) };
+        let newest = log.index().newest_group();
+        let groups = (after + 1..=newest).filter_map(|nr| log.index().group(nr));
+        (newest, groups.map(|group| admitted(log, group)).collect())
+    }
+
+    fn replace_log(&mut self) {
+        let log = &self.plan().log;
+        let (disk, path) = (log.disk.id, log.disk.path.clone());
+        let made = self.log().map_or(0, |log| log.superblock().generation);
+        let uuid = uuid::Uuid::from_u128(0x5eed << 64 | u128::from(made));
+        let start = blk::Sector(0);
+        match Self::replace_log(self, LogWish { disk, path, start, size: None, uuid }) {
+            Ok(()) | Err(ReplaceError::UnderWay) => {}
+            Err(error) => panic!("the log is lost, but {error}"),
+        }
+    }
+
     fn admissions(op: &DiskOp) -> Vec<Admission> {
         let DiskOp::Write { data, .. } = op else { return Vec::new() };
         let Some((header, _)) = first_block(data).and_then(|b| GroupHeader::decode(b).ok()) else {
@@ -197,6 +228,30 @@ impl Subject for Replicator {
         let writes = header.entries.iter().filter(|entry| entry.op != EntryOp::Bookmark);
         writes.map(|entry| admission(entry, data)).collect()
     }
+}
+
+/// Whether only another life can go on: what the LD lacks is in the log alone.
+fn is_held(log: &Replog) -> bool {
+    match log.held() {
+        Some(Held::InLog) => true,
+        Some(Held::NoBase) => !log.is_whole(SlinkNr::LOCAL),
+        Some(Held::NotKept(_)) | None => false,
+    }
+}
+
+/// What a group that is in memory takes in.
+fn admitted(log: &Replog, group: &Group) -> Vec<Admission> {
+    let writes = log.index().writes_of(group).filter(|(_, write)| write.op != EntryOp::Bookmark);
+    let admission = |(seq, write): (blk::Seq, &Write)| Admission {
+        dev: write.dev,
+        sector: write.sector,
+        len: write.len,
+        content: match log.source(seq) {
+            Source::Memory(payload) => tagged(&payload[..SECTOR_BYTES]),
+            Source::Zeroes { .. } | Source::Ring(_) | Source::Nothing => Content::ZEROES,
+        },
+    };
+    writes.map(admission).collect()
 }
 
 fn first_block(data: &[Buf]) -> Option<&[u8]> {

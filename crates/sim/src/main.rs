@@ -5,7 +5,7 @@
 //!                                            one random life; shows a broken promise again
 //! sim run --seeds A..B [--seconds S]         many of them
 //! sim sweep [--stride N] [--inside N]        a script, cut after every effect
-//! sim scenario [NAME] [--strike] [...]       the same with outages
+//! sim scenario [NAME] [--strike | --log] [...]      the same with outages
 //! ```
 
 use std::ops::Range;
@@ -82,6 +82,9 @@ enum Command {
         /// The machine lives on, and its site is struck.
         #[arg(long)]
         strike: bool,
+        /// The machine lives on, and its log is lost.
+        #[arg(long)]
+        log: bool,
     },
 }
 
@@ -97,10 +100,11 @@ fn main() -> ExitCode {
             if all { every(seeds, bug) } else { runs::seeds(&mut seeds, bug) }
         }
         Command::Sweep { stride, inside } => split(runs::sweep(stride, inside)),
-        Command::Scenario { name, stride, inside, seed, strike } => {
-            scenarios(name.as_deref(), |scenario| match strike {
-                true => runs::strikes(scenario, stride, seed),
-                false => runs::scenario(scenario, stride, inside, seed),
+        Command::Scenario { name, stride, inside, seed, strike, log } => {
+            scenarios(name.as_deref(), |scenario| match (strike, log) {
+                (true, _) => runs::strikes(scenario, stride, seed),
+                (_, true) => runs::log_losses(scenario, stride, seed),
+                (false, false) => runs::scenario(scenario, stride, inside, seed),
             })
         }
     };
@@ -148,7 +152,7 @@ fn scenarios(
     run: impl Fn(&Scenario) -> Result<Tally, Failure>,
 ) -> (Tally, Option<Failure>) {
     let (mut tally, mut last) = (Tally::default(), None);
-    for scenario in scenario::all() {
+    for scenario in scenario::all().into_iter().chain(scenario::losses()) {
         if name.is_some_and(|name| name != scenario.name) {
             continue;
         }

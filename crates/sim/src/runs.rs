@@ -13,10 +13,10 @@ use crate::rig::{Failure, Rig, Tally};
 use crate::scenario::Scenario;
 use crate::swarm::{Broken, Swarm};
 use crate::sweep::{CUTS, Found, Sweep, script};
-use crate::topology::Topology;
+use crate::topology::{Role, Topology};
 use crate::workload::Workload;
 use crate::world::Host;
-use crate::world::weather::Trouble;
+use crate::world::weather::{Trouble, Whom};
 
 /// Lives one seed.
 ///
@@ -147,6 +147,20 @@ pub fn strikes(scenario: &Scenario, stride: u64, seed: u64) -> Result<Tally, Fai
     let open = |host: &Host| engine::open(host.topology(), host);
     let sweep = sweep_of(topology, script, &open, (stride, 0, seed));
     let swept = sweep.strike(scenario.whom, &TROUBLES, &SPANS);
+    swept.map_err(|found| of_sweep(*found, &again))
+}
+
+/// Has the log lost at every `stride`-th point of a scenario.
+///
+/// # Errors
+/// The first broken promise.
+pub fn log_losses(scenario: &Scenario, stride: u64, seed: u64) -> Result<Tally, Failure> {
+    let (topology, script) = (&scenario.topology, &scenario.script);
+    let again = format!("scenario {} --log --stride {stride} --seed {seed}", scenario.name);
+    let open = |host: &Host| engine::open(host.topology(), host);
+    let sweep = sweep_of(topology, script, &open, (stride, 0, seed));
+    let troubles = [Trouble::Fails, Trouble::Hangs, Trouble::Absent];
+    let swept = sweep.strike(Whom::Disk(Role::Log), &troubles, &SPANS);
     swept.map_err(|found| of_sweep(*found, &again))
 }
 

@@ -63,6 +63,20 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
+/// Scripts in which the log is lost, and another takes its place.
+#[must_use]
+pub fn losses() -> Vec<Scenario> {
+    let whom = Whom::Site(1);
+    let make =
+        |name, topology, steps| Scenario { name, topology, whom, script: Workload::script(steps) };
+    vec![
+        make("log-fails", on_disk(), log_lost(Trouble::Fails)),
+        make("log-hangs", in_core(), log_lost(Trouble::Hangs)),
+        make("log-gone-sync", with_sync(on_disk(), None), log_lost(Trouble::Absent)),
+        make("log-fails-in-an-outage", on_disk(), log_lost_in_an_outage()),
+    ]
+}
+
 // ---- what they run on
 
 /// Two devices and one remote site; the first device is larger than the log's ring.
@@ -157,6 +171,31 @@ fn overflow(trouble: Trouble) -> Vec<Step> {
     steps.extend([small(2), flush(), Step::Do(Deed::Heal), small(3), rest(Span::from_millis(700))]);
     steps.extend([small(4), rest(Span::from_millis(20)), small(1), rest(Span::from_secs(3))]);
     steps.extend([small(0), flush()]);
+    steps
+}
+
+/// The local disks stand in for it until everything is healed.
+fn log_lost(trouble: Trouble) -> Vec<Step> {
+    let lose = Step::Do(Deed::Outage(Whom::Disk(Role::Log), trouble));
+    vec![
+        small(0),
+        lose,
+        small(1),
+        flush(),
+        small(2),
+        rest(Span::from_millis(200)),
+        small(3),
+        Step::Do(Deed::Heal),
+        small(4),
+        rest(Span::from_secs(2)),
+        small(1),
+        flush(),
+    ]
+}
+
+fn log_lost_in_an_outage() -> Vec<Step> {
+    let mut steps = vec![small(0), flush(), strike(Trouble::Absent), small(1)];
+    steps.extend(log_lost(Trouble::Fails));
     steps
 }
 

@@ -38,6 +38,9 @@ pub struct Swarm {
     /// Percent of lives in which somebody says something to the machine, and what.
     messages: u64,
     teller: Rng,
+    /// Percent of lives in which the log is lost, and when.
+    log_losses: u64,
+    misfortune: Rng,
 }
 
 /// Where a seed found a broken promise.
@@ -63,11 +66,13 @@ impl Swarm {
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
         let retables = *rng.pick(&[0, 0, 30]);
         let (rots, pauses) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[0, 0, 0, 50]));
-        // Dice of their own: what a seed was without messages it still is.
+        // Dice of their own: what a seed was without messages, or with its log, it still is.
         let mut teller = Rng::new(seed ^ 0x6d65_7373_6167_6573);
         let messages = *teller.pick(&[0, 0, 60]);
+        let mut misfortune = Rng::new(seed ^ 0x6c6f_6773_6c6f_7374);
+        let log_losses = *misfortune.pick(&[0, 0, 0, 40]);
         let of_sites = Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) };
-        (topology, Self { auditor, messages, teller, ..of_sites })
+        (topology, Self { auditor, messages, teller, log_losses, misfortune, ..of_sites })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -94,6 +99,8 @@ impl Swarm {
             auditor: None,
             messages: 0,
             teller: Rng::new(0),
+            log_losses: 0,
+            misfortune: Rng::new(0),
         }
     }
 
@@ -167,6 +174,9 @@ impl Swarm {
             host.spoil_sectors(&mut self.rng);
         }
         host.make_startable();
+        if self.misfortune.chance(self.log_losses) {
+            host.weather.add(Weather::log_loss(host.time(), &mut self.misfortune));
+        }
         let machine = (rig.open)(&host);
         let mut world = World::start(host, machine, workload, self.rng.fork())
             .held_up(self.rng.chance(self.pauses))

@@ -227,6 +227,13 @@ impl Site {
         Self { link, legs: vec![Some(dirty_log); devices], named: true }
     }
 
+    /// Whether writers wait, or fail, when it is down and the log is full.
+    #[must_use]
+    pub fn holds_when_down(&self) -> bool {
+        let hold = matches!(self.link.options.on_down, Some(OnDown::Hold | OnDown::Error));
+        hold || self.link.policy().stall
+    }
+
     fn may_hold(&self) -> bool {
         let policy = self.link.policy();
         policy.stall

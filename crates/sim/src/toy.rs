@@ -218,6 +218,7 @@ impl Machine for Toy {
             }
             Event::Fetched { buf, .. } => self.log(buf.freeze()),
             Event::Opened { .. } => unreachable!("it asks for no disk to be opened"),
+            Event::Kept { .. } => unreachable!("it asks for nothing to be kept"),
             Event::Done { buf, .. } => match std::mem::replace(&mut self.state, State::Idle) {
                 State::Opening => {
                     self.replay(&buf.expect("a read's buffer comes back"));

@@ -12,7 +12,7 @@ use sim::scenario;
 use sim::topology::{Role, Topology};
 use sim::workload::{Ask, Deed, Step, Workload};
 use sim::world::weather::{FOR_EVER, Outage, Trouble, Whom};
-use sim::world::{Fault, Faults, Halt, Host, OpKind, World};
+use sim::world::{Fault, Faults, Halt, Host, Met, OpKind, World};
 
 /// What the oracle says of a planted bug, within so many seeds.
 fn accused(bug: Bug, seeds: u64) -> Violation {
@@ -302,4 +302,42 @@ fn no_promise_is_broken_by_what_befalls_a_site_in_a_scenario_of_outages() {
         let tally = struck.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(tally.met.converged > 5, "{}: {tally:?}", scenario.name);
     }
+}
+
+#[test]
+fn no_promise_is_broken_by_a_cut_while_the_log_is_lost() {
+    for scenario in scenario::losses() {
+        let swept = runs::scenario(&scenario, 17, 0, 1);
+        let tally = swept.unwrap_or_else(|failure| panic!("{failure}"));
+        let Met { bypassed, replaced_logs, .. } = tally.met;
+        assert!(bypassed > 10 && replaced_logs > 10, "{}: {tally:?}", scenario.name);
+    }
+}
+
+#[test]
+fn no_promise_is_broken_by_a_second_cut_while_the_log_is_lost() {
+    for scenario in scenario::losses().iter().take(2) {
+        let swept = runs::scenario(scenario, 101, 13, 2);
+        let tally = swept.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(tally.repeated > 100 && tally.met.bypassed > 100, "{}: {tally:?}", scenario.name);
+    }
+}
+
+#[test]
+fn no_promise_is_broken_by_a_log_that_is_lost_at_any_point() {
+    // Where the LD is lost, too, everything is held until another life finds the log.
+    let whole = |it: &scenario::Scenario| !it.name.starts_with("local");
+    let all = scenario::all().into_iter().filter(whole);
+    for scenario in all.chain(scenario::losses()) {
+        let struck = runs::log_losses(&scenario, 61, 1);
+        let tally = struck.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(tally.met.bypassed > 0, "{}: {tally:?}", scenario.name);
+    }
+}
+
+#[test]
+fn random_lives_meet_logs_that_are_lost_and_replaced() {
+    let (tally, failure) = runs::seeds(2000..2150, None);
+    assert_eq!(failure, None, "{}", failure.as_ref().unwrap());
+    assert!(tally.met.bypassed > 5 && tally.met.replaced_logs > 2, "{}", tally.met);
 }

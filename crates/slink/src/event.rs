@@ -58,6 +58,8 @@ pub enum Why {
     Asked,
     /// Something there is not what it should be.
     Differs,
+    /// There is no log to feed it from.
+    LogLost,
 }
 
 impl fmt::Display for SiteEvent {
@@ -100,6 +102,7 @@ impl fmt::Display for Why {
             Self::Limit => "it crossed its fall-behind limit",
             Self::Asked => "it was asked for",
             Self::Differs => "something there differed and is to be repaired",
+            Self::LogLost => "the log was lost",
         })
     }
 }

@@ -33,6 +33,8 @@ use crate::reship::{Look, Reship};
 pub(crate) struct Feed {
     order: Order,
     shipment: Option<Shipment>,
+    /// Disks that are to be flushed with the next shipment, whatever it is.
+    pub(crate) unflushed: BTreeSet<DiskId>,
     /// What the site had before the last shipment that arrived; `None`: none arrived yet.
     before_last: Option<Seq>,
     /// The site may have what comes next, and some of what follows: it was fed before.
@@ -119,10 +121,17 @@ pub(crate) enum Outcome {
 
 impl Feed {
     pub(crate) fn new(order: Order) -> Self {
-        let (groups, round_trips) = (0, 0);
-        let (shipment, before_last, replay, looks_failed) = (None, None, None, 0);
-        let fed_before = true;
-        Self { order, shipment, before_last, fed_before, replay, looks_failed, groups, round_trips }
+        Self {
+            order,
+            shipment: None,
+            unflushed: BTreeSet::new(),
+            before_last: None,
+            fed_before: true,
+            replay: None,
+            looks_failed: 0,
+            groups: 0,
+            round_trips: 0,
+        }
     }
 
     /// A local site was fed before, and the log was found to end at `upto`.
@@ -201,8 +210,8 @@ impl Feed {
         let covered = log.covered(legs.site);
         let Some(group) = log.index().group_of(covered.next()) else { return };
         let (last, nr) = (group.last_seq, group.nr);
-        if last > log.durable() {
-            if last <= log.written() {
+        if last > log.ships_upto() {
+            if last <= log.written() && !log.is_lost() {
                 log.want_durable(log.written());
             }
             return;
@@ -221,6 +230,7 @@ impl Feed {
             let replay = self.replay.as_ref();
             shipment.load(replay.and_then(|replay| replay.shown.as_ref()), legs, log);
         }
+        shipment.to_flush.append(&mut self.unflushed);
         self.shipment = Some(shipment);
     }
 
@@ -252,7 +262,8 @@ impl Feed {
         while let Some(next) = log.index().group(last + 1) {
             // A write that was made after a flush had ended must not be seen without what
             // that flush promised: it goes in a later shipment.
-            let upto = self.replay.as_ref().map_or(log.durable(), |replay| replay.upto);
+            let limit = log.ships_upto();
+            let upto = self.replay.as_ref().map_or(limit, |replay| replay.upto.min(limit));
             let fits = next.durable <= covered && next.last_seq <= upto;
             bytes += next.bytes;
             if !fits || bytes > SHIPMENT_BYTES || next.last_seq.lag(covered) > SHIPMENT_WRITES {

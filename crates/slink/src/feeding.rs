@@ -3,7 +3,7 @@
 //! The order is what a remote site promises (P3), and what a `sync` one costs; an `async`
 //! local site needs none. Everything else that may happen to a site is the same for both.
 
-use blk::{Seq, Time};
+use blk::{DiskId, Seq, Time};
 use replog::Replog;
 use table::{Order, SlinkTable, Sync};
 
@@ -60,6 +60,14 @@ impl Feeding {
             Self::Lazy(lazy) => {
                 lazy.poll(may_begin && log.base() == work.legs.site, load, log, work)
             }
+        }
+    }
+
+    /// Somebody wrote to all of these, and may not have flushed them.
+    pub(crate) fn distrust(&mut self, disks: impl Iterator<Item = DiskId>) {
+        match self {
+            Self::InOrder(feed) => feed.unflushed.extend(disks),
+            Self::Lazy(lazy) => lazy.unflushed.extend(disks),
         }
     }
 

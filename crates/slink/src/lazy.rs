@@ -34,7 +34,7 @@ pub(crate) struct Lazy {
     /// Copies that were read back and are to be written.
     read: Vec<u64>,
     /// Disks written to since their last flush.
-    unflushed: BTreeSet<DiskId>,
+    pub(crate) unflushed: BTreeSet<DiskId>,
     round: Option<FlushRound>,
     /// Nothing more is sent, and what is in flight is waited for: since something failed, or
     /// since the site left the log.
@@ -189,7 +189,7 @@ impl Lazy {
                 Next::Nothing => {
                     self.window = Window::next(log);
                     fresh = true;
-                    if self.window.is_done() {
+                    if self.window.is_done() && !log.is_lost() {
                         // Only durable content may be copied (I3); there is something to gain.
                         log.want_durable(log.written());
                     }
@@ -203,7 +203,7 @@ impl Lazy {
         let mut run: Option<Run> = None;
         while let Some(place) = self.window.here() {
             let pieces = log.pieces(place.dev, place.sector, place.len);
-            let shown = pieces.into_iter().filter(|p| p.seq.is_some_and(|s| s <= log.durable()));
+            let shown = pieces.into_iter().filter(|p| p.seq.is_some_and(|s| s <= log.ships_upto()));
             for piece in shown {
                 match self.flight(place.dev, &piece) {
                     Flight::Same => continue,
@@ -361,7 +361,9 @@ impl Lazy {
                 return None;
             }
             let needs_durable = log.superseded_by();
-            log.want_durable(log.written());
+            if !log.is_lost() {
+                log.want_durable(log.written());
+            }
             let disks = std::mem::take(&mut self.unflushed);
             self.round = Some(FlushRound { upto, needs_durable, left: disks.len() });
             self.flying += disks.len();
@@ -372,18 +374,41 @@ impl Lazy {
             }
         }
         // The round's flushes have ended, and what it leans on is durable.
-        let ended = self.round.take_if(|r| r.left == 0 && r.needs_durable <= log.durable())?;
-        Some(Outcome::Arrived(ended.upto.max(log.covered(site))))
+        let may_end =
+            |r: &mut FlushRound| r.left == 0 && (r.needs_durable <= log.durable() || log.is_lost());
+        let ended = self.round.take_if(may_end)?;
+        // One that began before the log was lost may lean on what only that had: another follows.
+        let counts = ended.needs_durable <= log.durable().max(ended.upto);
+        counts.then(|| Outcome::Arrived(ended.upto.max(log.covered(site))))
     }
 
     /// A flush of the LDs costs; so one for many copies, or when nothing else is to do.
     fn cover_is_due(&self, load: &Load, log: &Replog, upto: Seq, work: &Work<'_>) -> bool {
+        if log.is_lost() {
+            return self.cover_is_due_without_log(load, log, upto, work);
+        }
         let all_copied = self.copies.is_empty() && upto == log.durable();
         let ring = log.geometry().ring_bytes();
         let gain = log.bytes_behind(log.covered(work.legs.site)) - log.bytes_behind(upto);
         log.is_starved()
             || (all_copied && load.is_idle(work.now, log))
             || gain >= (ring / 8).min(COVER_BYTES)
+    }
+
+    /// What hides an older write and is not there yet is not behind any flush, nor in the log:
+    /// the older one does not count as settled before.
+    fn cover_is_due_without_log(
+        &self,
+        load: &Load,
+        log: &Replog,
+        upto: Seq,
+        work: &Work<'_>,
+    ) -> bool {
+        let behind = log.bytes_behind(log.covered(work.legs.site)) - log.bytes_behind(upto);
+        let space = log.is_starved() || log.is_tail_full();
+        let idle = self.copies.is_empty() && load.is_idle(work.now, log);
+        upto >= log.superseded_by()
+            && (log.wants_local_flush(upto) || space || idle || behind >= COVER_BYTES)
     }
 }
 
@@ -420,7 +445,7 @@ impl Window {
         let mut places = Vec::new();
         let mut bytes = 0;
         let mut seq = log.first_shown();
-        while seq <= log.durable() && bytes < WINDOW_BYTES {
+        while seq <= log.ships_upto() && bytes < WINDOW_BYTES {
             if log.is_shown(seq) {
                 let write = log.index().write(seq).expect("a write that shows is in the index");
                 places.push(Place { dev: write.dev, sector: write.sector, len: write.len });
@@ -492,7 +517,7 @@ fn part_of(log: &Replog, seq: Seq, payload: &Buf, piece: &Piece) -> Buf {
 
 /// Everything up to here is on the LD, if only in its cache, or hidden by newer writes.
 fn settled(log: &Replog) -> Seq {
-    log.first_shown().prev().min(log.durable())
+    log.first_shown().prev().min(log.ships_upto())
 }
 
 /// How much of the log is sorted at a time. Larger skips more of what is overwritten and

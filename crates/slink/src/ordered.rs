@@ -35,6 +35,7 @@ use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Sector, Sectors, Seq, Slin
 use dirty_log::DirtyLog;
 use replog::{Readable, Replog, Version};
 use table::SlinkTable;
+use uuid::Uuid;
 
 use crate::copier::{Copier, CopyStep};
 use crate::event::{SiteEvent, Transition};
@@ -101,6 +102,8 @@ pub struct Ordered {
     attach_after: Time,
     events: Vec<SiteEvent>,
     polled: Time,
+    /// The log that it was last fed from; another may take its place.
+    log: Uuid,
 }
 
 /// Where the site gets its content from.
@@ -173,6 +176,7 @@ impl Ordered {
             attach_after: Time::default(),
             events: Vec::new(),
             polled: Time::default(),
+            log: Uuid::nil(),
             table,
         }
     }
@@ -181,6 +185,9 @@ impl Ordered {
     fn join(&mut self, now: Time, log: &mut Replog) {
         let site = log.site(self.nr).clone();
         self.mode = Mode::Streaming;
+        if log.is_bypassed() && self.nr.is_local() {
+            self.feeding.distrust(self.legs.iter().map(|leg| leg.disk));
+        }
         self.stands.consistent = !site.inconsistent;
         self.stands.in_force = site.detached.is_none() && !site.demoted && !site.inconsistent;
         self.owed = Some(log.written());
@@ -225,7 +232,7 @@ impl Ordered {
     fn feed(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         loop {
             let streaming = matches!(self.mode, Mode::Streaming);
-            let may_write = streaming && self.may_ask();
+            let may_write = streaming && self.may_ask() && log.may_feed(self.nr);
             let may_begin = may_write && self.mender.is_idle();
             let Self { feeding, mender, legs, flights, .. } = self;
             let mut work = Work { now, legs, flights, effects };
@@ -308,6 +315,7 @@ impl SiteLink for Ordered {
             self.join(now, log);
         }
         self.verifier.see(log, self.nr);
+        self.follow(log);
         self.look_into_doubts(now, log);
         self.watch_deadlines(now, log);
         self.value_copy(log);
@@ -394,7 +402,7 @@ impl SiteLink for Ordered {
     }
 
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
-        let copying = self.wants_copies() && self.may_ask();
+        let copying = self.wants_copies() && self.may_ask() && !log.is_lost();
         let copies = copying.then(|| [self.copier.pace.wakeup(self.polled), idle_at(load)]);
         let down = self.health.down();
         let retry = down.map(|down| down.retry_at).filter(|_| self.may_retry());
@@ -406,7 +414,7 @@ impl SiteLink for Ordered {
         let lazily = self.feeding.wakeup(self.polled, is_behind && self.may_ask(), load);
         let deadline = self.flights.next_deadline(self.polled);
         let times = [deadline, retry, given_up, attach, limit, lazily];
-        let verify = self.verify_wakeup(load);
+        let verify = self.verify_wakeup(log, load);
         let all = times.into_iter().chain(copies.into_iter().flatten()).chain(verify).flatten();
         all.filter(|at| *at > self.polled).min()
     }

@@ -80,6 +80,7 @@ impl Policy {
         }
     }
 
+    /// What becomes of writers while the site is down, or there is no log to feed it from.
     fn down(self, log_full: bool) -> Verdict {
         match self.on_down {
             Some(OnDown::Hold) => Verdict::Hold,

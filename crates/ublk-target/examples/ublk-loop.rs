@@ -23,7 +23,7 @@ use blk::{
     ReqId, Sectors, Time,
 };
 use ublk_target::{
-    Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Opener, Ublk, process,
+    Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Keeper, Opener, Ublk, process,
 };
 use uring::{Disk, OpenSpec, RingSpec};
 
@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         disks: Vec::new(),
         ring: RingSpec::default(),
         opener: Opener::default(),
+        keeper: Keeper::default(),
     };
     let mut server =
         Server { engine: Engine::spawn(Loop::default(), spec)?, served: HashMap::new() };
@@ -145,7 +146,7 @@ impl Machine for Loop {
             Event::Request { req, dev, op } => self.request(req, dev, op),
             Event::Fetched { req, result, buf } => self.fetched(req, result, buf),
             Event::Done { io, result, buf } => self.done(io, result, buf),
-            Event::Opened { .. } => unreachable!("it asks for no disk to be opened"),
+            Event::Opened { .. } | Event::Kept { .. } => unreachable!("it asks for neither"),
         }
     }
 

@@ -24,6 +24,7 @@ use uring::{CommandTag, Disk, Reaped, Ring, RingError, RingSpec};
 use crate::error::EngineError;
 use crate::front::FrontEnd;
 use crate::inbox::{Handle, Inbox, Message, QueueName, WAKE};
+use crate::keeper::Keeper;
 use crate::process;
 use crate::reopen::{Opener, Openings};
 
@@ -45,6 +46,8 @@ pub struct EngineSpec {
     pub ring: RingSpec,
     /// How a disk is opened that the machine wants to be opened again.
     pub opener: Opener,
+    /// How something is kept that the machine wants its next life to know.
+    pub keeper: Keeper,
 }
 
 impl<M: Machine + Send + 'static> Engine<M> {
@@ -110,8 +113,9 @@ fn run<M: Machine + 'static>(
             return machine;
         }
     };
-    let openings = Openings::new(spec.opener, handle);
-    let mut drive = Drive::new(machine, inbox, ring, spec.disks, openings);
+    let openings = Openings::new(spec.opener, handle.clone());
+    let keeping = (spec.keeper, handle);
+    let mut drive = Drive::new(machine, inbox, ring, spec.disks, openings, keeping);
     let _ = ready.send(Ok(()));
     drive.run();
     drive.machine
@@ -123,6 +127,7 @@ struct Drive<M> {
     front: FrontEnd,
     inbox: Inbox<M>,
     openings: Openings<M>,
+    keeping: (Keeper, Handle<M>),
     began: Instant,
     now: Time,
     stopping: bool,
@@ -138,6 +143,7 @@ impl<M: Machine + 'static> Drive<M> {
         mut ring: Ring,
         disks: Vec<(DiskId, Disk)>,
         openings: Openings<M>,
+        keeping: (Keeper, Handle<M>),
     ) -> Self {
         for (id, disk) in disks {
             ring.add_disk(id, Arc::new(disk));
@@ -149,6 +155,7 @@ impl<M: Machine + 'static> Drive<M> {
             front: FrontEnd::default(),
             inbox,
             openings,
+            keeping,
             began: Instant::now(),
             now: Time::default(),
             stopping: false,
@@ -229,6 +236,9 @@ impl<M: Machine + 'static> Drive<M> {
             }
             Message::Detach { queue, reply } => self.front.detach(queue, reply),
             Message::Opened { id, result } => self.opened(id, result),
+            Message::Kept { result } => {
+                self.machine.handle(self.now, Event::Kept { result });
+            }
             Message::Stop => self.stopping = true,
         }
     }
@@ -264,6 +274,7 @@ impl<M: Machine + 'static> Drive<M> {
                 drop(self.ring.remove_disk(disk));
                 self.openings.closed(disk);
             }
+            Effect::Keep { bytes } => return self.keep(bytes),
         }
         false
     }
@@ -274,6 +285,14 @@ impl<M: Machine + 'static> Drive<M> {
         drop(self.ring.remove_disk(disk));
         let Err(refusal) = self.openings.begin(disk) else { return false };
         self.machine.handle(self.now, Event::Opened { disk, result: Err(refusal) });
+        true
+    }
+
+    /// Has something kept; whether the machine was told at once that it can't be.
+    fn keep(&mut self, bytes: Vec<u8>) -> bool {
+        let (keeper, engine) = &self.keeping;
+        let Err(errno) = keeper.begin(bytes, engine.clone()) else { return false };
+        self.machine.handle(self.now, Event::Kept { result: Err(errno) });
         true
     }
 

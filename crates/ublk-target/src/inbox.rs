@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use blk::{DevNr, DiskId, Machine, NotOpened, Time};
+use blk::{DevNr, DiskId, Errno, Machine, NotOpened, Time};
 use io_uring::opcode::PollAdd;
 use io_uring::types::Fd;
 use uring::{CommandTag, Disk, Ring};
@@ -30,6 +30,7 @@ pub(crate) enum Message<M> {
     Call(Work<M>),
     AddDisk { id: DiskId, disk: Arc<Disk> },
     Opened { id: DiskId, result: Result<Disk, NotOpened> },
+    Kept { result: Result<(), Errno> },
     RemoveDisk { id: DiskId, reply: SyncSender<Option<Arc<Disk>>> },
     Attach { channel: Channel, dev: DevNr, reply: SyncSender<Attached> },
     Detach { queue: QueueName, reply: SyncSender<()> },
@@ -84,6 +85,11 @@ impl<M: Machine> Handle<M> {
     /// The end of an opening that the engine asked for. If it has stopped, the disk is closed.
     pub(crate) fn opened(&self, id: DiskId, result: Result<Disk, NotOpened>) {
         let _ = self.send(Message::Opened { id, result });
+    }
+
+    /// What the engine wanted to be kept is, or could not be.
+    pub(crate) fn kept(&self, result: Result<(), Errno>) {
+        let _ = self.send(Message::Kept { result });
     }
 
     pub(crate) fn attach(&self, channel: Channel, dev: DevNr) -> Result<Attached, EngineGone> {

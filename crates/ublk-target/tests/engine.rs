@@ -11,7 +11,7 @@ use blk::{
     Sectors, Time,
 };
 use tempfile::TempDir;
-use ublk_target::{Engine, EngineSpec, Opener};
+use ublk_target::{Engine, EngineSpec, Keeper, Opener};
 use uring::{Disk, OpenSpec, RingSpec};
 
 /// Does what a test tells it, and tells the test what it gets.
@@ -37,7 +37,7 @@ impl Machine for Puppet {
                 }
                 Event::Fetched { result, .. } => Seen::Fetched(result),
                 Event::Request { .. } => panic!("there is no device"),
-                Event::Opened { .. } => panic!("no test here asks for it"),
+                Event::Opened { .. } | Event::Kept { .. } => panic!("no test here asks for it"),
             })
             .unwrap();
     }
@@ -62,6 +62,7 @@ fn engine(disks: Vec<(DiskId, Disk)>) -> (Engine<Puppet>, Receiver<Seen>) {
         disks,
         ring: RingSpec::default(),
         opener: Opener::default(),
+        keeper: Keeper::default(),
     };
     let puppet = Puppet { todo: Vec::new(), wakeup: None, seen };
     (Engine::spawn(puppet, spec).unwrap(), seen_by_test)

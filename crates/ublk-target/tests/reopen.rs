@@ -15,7 +15,7 @@ use blk::{
     Time,
 };
 use tempfile::TempDir;
-use ublk_target::{Engine, EngineSpec, Opener};
+use ublk_target::{Engine, EngineSpec, Keeper, Opener};
 use uring::{Disk, OpenSpec, RingSpec};
 
 /// Asks for what a test tells it, and tells the test what it hears.
@@ -28,6 +28,7 @@ struct Asker {
 enum Heard {
     Done(u64, Result<(), Errno>),
     Opened(DiskId, Result<DiskSeen, NotOpened>),
+    Kept(Result<(), Errno>),
 }
 
 impl Machine for Asker {
@@ -35,6 +36,7 @@ impl Machine for Asker {
         let heard = match event {
             Event::Done { io, result, .. } => Heard::Done(io.nr, result),
             Event::Opened { disk, result } => Heard::Opened(disk, result),
+            Event::Kept { result } => Heard::Kept(result),
             Event::Request { .. } | Event::Fetched { .. } => panic!("there is no device"),
         };
         self.heard.send(heard).unwrap();
@@ -57,8 +59,8 @@ struct Rig {
 impl Rig {
     fn new(disks: Vec<(DiskId, Disk)>, opener: Opener) -> Self {
         let (sender, heard) = channel();
-        let ring = RingSpec::default();
-        let spec = EngineSpec { name: "test".into(), disks, ring, opener };
+        let (ring, keeper) = (RingSpec::default(), Keeper::default());
+        let spec = EngineSpec { name: "test".into(), disks, ring, opener, keeper };
         let asker = Asker { todo: Vec::new(), heard: sender };
         Self { engine: Engine::spawn(asker, spec).unwrap(), heard }
     }

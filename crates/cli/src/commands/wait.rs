@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use replicator::status::human::{bytes, seconds};
-use replicator::{SiteState, SiteStatus, Status, why};
+use replicator::{SiteStatus, Status, why};
 
 use super::find::{ask, find};
 use super::query::look;
@@ -62,7 +62,7 @@ pub(super) fn drain(group: &GroupDir, request: &Request) -> Result<()> {
     loop {
         let status = look(group)?;
         let (down, others): (Vec<_>, Vec<_>) =
-            lacking(&status, None, goal)?.into_iter().partition(|site| is_down(site));
+            lacking(&status, None, goal)?.into_iter().partition(|site| status.is_cut_off(site));
         if others.is_empty() {
             progress.clear();
             let told = |site: &&SiteStatus| format!("{}\n", cause(&status, &[site]));
@@ -72,10 +72,6 @@ pub(super) fn drain(group: &GroupDir, request: &Request) -> Result<()> {
         progress.show_with(&step.what, step.done, step.total, &step.pace);
         thread::sleep(PAUSE);
     }
-}
-
-fn is_down(site: &SiteStatus) -> bool {
-    site.state == SiteState::Down
 }
 
 fn told(status: &Status, only: Option<u16>) -> Result<()> {
@@ -134,6 +130,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use replicator::SiteState;
     use replicator::status::data::ResyncStatus;
 
     fn site(slink: u16, cursor: u64) -> SiteStatus {

@@ -43,6 +43,8 @@ pub(super) struct Places {
     found: Mutex<BTreeMap<DiskId, Seen>>,
     /// Where other replicators see it.
     claims: Option<Claims>,
+    /// What the host kept of a log that was lost.
+    kept: Option<Vec<u8>>,
 }
 
 /// What a disk is, and where its bytes are.
@@ -77,14 +79,15 @@ type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
 impl Disks {
     /// Opens them and joins them with the table, waiting as `waits` says for the log and the
     /// local ones (I14). `helper` is the program that does what may hang; `claims`, where other
-    /// replicators of this host see what is taken.
+    /// replicators of this host see what is taken; `kept`, what it knows of a log that was lost.
     pub(super) fn open(
         group: &Group,
         waits: Waits,
         helper: Option<Program>,
         claims: Option<Claims>,
+        kept: Option<Vec<u8>>,
     ) -> Result<(Self, Plan)> {
-        let places = Places::of(group, helper, claims);
+        let places = Places::of(group, helper, claims, kept);
         let began = Instant::now();
         let local = waits.for_local(group);
         let limit = move |role: Role| {
@@ -105,7 +108,7 @@ impl Disks {
         let mut found = places.open_all(&there, limit, |role| {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {
-                _ if role.is_vital() => waits.busy,
+                _ if places.is_vital(role) => waits.busy,
                 _ if role.is_local() && waits.for_dead => local,
                 _ if role.is_local() => waits.busy,
                 _ => (began + OTHERS_LIMIT / 2).saturating_duration_since(opens),
@@ -139,7 +142,7 @@ impl Disks {
         Opener::new(move |id| places.open_again(id)).telling(move |id| known.forget(id))
     }
 
-    /// Where they are, for tables to come.
+    /// Where they are, for tables and logs to come.
     pub(super) fn places(&self) -> Arc<Places> {
         Arc::clone(&self.places)
     }
@@ -173,9 +176,14 @@ impl Disks {
 }
 
 impl Places {
-    fn of(group: &Group, helper: Option<Program>, claims: Option<Claims>) -> Self {
+    fn of(
+        group: &Group,
+        helper: Option<Program>,
+        claims: Option<Claims>,
+        kept: Option<Vec<u8>>,
+    ) -> Self {
         let helper = helper.map(Arc::new);
-        let places = Self { all: Mutex::default(), helper, found: Mutex::default(), claims };
+        let places = Self { all: Mutex::default(), helper, found: Mutex::default(), claims, kept };
         for (text, role) in Plan::paths(group) {
             places.add(text, role);
         }
@@ -189,6 +197,11 @@ impl Places {
         let id = DiskId(u32::try_from(all.len()).expect("paths are counted in thousands"));
         all.push(Place { id, text, role, lane });
         id
+    }
+
+    /// The number of a log that is to take another's place.
+    pub(super) fn add_log(&self, path: &str) -> DiskId {
+        self.add(path.to_owned(), Role::Log)
     }
 
     /// What `new` names and `old` does not: numbers for it, and nothing is open yet. A number is
@@ -213,9 +226,14 @@ impl Places {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing can be served without it: not the log, if the local disks stand in for it.
+    fn is_vital(&self, role: Role) -> bool {
+        role.is_vital() && !self.kept.as_deref().is_some_and(replicator::is_bypassed)
+    }
+
     /// A disk was let go of: its path, and others to it, may be used again, also by other
     /// replicators. They are told on a thread of its own: an engine does not wait.
-    fn forget(self: &Arc<Self>, id: DiskId) {
+    pub(super) fn forget(self: &Arc<Self>, id: DiskId) {
         self.found().remove(&id);
         let places = Arc::clone(self);
         let tell = move || {
@@ -238,7 +256,7 @@ impl Places {
         spec: impl Fn(Role) -> OpenSpec,
     ) -> Result<Found<Disk>> {
         let (vital, others): (Vec<_>, Vec<_>) =
-            places.iter().partition(|place| place.role.is_vital());
+            places.iter().partition(|place| self.is_vital(place.role));
         let answers = begin(&others, &spec)?;
         let mut found = BTreeMap::new();
         for place in vital {
@@ -283,7 +301,7 @@ impl Places {
             let (id, path) = (place.id, place.text.clone());
             (place.text.clone(), DiskFacts { id, path, seen })
         });
-        Ok(Plan::new(group, &facts.collect())?)
+        Ok(Plan::with_kept(group, &facts.collect(), self.kept.clone())?)
     }
 
     /// What an engine asks for: waits as long as it takes.
@@ -348,7 +366,7 @@ impl Places {
             let Ok(disk) = result else { continue };
             let Some(refusal) = self.taken(*id, disk)? else { continue };
             let role = self.at(*id).role;
-            ensure!(!role.is_vital(), "{role}: {}", refusal.why);
+            ensure!(!self.is_vital(role), "{role}: {}", refusal.why);
             *result = Err(refusal);
         }
         Ok(())
@@ -461,7 +479,8 @@ fn busy(why: String) -> NotOpened {
 
 fn until_it_is_back(role: Role) -> &'static str {
     match role {
-        Role::Log | Role::Leg { .. } => "the site is down until it is back",
+        Role::Log => "the devices go on without it, as before",
+        Role::Leg { .. } => "the site is down until it is back",
         Role::DirtyLog { .. } => "all of the device counts as dirty there until it is back",
         Role::Mark { .. } => "the site's state is not kept there until it is back",
     }

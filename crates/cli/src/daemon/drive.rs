@@ -8,10 +8,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use blk::{DevNr, Sectors};
 use replicator::{MessageError, Phase, Plan, Replicator, Seed, Status};
 use table::Group;
-use ublk_target::{Engine, EngineSpec, Handle};
+use ublk_target::{Engine, EngineSpec, Handle, Keeper};
 use uring::RingSpec;
 
 use super::disks::{Disks, Places};
+use crate::runtime::KeptFile;
 
 /// A replicator at work. Calls wait for the engine, which never waits for them.
 pub(super) struct Drive {
@@ -25,17 +26,23 @@ pub(super) struct View(Handle<Replicator>);
 
 impl Drive {
     /// Starts the engine; it begins to open its log.
-    pub(super) fn start(plan: Plan, disks: Disks) -> Result<Self> {
+    pub(super) fn start(plan: Plan, disks: Disks, kept: KeptFile) -> Result<Self> {
         let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
         let machine = Replicator::open(plan, seed()?)?;
         let (opener, places) = (disks.opener(), disks.places());
-        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener };
+        let keeper = Keeper::new(move |bytes| kept.write(bytes));
+        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener, keeper };
         let engine = Engine::spawn(machine, spec).context("starting the engine")?;
         Ok(Self { engine, places })
     }
 
     pub(super) fn handle(&self) -> &Handle<Replicator> {
         self.engine.handle()
+    }
+
+    /// Where disks are that come later.
+    pub(super) fn places(&self) -> &Arc<Places> {
+        &self.places
     }
 
     pub(super) fn view(&self) -> View {
@@ -158,7 +165,7 @@ fn seed() -> Result<Seed> {
 }
 
 /// A random UUID of the kernel.
-fn random_uuid() -> Result<uuid::Uuid> {
+pub(super) fn random_uuid() -> Result<uuid::Uuid> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
         .context("asking the kernel for a random UUID")?;
     text.trim().parse().context("reading the kernel's random UUID")

@@ -13,6 +13,7 @@ mod launch;
 mod orders;
 mod process;
 mod reload;
+mod relog;
 mod serve;
 mod served;
 mod start;

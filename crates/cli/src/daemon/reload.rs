@@ -39,7 +39,8 @@ impl Daemon {
         Ok(changes.iter().map(|change| format!("{change}\n")).collect())
     }
 
-    fn keep_table(&mut self, table: &Group) -> Result<()> {
+    /// Serves this table from now on, and has a successor do so.
+    pub(super) fn keep_table(&mut self, table: &Group) -> Result<()> {
         if *table == self.table {
             return Ok(());
         }

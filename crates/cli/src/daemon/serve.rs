@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::drive::View;
 use super::orders::{Ask, Desk, Order};
+use super::relog;
 use super::served::Daemon;
 use super::stop;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
@@ -103,6 +104,9 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         Request::Resume { device } => {
             daemon.drive.resume(number(daemon, device)?)?;
             Ok(Value::Null)
+        }
+        Request::Message { device: None, words } if relog::is_it(&words) => {
+            Ok(Value::String(relog::replace_log(daemon, ask, &words)?))
         }
         Request::Message { device, words } => {
             let dev = number(daemon, device)?;

@@ -21,7 +21,7 @@ use super::served::{Daemon, Shape};
 use super::takeover::inheritance;
 use crate::helper;
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir, Lock, RuntimeDir};
+use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
 use crate::tables;
 
 /// Starts what the job asks for; the name's lock is held already.
@@ -81,8 +81,10 @@ fn open(
     }
     reporter.progress("opening its devices", 0, 0)?;
     let waits = if fresh { Waits::FRESH } else { Waits::RECOVERY };
+    let kept = KeptFile::of(&job.name.parse()?);
     let claims = RuntimeDir::open()?.claims(dir.name());
-    let (disks, plan) = Disks::open(&group, waits, Some(helper::program()), Some(claims))?;
+    let (disks, plan) =
+        Disks::open(&group, waits, Some(helper::program()), Some(claims), kept.read()?)?;
     if job.require_all {
         disks.require_all()?;
     }
@@ -91,7 +93,7 @@ fn open(
         reporter.notice(&sentence)?;
     }
     let rotational = disks.any_rotational();
-    let drive = Drive::start(plan, disks)?;
+    let drive = Drive::start(plan, disks, kept)?;
     match drive.wait_until_running(|step, done, total| reporter.progress(step, done, total)) {
         Ok(()) => {
             let shape = Shape { rotational, request_max: drive.request_max()? };

@@ -13,16 +13,18 @@
 //! ```
 //!
 //! The directory is trusted only if nobody but root can have written into it (P15).
-//! Who holds the lock lives; a lock that nobody holds is a daemon that is gone, whatever
+//! What outlives a boot is elsewhere (`kept`). Who holds the lock lives; a lock that nobody holds is a daemon that is gone, whatever
 //! its process id says.
 
 mod claims;
 mod group;
+mod kept;
 mod name;
 mod state;
 
 pub(crate) use claims::{Claim, Claims};
 pub(crate) use group::{GroupDir, Lock, Tenant};
+pub(crate) use kept::KeptFile;
 pub(crate) use name::Name;
 pub(crate) use state::{DeviceState, State};
 
@@ -94,28 +96,29 @@ fn make_dir(path: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error)
-            .with_context(|| format!("cannot make the runtime directory {}", path.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot make the directory {}", path.display()))
+        }
     }
 }
 
 fn check_dir(path: &Path, owner: u32) -> Result<()> {
     let shown = path.display();
     let found = fs::symlink_metadata(path)
-        .with_context(|| format!("cannot look at the runtime directory {shown}"))?;
+        .with_context(|| format!("cannot look at the directory {shown}"))?;
     if !found.is_dir() {
-        bail!("runtime directory {shown}: expected a directory, found something else; remove it");
+        bail!("directory {shown}: expected a directory, found something else; remove it");
     }
     ensure!(
         found.uid() == owner,
-        "runtime directory {shown}: expected user id {owner} as its owner, found {}; \
+        "directory {shown}: expected user id {owner} as its owner, found {}; \
          others may have written into it: remove it",
         found.uid()
     );
     let mode = found.mode() & 0o777;
     ensure!(
         mode & 0o022 == 0,
-        "runtime directory {shown}: expected mode 0700, found {mode:04o}; \
+        "directory {shown}: expected mode 0700, found {mode:04o}; \
          others may have written into it: remove it"
     );
     Ok(())

@@ -28,7 +28,7 @@ impl Replicator {
         effects.append(&mut closed);
     }
 
-    pub(super) fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub(crate) fn poll_links(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &mut self.log else { return };
         self.leaving.retain(|link| {
             let closed = link.disks().into_iter().map(|disk| Effect::Close { disk });
@@ -52,6 +52,9 @@ impl Replicator {
     }
 
     pub(super) fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {
+        if self.is_new_log(disk) {
+            return self.new_log_opened(result);
+        }
         let Some(log) = &mut self.log else { return };
         if let Ok(seen) = &result {
             self.plan.saw(disk, seen);

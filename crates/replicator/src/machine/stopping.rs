@@ -44,6 +44,9 @@ impl Replicator {
         }
         self.go_on_reading(now, effects);
         self.poll_log(now, effects);
+        if drain {
+            self.go_on_without_log(now, effects);
+        }
         self.acknowledge(now, effects);
         if self.has_stopped(now, drain) {
             self.stage = Stage::Stopped;
@@ -57,8 +60,8 @@ impl Replicator {
         if busy {
             return false;
         }
-        if log.failure().is_some() {
-            return log.is_idle();
+        if log.is_lost() && !drain {
+            return true;
         }
         let written = log.written();
         let waits = |link: &dyn SiteLink| {

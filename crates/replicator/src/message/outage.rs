@@ -4,7 +4,6 @@ use blk::{DevNr, SlinkNr, Time};
 
 use super::{MessageError, refuse_more};
 use crate::machine::Replicator;
-use crate::status::data::SiteState;
 use crate::status::why::why;
 
 impl Replicator {
@@ -56,7 +55,7 @@ impl Replicator {
             site.is_some_and(|site| !site.has_everything_up_to(written.0))
         };
         let unreachable =
-            |slink: u16| status.site(slink).is_some_and(|site| site.state == SiteState::Down);
+            |slink: u16| status.site(slink).is_some_and(|site| status.is_cut_off(site));
         let mut answer = String::new();
         for reason in why(&status) {
             let Some(slink) = reason.slink.filter(|slink| lacking(*slink)) else { continue };

@@ -10,6 +10,7 @@ pub(super) enum Verb {
     Slink,
     Statistics,
     Replog,
+    ReplaceLog,
     Device,
     Resync,
     Rebuild,
@@ -39,6 +40,12 @@ pub fn is_drain(word: &str) -> bool {
     Verb::of(word) == Ok(Verb::Drain)
 }
 
+/// Whether a message asks for another log, which takes whoever can open its device.
+#[must_use]
+pub fn is_replace_log(word: &str) -> bool {
+    Verb::of(word) == Ok(Verb::ReplaceLog)
+}
+
 /// `slink` or `device`, if a message is an edit of the table (`table::Group::edited`).
 #[must_use]
 pub fn edit_noun(word: &str) -> Option<&'static str> {
@@ -56,6 +63,7 @@ const VERBS: &[(&[&str], Verb)] = &[
     (&["slink"], Verb::Slink),
     (&["statistics"], Verb::Statistics),
     (&["replog"], Verb::Replog),
+    (&["replace-log"], Verb::ReplaceLog),
     (&["device"], Verb::Device),
     (&["resync", "invalidate"], Verb::Resync),
     (&["rebuild"], Verb::Rebuild),
@@ -72,6 +80,7 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
                                    slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
                                    slink add NR ..., slink del NR, device add ..., device del NR, \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
+                                   replace-log [PATH [START [SIZE]]], \
                                    resync [all | SITE [DEV]] (or invalidate), rebuild [DEV], down SITE, up SITE, \
                                    drain, bookmark TEXT, \
                                    verify [all | SITE [DEV]] [repair | stop], \
@@ -89,6 +98,7 @@ Messages; the first word may be cut short, and the first line that has it is mea
   slink del NR                          one without devices
   statistics on|off|reset               counters of the front end in `status`
   replog statistics on|off|reset        the ring's
+  replace-log [PATH [START [SIZE]]]     another log in the place of one that is lost
   device add NR 1 PATH DIRTY_LOG...     to a device: it comes to a site
   device del NR                         to a device: it goes from a site
   resync [all | SITE [DEV]]             copy everything there anew (also invalidate)
@@ -116,6 +126,7 @@ mod tests {
             ("sl sli slink", Verb::Slink),
             ("stat stati statistics", Verb::Statistics),
             ("rep repl replog", Verb::Replog),
+            ("repla replace-log", Verb::ReplaceLog),
             ("resy resync i invalidate", Verb::Resync),
             ("reb rebuild", Verb::Rebuild),
             ("d de device", Verb::Device),

@@ -135,6 +135,8 @@ pub struct LogStatus {
     pub tail_full: bool,
     /// How its device failed, if it did.
     pub failure: Option<String>,
+    /// What becomes of the devices without it, if it is lost.
+    pub loss: Option<LossStatus>,
     /// Groups, writes, bytes, flushes and checkpoints since the start.
     pub groups: u64,
     /// See `groups`.
@@ -158,6 +160,19 @@ pub struct BookmarkStatus {
     pub seq: u64,
     /// What it says.
     pub text: String,
+}
+
+/// How the devices are without their log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossStatus {
+    /// The local disks stand in for it.
+    pub bypassed: bool,
+    /// Why everything waits, if it does.
+    pub held: Option<String>,
+    /// What is being done about a new one.
+    pub replacing: Option<String>,
+    /// Why the last attempt at one did not go well.
+    pub replace_failed: Option<String>,
 }
 
 /// How a site is.
@@ -399,6 +414,13 @@ impl Status {
     #[must_use]
     pub fn site(&self, slink: u16) -> Option<&SiteStatus> {
         self.sites.iter().find(|site| site.slink == slink)
+    }
+
+    /// Whether nothing can be sent to a site now: it is down, or there is no log to feed it from.
+    #[must_use]
+    pub fn is_cut_off(&self, site: &SiteStatus) -> bool {
+        let is_lost = self.log.as_ref().is_some_and(|log| log.loss.is_some());
+        site.state == SiteState::Down || (is_lost && !site.is_local())
     }
 }
 

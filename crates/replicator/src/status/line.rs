@@ -58,16 +58,17 @@ impl Status {
     fn log_field(&self) -> Option<String> {
         let log = self.log.as_ref()?;
         let (written, durable, head) = (log.written, log.durable, log.head);
-        let waits = match (&log.failure, log.full, log.tail_full) {
-            (Some(_), ..) => ",failed",
-            (None, true, _) => ",full",
-            (None, false, true) => ",tail_full",
-            (None, false, false) => "",
-        };
         let used = log.ring_used_percent();
+        let state = match (&log.loss, log.full, log.tail_full) {
+            (Some(loss), ..) if loss.bypassed => "lost,bypassed".to_owned(),
+            (Some(_), ..) => "lost,held".to_owned(),
+            (None, true, _) => format!("{used}%,full"),
+            (None, false, true) => format!("{used}%,tail_full"),
+            (None, false, false) => format!("{used}%"),
+        };
         let mark = log.bookmark.as_ref().map(|mark| format!(" bookmark:{}", mark.seq));
         let mark = mark.unwrap_or_default();
-        Some(format!("log:{used}%{waits} written:{written} durable:{durable} head:{head}{mark}"))
+        Some(format!("log:{state} written:{written} durable:{durable} head:{head}{mark}"))
     }
 
     fn leg_word(&self, leg: &LegStatus) -> String {

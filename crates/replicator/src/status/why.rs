@@ -2,6 +2,8 @@
 //!
 //! Made of a [`Status`] and nothing else, so that every cause can be tested.
 
+mod loss;
+
 use std::fmt;
 
 use super::data::{
@@ -60,10 +62,10 @@ fn of_all(status: &Status) -> Option<String> {
         RunState::Running => {}
     }
     let log = status.log.as_ref()?;
-    if let Some(failure) = &log.failure {
-        return Some(format!("no write is acknowledged any more: {failure}"));
-    }
-    unreadable(status, log).or_else(|| waiting(status, log)).or_else(|| suspended(status))
+    loss::lost(status, log)
+        .or_else(|| unreadable(status, log))
+        .or_else(|| waiting(status, log))
+        .or_else(|| suspended(status))
 }
 
 /// P6: no complete copy can be read.
@@ -144,10 +146,10 @@ fn of_site(status: &Status, site: &SiteStatus) -> String {
     match site.state {
         SiteState::Opening => "not known before the log is open".to_owned(),
         SiteState::Down => down(status, site),
-        SiteState::Detached => detached(site),
+        SiteState::Detached => detached(status, site),
         SiteState::Resyncing => resyncing(site),
         // As at a start, before the link has looked around.
-        SiteState::Streaming if site.detached => detached(site),
+        SiteState::Streaming if site.detached => detached(status, site),
         SiteState::Streaming => streaming(site),
     }
 }
@@ -180,10 +182,12 @@ fn kept(status: &Status, site: &SiteStatus) -> String {
     format!("{without}the log keeps what it lacks ({used} % full), then {then}")
 }
 
-fn detached(site: &SiteStatus) -> String {
+fn detached(status: &Status, site: &SiteStatus) -> String {
     let since = site.detached_why.as_ref().map_or(String::new(), |why| format!(", since {why}"));
     let left = bytes(site.dirty_bytes);
-    format!("detached{since}: {left} in dirty regions are about to be copied")
+    let is_lost = status.log.as_ref().is_some_and(|log| log.loss.is_some());
+    let when = if is_lost { "copied when there is a log again" } else { "about to be copied" };
+    format!("detached{since}: {left} in dirty regions are {when}")
 }
 
 fn resyncing(site: &SiteStatus) -> String {

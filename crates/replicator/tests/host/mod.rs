@@ -37,6 +37,9 @@ pub(crate) struct Host {
     opening: Vec<DiskId>,
     /// Disks that were let go of.
     pub(crate) closed: BTreeSet<DiskId>,
+    /// What was kept, and whether it can be.
+    pub(crate) kept: Option<Vec<u8>>,
+    pub(crate) keeps: bool,
 }
 
 /// What is wrong with a disk.
@@ -80,6 +83,15 @@ impl Host {
         disks: BTreeMap<DiskId, Vec<u8>>,
         faults: BTreeMap<DiskId, Fault>,
     ) -> Self {
+        Self::again((sites, log, local_dirty_log, remote), disks, faults, None)
+    }
+
+    pub(crate) fn again(
+        (sites, log, local_dirty_log, remote): (&str, &str, &str, &str),
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+        kept: Option<Vec<u8>>,
+    ) -> Self {
         let text = format!(
             "repl: 0 1 replicator ringbuffer {} /log 0 {log} {sites}\n\
              db: 0 4096 replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
@@ -94,7 +106,7 @@ impl Host {
         let names = ["/log", "/ld0", "/rd0", "/dl0"];
         let facts: BTreeMap<String, DiskFacts> =
             names.iter().zip(0..).map(|(n, i)| ((*n).to_owned(), facts(i, n))).collect();
-        let plan = Plan::new(&groups[0], &facts).unwrap();
+        let plan = Plan::with_kept(&groups[0], &facts, kept.clone()).unwrap();
         let seed = Seed { uuid: uuid::Uuid::from_u128(7), wall: Wall(1) };
         let mut host = Self {
             machine: Replicator::open(plan, seed).unwrap(),
@@ -112,6 +124,8 @@ impl Host {
             hung: Vec::new(),
             opening: Vec::new(),
             closed: BTreeSet::new(),
+            kept,
+            keeps: true,
         };
         host.run();
         host
@@ -164,6 +178,13 @@ impl Host {
                 self.machine.handle(self.now, Event::Opened { disk, result });
             }
             Effect::Close { disk } => assert!(self.closed.insert(disk), "{disk:?} is closed once"),
+            Effect::Keep { bytes } if self.keeps => {
+                self.kept = Some(bytes);
+                self.machine.handle(self.now, Event::Kept { result: Ok(()) });
+            }
+            Effect::Keep { .. } => {
+                self.machine.handle(self.now, Event::Kept { result: Err(Errno::ENOSPC) });
+            }
             Effect::Fetch { req, mut buf } => {
                 buf.copy_from_slice(&self.payloads[&req]);
                 self.machine.handle(self.now, Event::Fetched { req, result: Ok(()), buf });

@@ -4,6 +4,7 @@ pub mod crc;
 mod fields;
 pub mod group;
 mod group_rules;
+pub mod kept;
 mod roster;
 mod slots;
 pub mod superblock;

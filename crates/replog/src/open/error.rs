@@ -3,6 +3,7 @@
 use blk::{Errno, Sector, Sectors};
 use uuid::Uuid;
 
+use crate::format::kept::KeptError;
 use crate::geometry::LOG_SIZE_MIN;
 use crate::roster::RosterError;
 use crate::scan::Damage;
@@ -95,6 +96,25 @@ pub enum OpenError {
         path: String,
         /// The last opening of the log before that.
         epoch: u64,
+    },
+    /// It is not there, and nothing says that the devices can do without.
+    #[error(
+        "{path}: the log is not there, and it holds what the devices were given last; bring it back"
+    )]
+    NotThere {
+        /// The log device.
+        path: String,
+    },
+    /// What the host kept of a lost log can't be read.
+    #[error(
+        "{path}: what this host kept when the log was lost can't be read: {error}; without it \
+         nobody knows whether the log may be replayed"
+    )]
+    Kept {
+        /// The log device.
+        path: String,
+        /// What is wrong with it.
+        error: KeptError,
     },
     /// The log is damaged before its durable end.
     #[error("{path}: {damage}; look at `replicator log check`, then `replicator log repair`")]

@@ -3,9 +3,12 @@
 //! and new fixtures, and the old ones stay readable.
 
 use replog::format::group::GroupHeader;
+use replog::format::kept::Kept;
 use replog::format::superblock::Superblock;
 
-use crate::samples::{busy, fresh, full, marks, mixed, pad, streaming};
+use uuid::Uuid;
+
+use crate::samples::{LOG, busy, fresh, full, marks, mixed, pad, streaming};
 
 #[test]
 fn groups_lie_on_the_device_as_agreed() {
@@ -35,6 +38,30 @@ fn superblocks_lie_on_the_device_as_agreed() {
         let agreed = bytes(fixture);
         assert_same(name, &superblock.encode(), &agreed);
         assert_eq!(Superblock::decode(&agreed), Ok(superblock), "superblock {name}");
+    }
+}
+
+#[test]
+fn what_a_host_keeps_of_a_lost_log_is_as_agreed() {
+    let mut agreed = bytes(include_str!("../golden/kept.hex"));
+    agreed.extend(bytes(include_str!("../golden/superblock-busy.hex")));
+    let other = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+    let kept = Kept { superblock: busy(), retired: vec![LOG, other] };
+    assert_same("kept", &kept.encode(), &agreed);
+    assert_eq!(Kept::decode(&agreed), Ok(kept));
+}
+
+/// A record is believed as a whole or not at all.
+#[test]
+fn a_kept_record_with_any_bit_flipped_is_refused() {
+    let whole = Kept { superblock: fresh(), retired: vec![LOG] }.encode();
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        assert!(Kept::decode(&flipped).is_err(), "byte {at}");
+    }
+    for len in [0, 1, 4095, 4096, 8191] {
+        assert!(Kept::decode(&whole[..len]).is_err(), "{len} bytes");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What opening does with what it finds: each mode with each kind of log, and nothing
 //! changed on the device when it refuses.
 
-use blk::{DiskId, DiskOp, Effect, Sector, Sectors, SlinkNr, Wall};
+use blk::{DiskId, DiskOp, Effect, Sector, Sectors, SlinkNr, Span, Wall};
 use replog::format::superblock::{LogState, Superblock, choose};
 use replog::geometry::LOG_SIZE_MIN;
 use replog::tools::{Health, LogReader, check, repair};
@@ -109,6 +109,8 @@ fn spec(image: &Image, mode: OpenMode) -> OpenSpec {
         size: (mode != OpenMode::Open).then_some(LOG_SIZE_MIN),
         tail_bytes: 8 << 20,
         ld_may_outlag_tail: false,
+        timeout: Span::from_secs(10),
+        kept: None,
         wall: Wall(0),
         uuid: LOG,
         roster: roster(),
@@ -168,6 +170,8 @@ fn word(outcome: &Result<Replog, OpenError>) -> &'static str {
             OpenError::DoesNotFit { .. } => "does not fit",
             OpenError::ReadOnly { .. } => "read-only",
             OpenError::Bypassed { .. } => "bypassed",
+            OpenError::NotThere { .. } => "not there",
+            OpenError::Kept { .. } => "kept",
             OpenError::Damaged { .. } => "damaged",
             OpenError::Roster { .. } => "roster",
             OpenError::Io { .. } => "io",

@@ -2,6 +2,7 @@
 
 use blk::{DiskOp, Effect, Seq, SlinkNr, Time};
 use replog::Replog;
+use replog::format::kept::Kept;
 use replog::format::superblock::SiteRecord;
 
 use crate::image::Image;
@@ -127,13 +128,26 @@ fn a_change_that_changes_nothing_costs_no_superblock() {
 }
 
 #[test]
-fn a_change_whose_superblock_fails_never_stands() {
+fn a_change_whose_superblock_fails_stands_when_the_host_has_kept_it() {
     let (_, mut replog) = opened();
     let version = detach(&mut replog);
     let (nr, _) = next(&mut replog).unwrap();
     replog.done(Time::default(), nr, Err(blk::Errno::EIO));
     assert!(!replog.stands(version) && replog.failure().is_some());
-    assert!(next(&mut replog).is_none());
+    let mut effects = Vec::new();
+    replog.poll(Time::default(), &mut effects);
+    let [Effect::Keep { bytes }] = &effects[..] else { panic!("one record to be kept") };
+    let said = Kept::decode(bytes).unwrap().superblock;
+    assert!(said.sites[1].detached.is_some());
+    // What the sites lack is only in the log: it may be opened again.
+    assert_eq!(said.bypassed_since, None);
+    replog.kept(Time::default(), Err(blk::Errno::ENOSPC));
+    assert!(!replog.stands(version));
+    effects.clear();
+    replog.poll(replog.wakeup().unwrap(), &mut effects);
+    assert_eq!(effects.len(), 1, "it is tried again");
+    replog.kept(Time::default(), Ok(()));
+    assert!(replog.stands(version) && !replog.is_bypassed());
 }
 
 #[test]

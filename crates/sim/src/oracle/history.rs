@@ -216,6 +216,28 @@ impl History {
         }
     }
 
+    /// The newest write of a sector that was promised to survive; `power_cut`: that, too.
+    #[must_use]
+    pub fn promised(&self, at: usize, power_cut: bool) -> Nr {
+        let is_promised = |nr: &Nr| {
+            let Write { acked, stable, .. } = self.write(*nr);
+            (if power_cut { *stable } else { *acked }) != Instant::NEVER
+        };
+        let mut newest_first = self.sectors[at].iter().rev().copied();
+        newest_first.find(is_promised).unwrap_or(self.sectors[at][0])
+    }
+
+    /// Of one sector everything behind `last` is lost, and that counts as acknowledged now;
+    /// `on_media`: as stable, too.
+    pub fn truncate_sector(&mut self, at: usize, last: Nr, on_media: bool, now: Instant) {
+        self.sectors[at].retain(|nr| *nr <= last);
+        let write = &mut self.writes[last.index()];
+        write.acked = write.acked.min(now);
+        if on_media {
+            write.stable = write.stable.min(now);
+        }
+    }
+
     /// Forgets what is older than `oldest` in this sector, once nothing shows it.
     pub fn forget_before(&mut self, at: usize, oldest: Nr) {
         self.sectors[at].retain(|nr| *nr >= oldest);

@@ -9,6 +9,7 @@ mod durable;
 mod history;
 mod lag;
 mod layout;
+mod log_loss;
 mod reads;
 mod recovery;
 mod site;
@@ -66,6 +67,8 @@ pub struct Oracle {
     sites: Vec<Site>,
     beliefs: Vec<Belief>,
     lags: Vec<Lag>,
+    /// The log is, or was, lost: the local site may be ahead of any log.
+    without_log: bool,
     /// A machine is opening, or what it brought back was not looked at yet.
     recovering: bool,
     history: History,
@@ -109,6 +112,7 @@ impl Oracle {
             sites: rules.iter().zip(initial).map(site).collect(),
             beliefs: vec![Belief::default(); rules.len()],
             lags: vec![Lag::default(); rules.len()],
+            without_log: false,
             recovering: false,
             rules: rules.to_vec(),
             history,
@@ -308,7 +312,8 @@ impl Oracle {
     ) -> Result<Nr, Violation> {
         let (site, place) = (self.rules[site].nr, self.layout.place(at));
         let was_there = content == Content::ZEROES || content == self.history.initial(at);
-        if !was_there && !self.log.contains(content, at) {
+        let stands_in = self.without_log && site.is_local();
+        if !was_there && !stands_in && !self.log.contains(content, at) {
             return Err(Violation::AheadOfLog { site, place, content });
         }
         let mut readings = self.history.readings(at, content);
@@ -344,6 +349,7 @@ impl Oracle {
     pub fn settled(&mut self) {
         self.history.forget_overwritten();
         self.stable = self.acked;
+        self.log_is_there();
     }
 
     /// Whether the site's image is to be in order, and so never to go back.

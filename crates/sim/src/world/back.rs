@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Event, IoId, Sector, Span, Time};
+use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Event, IoId, Sector, Sectors, Span, Time};
 
 use slink::State;
 
@@ -292,3 +292,14 @@ fn kind(op: &DiskOp) -> OpKind {
 
 /// What a hung site may hold of the machine's memory is bounded.
 const IN_FLIGHT_MAX: usize = 128;
+
+/// What an operation changes.
+pub(super) fn written(op: &DiskOp) -> Sectors {
+    match op {
+        DiskOp::Write { data, .. } => {
+            Sectors::from_bytes(data.iter().map(|buf| buf.len() as u64).sum())
+        }
+        DiskOp::WriteZeroes { len, .. } => *len,
+        DiskOp::Read { .. } | DiskOp::Flush => Sectors(0),
+    }
+}

@@ -21,6 +21,8 @@ pub(super) enum Due {
     Arrival,
     /// An outage begins.
     Outage(usize),
+    /// What is to be kept on the host is.
+    Kept,
     /// Somebody has a site copied anew, or one device there.
     Resync(usize, Option<DevNr>),
     /// Somebody has a site compared.

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use blk::{DevNr, DiskId, Span, Time};
+use blk::{DevNr, DiskId, Time};
 
 use super::crash::Host;
-use super::{Subject, Terms, World};
+use super::{Subject, World};
 use crate::oracle::{View, Violation};
 use crate::rng::Rng;
 use crate::topology::{Role, Topology};
@@ -117,6 +117,7 @@ impl Host {
     /// So that a machine can start at all: of each device some disk is there, and the local
     /// ones are there as they were where no other site has everything.
     pub fn make_startable(&mut self) {
+        self.give_log_back();
         let topology = self.topology.clone();
         let leg = |dev, site| topology.disk(Role::Leg { dev, site });
         let is_there = |dev| self.seen(leg(dev, 0)).is_ok();
@@ -170,47 +171,7 @@ impl<M: Subject> World<'_, M> {
         let whole = self.host.truths[site] == Truth::Whole && !self.host.has_bad_sectors(site);
         well && whole && !self.host.weather.befalls(site)
     }
-
-    /// What a request that ends now is measured by.
-    pub(super) fn terms(&self) -> Terms {
-        let topology = &self.host.topology;
-        let excused = self.faults.any() || topology.may_hold() || self.held_up;
-        // Who waited for a site may have done so by an earlier table.
-        let excused = excused || self.teller.is_some();
-        let local = self.local_trouble;
-        let served =
-            self.sound_since.is_some_and(|since| self.clock.now.since(since) > patience(topology));
-        Terms {
-            now: self.clock.now,
-            any_fails: self.faults.reach_applications(),
-            change_fails: topology.may_refuse(),
-            read_fails: local && (!served || self.faults.any()),
-            patience: match () {
-                () if excused => Span::MAX,
-                () if !local => REQUEST_PATIENCE + topology.dirty_log_deadline(),
-                () if served && !self.host.weather.slows(0) => patience(topology),
-                () => Span::MAX,
-            },
-        }
-    }
-
-    /// Whether readers may have had to wait, or had errors.
-    pub(super) fn may_wait_for_copies(&self) -> bool {
-        self.local_trouble
-    }
 }
-
-/// How long a request may take while the local site is not what it was and another has
-/// everything: a read and a write that hang are each given up after their deadline, and the
-/// log may be full of what the slower site lacks.
-fn patience(topology: &Topology) -> Span {
-    let local = topology.sites[0].link.options.timeout_io();
-    REQUEST_PATIENCE + topology.dirty_log_deadline() + local * 4 + Span::from_secs(3)
-}
-
-/// Virtual time that a request may take, whatever befalls the remote sites: the log may be
-/// full, and the LD has to catch up. A dirty log that does not answer has its deadline.
-const REQUEST_PATIENCE: Span = Span::from_millis(500);
 
 /// Nothing was said yet.
 pub(super) fn unknown(topology: &Topology) -> Vec<Truth> {

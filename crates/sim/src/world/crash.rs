@@ -36,6 +36,8 @@ pub struct Host {
     pub(super) topology: Rc<Topology>,
     /// Requests that died with a process and are issued again.
     pub(super) orphans: Vec<Orphan>,
+    /// What a machine had kept.
+    pub kept: Option<Vec<u8>>,
     /// Legs that some machine has written to.
     pub(super) known: BTreeSet<DiskId>,
     /// Legs that are other disks now, not yet equal to the model again.
@@ -92,6 +94,7 @@ impl Host {
             time: Time(0),
             topology: Rc::new(topology.clone()),
             orphans: Vec::new(),
+            kept: None,
             known: BTreeSet::new(),
             replaced: BTreeSet::new(),
             strangers: BTreeSet::new(),
@@ -113,7 +116,9 @@ impl Host {
     /// Whether its log holds nothing that a power cut could take.
     #[must_use]
     pub fn is_on_media(&self) -> bool {
+        let local = || self.disks.each_leg().filter(|(_, site, _)| *site == 0);
         self.disks.log.is_settled()
+            && (!self.oracle.is_without_log() || local().all(|(_, _, leg)| leg.is_settled()))
     }
 
     /// The time on its clock.
@@ -153,6 +158,13 @@ impl Host {
             }
             (Outcome::Leg(rows), Role::Leg { dev, site }) => rows.into_iter().try_for_each(|row| {
                 self.is_written_again(dev, site, &row);
+                if site == 0 && self.oracle.is_without_log() {
+                    // The local disk stands in for the log.
+                    for at in row.clone() {
+                        let content = self.disks.leg(dev, 0).durable(at);
+                        self.oracle.locally_durable(dev, Sector(at), content);
+                    }
+                }
                 self.look(dev, site, Sector(row.start), Sectors(row.end - row.start))
             }),
             (Outcome::Other, Role::Mark { site }) => self.read_mark(site),
@@ -233,6 +245,7 @@ impl Host {
         });
         self.oracle.died();
         self.disks_die(cut, rng);
+        self.log_what_is_local();
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
         legs.into_iter().try_for_each(|(dev, site)| self.look_at_all(dev, site))?;
         (1..self.topology.sites.len()).try_for_each(|site| self.read_mark(site))?;
@@ -309,7 +322,8 @@ impl<M: Subject> World<'_, M> {
     /// # Errors
     /// If a site shows what it must not.
     pub fn crash(self, cut: Cut) -> Result<(Host, Workload), Violation> {
-        let Self { mut host, front, workload, mut rng, orphans, .. } = self;
+        let Self { mut host, front, workload, mut rng, orphans, keeping, .. } = self;
+        host.keep_or_not(keeping.as_ref(), &mut rng);
         host.orphans = orphans;
         host.orphans.extend(front.orphans());
         host.end_process(cut, &mut rng)?;
@@ -322,6 +336,7 @@ impl<M: Subject> World<'_, M> {
     /// If a site shows what it must not.
     pub fn crashed(&self, cut: Cut, rng: &mut Rng) -> Result<Host, Violation> {
         let mut host = self.host.clone();
+        host.keep_or_not(self.keeping.as_ref(), rng);
         host.orphans.clone_from(&self.orphans);
         host.orphans.extend(self.front.orphans());
         host.end_process(cut, rng)?;
@@ -334,7 +349,8 @@ impl<M: Subject> World<'_, M> {
     /// # Errors
     /// If a site shows what it must not.
     pub fn close(self) -> Result<(Host, Workload), Violation> {
-        let Self { mut host, workload, mut rng, .. } = self;
+        let Self { mut host, workload, mut rng, keeping, .. } = self;
+        host.keep_or_not(keeping.as_ref(), &mut rng);
         host.end_process(Cut::Kill, &mut rng)?;
         Ok((host, workload))
     }

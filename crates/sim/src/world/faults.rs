@@ -61,8 +61,8 @@ impl Faults {
         !self.planned.is_empty()
     }
 
-    /// Whether something may get stuck by them for good: the log has failed, or a disk
-    /// never works again. Everything else is tried again.
+    /// Whether something may get stuck by them for good: the log has failed while something
+    /// was only there, or a disk never works again. Everything else is tried again.
     #[must_use]
     pub fn stick(&self) -> bool {
         let for_ever = |fault: &Fault| fault.times.is_none() && !self.healed;
@@ -73,6 +73,7 @@ impl Faults {
     #[must_use]
     pub fn reach_applications(&self) -> bool {
         self.planned.iter().any(|fault| match fault.role {
+            // What can't be read back from there is nowhere else.
             Role::Log => true,
             Role::Leg { site, .. } => site == 0,
             Role::DirtyLog { .. } | Role::Mark { .. } => false,

@@ -42,6 +42,10 @@ pub struct Met {
     pub nothing_left: u64,
     /// Sites that reads came from, in place of the local one.
     pub lost_local: u64,
+    /// Times that local disks stood in for a lost log, and that it was replaced.
+    pub bypassed: u64,
+    /// See `bypassed`.
+    pub replaced_logs: u64,
     /// Times that everything was healed, and every site became equal.
     pub converged: u64,
     /// Comparisons of sites.
@@ -75,12 +79,15 @@ impl fmt::Display for Met {
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
              {demoted} out of force, {promoted} in force again, {} converged, {} verified; the local \
              one was lost {} times, and {} times nothing was left; {} reads met a bad sector; \
+             {} times there was no log, {} times it was replaced; \
              the longest request that no site may hold up took {:?}",
             self.converged,
             self.verified,
             self.lost_local,
             self.nothing_left,
             self.bad,
+            self.bypassed,
+            self.replaced_logs,
             self.longest
         )
     }
@@ -104,6 +111,8 @@ impl std::ops::AddAssign for Met {
         self.messages += other.messages;
         self.nothing_left += other.nothing_left;
         self.lost_local += other.lost_local;
+        self.bypassed += other.bypassed;
+        self.replaced_logs += other.replaced_logs;
         self.converged += other.converged;
         self.verified += other.verified;
         self.longest = self.longest.max(other.longest);

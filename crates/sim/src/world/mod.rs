@@ -10,9 +10,11 @@ mod clock;
 mod copies;
 mod crash;
 mod disks;
+mod excuses;
 mod faults;
 mod front;
 mod handles;
+mod log_loss;
 mod messages;
 mod met;
 mod outages;
@@ -26,12 +28,13 @@ pub mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blk::{DevNr, DiskId, DiskOp, Effect, Sectors, Span, Time};
+use blk::{DevNr, DiskId, Effect, Span, Time};
 
 pub use back::OpKind;
 pub use crash::{Cut, Host};
 pub use disks::Disks;
 pub use faults::{Fault, Faults};
+pub use log_loss::{Groups, Loss};
 pub use met::Met;
 pub use subject::{Stage, Subject};
 pub use weather::Weather;
@@ -94,6 +97,13 @@ pub struct World<'p, M> {
     sound_since: copies::SoundSince,
     /// What is to be asked for again, once it may be copied anew.
     asking: BTreeSet<(usize, Option<DevNr>)>,
+    /// How the machine is without its log, and the last group that it was seen to take in.
+    loss: Loss,
+    newest_group: u64,
+    /// Sites that somebody gave up since there is no log.
+    given_up: BTreeSet<usize>,
+    /// What is being kept on the host.
+    keeping: Option<Vec<u8>>,
     /// Whether all was healed: from then on, who replaces a disk says so.
     healed: bool,
     /// Whether applications are let in: not before recovery has been judged.
@@ -165,6 +175,10 @@ impl<'p, M: Subject> World<'p, M> {
             local_trouble: false,
             asking: BTreeSet::new(),
             sound_since: None,
+            loss: Loss::None,
+            newest_group: 0,
+            given_up: BTreeSet::new(),
+            keeping: None,
             healed: false,
             serving: false,
             arriving: false,
@@ -175,18 +189,6 @@ impl<'p, M: Subject> World<'p, M> {
         world.local_trouble = world.host.is_local_in_trouble();
         world.plan_weather();
         world
-    }
-
-    /// Whether a fault explains that it got stuck or, if it is the log's or something is wrong
-    /// with an LD, did not open.
-    pub fn is_excused(&self, violation: &Violation) -> bool {
-        match violation {
-            Violation::Stuck { .. } => self.faults.stick(),
-            Violation::OpenFailed { .. } => {
-                self.faults.reach_applications() || self.may_wait_for_copies()
-            }
-            _ => false,
-        }
     }
 
     /// Points passed so far.
@@ -330,15 +332,6 @@ impl<'p, M: Subject> World<'p, M> {
         Ok(Halt::Done)
     }
 
-    /// Writers may wait for ever if the table says so and a site is out of order.
-    fn waits_for_a_site(&self, goal: Goal) -> bool {
-        let trouble = !self.host.weather.is_fair()
-            || !self.host.strangers.is_empty()
-            || !self.held.is_empty();
-        let holds = self.serving && self.host.topology.may_hold();
-        goal == Goal::Quiet && (holds || self.may_wait_for_copies()) && trouble
-    }
-
     fn set_now(&mut self, now: Time) {
         self.clock.now = self.clock.now.max(now);
         self.host.time = self.base + self.clock.now.since(Time(0));
@@ -438,6 +431,11 @@ impl<'p, M: Subject> World<'p, M> {
                 self.audit_site(site);
             }
             Due::Message => self.message(),
+            Due::Kept => {
+                let event = self.kept();
+                self.tell(|| format!("     {event:?}"));
+                self.machine.handle(self.clock.now, event);
+            }
             Due::Arrival => self.arrive()?,
         }
         Ok(())
@@ -449,6 +447,7 @@ impl<'p, M: Subject> World<'p, M> {
         let mut effects = Vec::new();
         loop {
             self.machine.poll(self.clock.now, &mut effects);
+            self.look_at_log()?;
             if effects.is_empty() {
                 break;
             }
@@ -527,13 +526,17 @@ impl<'p, M: Subject> World<'p, M> {
                 self.note(8, u64::from(disk.0));
                 self.handles.opened(disk, false);
             }
+            Effect::Keep { bytes } => {
+                self.note(9, bytes.len() as u64);
+                self.keep(bytes)?;
+            }
             Effect::Submit { io, disk, op } => {
                 self.note(5, io.nr ^ u64::from(disk.0) << 48);
                 let role = self.host.disks.role(disk)?;
                 let slowness = self.host.weather.slowness(role, self.host.time);
                 let latency = clock::latency(role, &mut self.rng) * slowness;
                 if role == Role::Log {
-                    self.host.oracle.admitted(&M::admissions(&op), written(&op))?;
+                    self.host.oracle.admitted(&M::admissions(&op), back::written(&op))?;
                 }
                 let reaches = self.handles.is_open(disk);
                 let serial = self.back.submit(io, disk, op, reaches, &mut self.host)?;
@@ -571,16 +574,6 @@ impl<'p, M: Subject> World<'p, M> {
         for word in [what, which, now] {
             self.digest = (self.digest ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
         }
-    }
-}
-
-fn written(op: &DiskOp) -> Sectors {
-    match op {
-        DiskOp::Write { data, .. } => {
-            Sectors::from_bytes(data.iter().map(|buf| buf.len() as u64).sum())
-        }
-        DiskOp::WriteZeroes { len, .. } => *len,
-        DiskOp::Read { .. } | DiskOp::Flush => Sectors(0),
     }
 }
 

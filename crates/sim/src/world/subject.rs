@@ -2,6 +2,7 @@
 
 use blk::{DevNr, DiskOp, Machine, Time};
 
+use super::log_loss::{Groups, Loss};
 use crate::oracle::{Admission, View};
 use crate::topology::Topology;
 
@@ -30,6 +31,16 @@ pub trait Subject: Machine {
     }
     /// Says something to it.
     fn message(&mut self, _now: Time, _words: &str) {}
+    /// How it is without its log.
+    fn loss(&self) -> Loss {
+        Loss::None
+    }
+    /// The groups it took in behind this one, as far as it has them in memory.
+    fn groups_behind(&self, after: u64) -> Groups {
+        (after, Vec::new())
+    }
+    /// Has another log, on the same disk, take the place of one that is lost.
+    fn replace_log(&mut self) {}
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }

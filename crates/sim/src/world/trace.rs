@@ -2,7 +2,8 @@
 
 use blk::{DiskOp, Effect, Event};
 
-use super::{Subject, World, written};
+use super::back::written;
+use super::{Subject, World};
 
 impl<M: Subject> World<'_, M> {
     pub(super) fn tell(&self, what: impl FnOnce() -> String) {

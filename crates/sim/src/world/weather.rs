@@ -116,6 +116,28 @@ impl Weather {
         self.outages.retain(|outage| !outage.whom.is_at(site));
     }
 
+    /// Nothing befalls a disk any more.
+    pub fn spare_disk(&mut self, role: Role) {
+        self.outages.retain(|outage| outage.whom != Whom::Disk(role));
+    }
+
+    /// Whether anything befalls the log, now or later.
+    #[must_use]
+    pub fn befalls_log(&self) -> bool {
+        self.outages.iter().any(|outage| outage.whom == Whom::Disk(Role::Log))
+    }
+
+    /// The log is lost, some time from now on, and may come back or not.
+    #[must_use]
+    pub fn log_loss(now: Time, rng: &mut Rng) -> Self {
+        let trouble = *rng.pick(&[Trouble::Fails, Trouble::Hangs, Trouble::Absent]);
+        let within = *rng.pick(&[Span::from_millis(20), Span::from_millis(500), LONG]);
+        let long = *rng.pick(&[Span::from_millis(50), LONG, LONG * 3]);
+        let from = now + up_to(within, rng);
+        let until = if rng.chance(50) { FOR_EVER } else { from + up_to(long, rng) };
+        Self { outages: vec![Outage { whom: Whom::Disk(Role::Log), from, until, trouble }] }
+    }
+
     /// The outages, each under its number.
     pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Outage)> {
         self.outages.iter().enumerate()

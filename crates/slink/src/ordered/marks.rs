@@ -66,19 +66,20 @@ impl Marks {
         self.batch.is_none()
     }
 
-    /// Marks what became durable since.
+    /// Marks what became durable since; without the log, what the LD is about to get (P8).
     fn mark(&mut self, legs: &mut Legs, copier: &mut Copier, log: &Replog) {
-        if self.batch.is_some() || self.marked >= log.durable() {
+        let upto = log.marked_upto();
+        if self.batch.is_some() || self.marked >= upto {
             return;
         }
-        for seq in self.marked.0 + 1..=log.durable().0 {
+        for seq in self.marked.0 + 1..=upto.0 {
             let write = log.index().write(Seq(seq)).expect("I5: the log holds what is not covered");
             if let Some(leg) = legs.all.get_mut(&write.dev).filter(|_| !write.len.is_empty()) {
                 leg.dirty_log.mark(write.sector, write.len);
                 copier.touch(write.dev, write.sector, write.len);
             }
         }
-        self.marked = log.durable();
+        self.marked = upto;
         self.batch = Some(self.marked);
     }
 
@@ -108,11 +109,26 @@ impl Ordered {
                 marks.mark(&mut self.legs, &mut self.copier, log);
                 marks.cover(&self.legs, log);
             }
-            if log.is_nearly_full() && log.durable() < log.written() {
+            if log.is_nearly_full() && log.durable() < log.written() && !log.is_lost() {
                 log.want_durable(log.written());
             }
         }
         self.serve_dirty_logs(now, log, effects);
+    }
+
+    /// Another log has taken the place of the one that was lost (P8): what is on disks is of
+    /// that one's, and of no use until it is written anew. Meanwhile the roster stands in for it.
+    pub(super) fn follow(&mut self, log: &Replog) {
+        let before = std::mem::replace(&mut self.log, log.superblock().uuid);
+        if before == self.log || before.is_nil() {
+            return;
+        }
+        if let Some(notice) = &mut self.notice {
+            notice.renew();
+        }
+        if let Some(session) = log.site(self.nr).detached {
+            self.legs.iter_mut().for_each(|leg| leg.dirty_log.begin(self.log, session));
+        }
     }
 
     /// A dirty log that failed has its disk back: what memory says is written there anew.

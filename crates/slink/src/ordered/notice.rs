@@ -41,6 +41,13 @@ impl Notice {
         self.stage == Stage::Says(Some(false))
     }
 
+    /// The log is another: the site is to be told. What is on its way there comes first (I4).
+    pub(super) fn renew(&mut self) {
+        if let Stage::Says(_) = self.stage {
+            self.stage = Stage::Unread;
+        }
+    }
+
     /// The site was away: another disk may be there by now.
     pub(super) fn forget(&mut self) {
         self.stage = Stage::Unread;
@@ -49,7 +56,7 @@ impl Notice {
     /// What is there is ours to write over, or an error that says what it is.
     fn read(&mut self, bytes: &Buf, log: &Replog, site: blk::SlinkNr) -> Result<(), String> {
         let found = match Mark::decode(bytes) {
-            Ok(mark) if mark.log == log.superblock().uuid && mark.slink == site => {
+            Ok(mark) if log.is_or_replaced(mark.log) && mark.slink == site => {
                 self.generation = mark.generation;
                 return Ok(());
             }

@@ -38,6 +38,7 @@ impl Ordered {
         effects: &mut Vec<Effect>,
     ) {
         let may_begin = self.wants_copies()
+            && !log.is_lost()
             && self.may_ask()
             && self.feeding.is_idle()
             // A resync may take hours; the little that is left of an attached site does not.
@@ -73,6 +74,7 @@ impl Ordered {
             && now >= self.attach_after
             && !self.is_loading()
             && log.readable_base().is_some()
+            && !log.is_lost()
             && !log.is_nearly_full();
         if !ready || self.dirty_bytes() > self.attach_bytes(log) {
             return false;

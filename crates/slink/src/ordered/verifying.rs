@@ -22,7 +22,7 @@ impl Ordered {
         effects: &mut Vec<Effect>,
     ) {
         let was_under_way = self.verifier.is_under_way();
-        let idle = self.may_compare(load).then(|| load.is_at_rest(now));
+        let idle = self.may_compare(log, load).then(|| load.is_at_rest(now));
         let Self { verifier, legs, flights, .. } = self;
         let repairs = verifier.poll(now, idle, legs, log, flights, effects);
         if was_under_way && !self.verifier.is_under_way() {
@@ -34,9 +34,11 @@ impl Ordered {
         }
     }
 
-    fn may_compare(&self, load: &Load) -> bool {
+    fn may_compare(&self, log: &Replog, load: &Load) -> bool {
         let is_loading = self.legs.iter().any(|leg| leg.dirty_log.is_loading());
-        self.verifier.is_under_way() && self.may_ask() && !is_loading && !load.draining
+        // Without the log everything written is dirty at once, and nobody reads what it has.
+        let is_held = is_loading || load.draining || log.is_lost();
+        self.verifier.is_under_way() && self.may_ask() && !is_held
     }
 
     /// A read has ended.
@@ -81,8 +83,8 @@ impl Ordered {
         log.change_site(self.nr, |site| site.inconsistent = true);
     }
 
-    pub(super) fn verify_wakeup(&self, load: &Load) -> [Option<Time>; 2] {
-        if !self.may_compare(load) {
+    pub(super) fn verify_wakeup(&self, log: &Replog, load: &Load) -> [Option<Time>; 2] {
+        if !self.may_compare(log, load) {
             return [None; 2];
         }
         [self.verifier.wakeup(self.polled), idle_at(load)]

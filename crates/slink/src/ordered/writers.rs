@@ -18,6 +18,9 @@ impl Ordered {
         if let Some(over) = self.gate.take_change() {
             self.note(now, if over { Transition::OverLimit } else { Transition::WithinLimit });
         }
+        if log.is_lost() {
+            return self.decide_without_log(now, log);
+        }
         let log_full = self.fills(log);
         match self.mode {
             Mode::New | Mode::Detached(_) => {}
@@ -27,7 +30,7 @@ impl Ordered {
                 self.detach(now, log, Why::LogFull);
             }
             Mode::Attached => {}
-            Mode::Streaming => match self.verdict(now, over_limit, log_full) {
+            Mode::Streaming => match self.verdict(now, over_limit, log) {
                 // P6: the last whole copy is not given up; but nobody waits for it.
                 Verdict::Detach if log.kept_beside(self.nr).is_none() => self.give_up(now, log),
                 Verdict::Detach if over_limit => self.detach(now, log, Why::Limit),
@@ -50,18 +53,36 @@ impl Ordered {
         let over_limit = self.is_over(now, log);
         let allowed = self.gate.allows(now, log, self.nr);
         let limit = if self.policy.sync { covered } else { allowed };
-        match self.verdict(now, over_limit, self.fills(log)) {
+        // Without a log nothing beyond this is going to be acknowledged while the site stays.
+        let limit = if log.is_lost() { limit.min(log.written()) } else { limit };
+        match self.verdict(now, over_limit, log) {
             Verdict::Refuse => Grant::Refuse(limit),
             // P1: until the demotion stands, acknowledgements wait; P12: the limit holds.
             Verdict::Acknowledge | Verdict::Detach | Verdict::Hold => Grant::UpTo(limit),
         }
     }
 
-    fn verdict(&self, now: Time, over_limit: bool, log_full: bool) -> Verdict {
-        let up = self.is_up(now);
+    /// P8: without a log no remote site can be fed: as if it were down and the log full.
+    fn decide_without_log(&mut self, now: Time, log: &mut Replog) {
+        let goes = match self.mode {
+            _ if self.nr.is_local() || !log.may_take_over() => false,
+            Mode::New | Mode::Detached(_) => false,
+            Mode::Attached => true,
+            Mode::Streaming => {
+                !self.stands.in_force || self.verdict(now, false, log) == Verdict::Detach
+            }
+        };
+        if goes {
+            self.detach(now, log, Why::LogLost);
+        }
+    }
+
+    fn verdict(&self, now: Time, over_limit: bool, log: &Replog) -> Verdict {
+        let cut_off = log.is_lost() && !self.nr.is_local();
+        let up = self.is_up(now) && !cut_off;
         // The local copy is the one that is read: while it works, writers are slowed down.
-        let log_full = log_full && !(up && self.nr.is_local());
-        self.policy.verdict(Condition { up, over_limit, log_full })
+        let log_full = cut_off || (self.fills(log) && !(up && self.nr.is_local()));
+        self.policy.verdict(Condition { up, over_limit: over_limit && !cut_off, log_full })
     }
 
     fn is_over(&mut self, now: Time, log: &Replog) -> bool {

@@ -43,7 +43,7 @@ impl Home {
     }
 
     fn open_after(&self, for_dead: bool) -> Result<(Disks, Plan)> {
-        Disks::open(&self.group(), Waits { for_dead, ..AT_ONCE }, None, None)
+        Disks::open(&self.group(), Waits { for_dead, ..AT_ONCE }, None, None, None)
     }
 
     fn take(&self, name: &str) -> Disk {
@@ -158,7 +158,7 @@ fn a_disk_whose_opening_hangs_is_given_up_and_one_that_is_vital_is_open() {
     let home = Home::new();
     // Takes every request, and never answers one.
     let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let places = Places::of(&home.group(), Some(silent), None);
+    let places = Places::of(&home.group(), Some(silent), None, None);
     let spec = |_| OpenSpec::default();
     let all = places.lock().clone();
     let found = places.open_all(&all, |_| Instant::now(), spec).unwrap();
@@ -181,7 +181,7 @@ fn another_replicators_disk_is_refused_by_whatever_path_until_it_is_given_back()
     let lock = holder.lock().unwrap();
     let home = Home::new();
     // Not locked, as a disk that another path leads to.
-    let open = |name| Disks::open(&home.group(), AT_ONCE, None, Some(claims(name)));
+    let open = |name| Disks::open(&home.group(), AT_ONCE, None, Some(claims(name)), None);
     drop(open("holder").unwrap());
 
     let refusal = format!("{:#}", open("other").unwrap_err());
@@ -211,7 +211,7 @@ fn a_remote_disk_that_another_replicator_has_is_down_and_can_be_opened_later() {
     dir.claims(holder.name()).begin().unwrap().write(&[claim]).unwrap();
 
     let claims = Some(dir.claims(mine.name()));
-    let (disks, plan) = Disks::open(&home.group(), AT_ONCE, None, claims).unwrap();
+    let (disks, plan) = Disks::open(&home.group(), AT_ONCE, None, claims, None).unwrap();
     let refusal = rd(&plan, 0).seen.clone().unwrap_err();
     assert!(
         refusal.why.ends_with("in use by the replicator holder as the log (/x)"),

@@ -1,6 +1,6 @@
 //! Every cause, and the sentence that it gets.
 
-use super::super::data::{DeviceStatus, FailureKind, ResyncStatus, SiteFailure};
+use super::super::data::{DeviceStatus, FailureKind, LossStatus, ResyncStatus, SiteFailure};
 use super::*;
 
 const GIB: u64 = 1 << 30;
@@ -36,6 +36,13 @@ fn down(site: &mut SiteStatus) {
         retry_seconds: Some(3.0),
         ..SiteFailure::default()
     });
+}
+
+fn lose(status: &mut Status, change: impl FnOnce(&mut LossStatus)) {
+    let log = status.log.as_mut().unwrap();
+    let mut loss = LossStatus::default();
+    change(&mut loss);
+    (log.failure, log.loss) = (Some("a write failed: EIO".into()), Some(loss));
 }
 
 /// A replicator that is well but for what is changed: two sites, a log that is 12 % full.
@@ -312,8 +319,17 @@ fn what_stops_everybody_comes_before_what_stops_a_site() {
             "its log could not be opened: damage at block 7",
         ),
         (
-            |status| status.log.as_mut().unwrap().failure = Some("a write failed: EIO".into()),
-            "no write is acknowledged any more: a write failed: EIO",
+            |status| lose(status, |_| ()),
+            "writers wait: a write failed: EIO; the local disks are about to stand in for it",
+        ),
+        (
+            |status| lose(status, |loss| loss.held = Some("only it has something".into())),
+            "everything waits: a write failed: EIO; only it has something",
+        ),
+        (
+            |status| lose(status, |loss| loss.bypassed = true),
+            "there is no log: the devices go on against the local disks alone, and other sites \
+             get nothing; `replicator message repl 0 replace-log [PATH]` makes a new one",
         ),
         (
             |status| {

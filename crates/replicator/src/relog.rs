@@ -1,0 +1,112 @@
+//! Another log in the place of one that was lost: asked for, found, at work.
+
+use blk::{DiskId, DiskSeen, Effect, NotOpened, Sector, Sectors, Time};
+use replog::{NewLog, ReplaceError, Replog};
+use uuid::Uuid;
+
+use crate::machine::Replicator;
+use crate::plan::DiskFacts;
+
+/// What somebody wishes for: where the new log is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogWish {
+    /// The driver's number for its device, which it opens when it is asked to.
+    pub disk: DiskId,
+    /// Its path.
+    pub path: String,
+    /// Where the log begins on it.
+    pub start: Sector,
+    /// Sectors of the log; as many as the old one has if not given.
+    pub size: Option<Sectors>,
+    /// Its identity.
+    pub uuid: Uuid,
+}
+
+/// How far that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relog {
+    /// Something of it is being done.
+    UnderWay(&'static str),
+    /// It did not go well; the devices go on without a log.
+    Failed(String),
+    /// The log is at work.
+    Done,
+}
+
+impl Replicator {
+    /// How far the last [`Replicator::replace_log`] is.
+    #[must_use]
+    pub fn relog(&self) -> Relog {
+        let step = self.log.as_ref().and_then(Replog::replacing);
+        match (&self.new_log, step, &self.relog_trouble) {
+            (Some(_), ..) => Relog::UnderWay("opening its device"),
+            (None, Some(step), _) => Relog::UnderWay(step),
+            (None, None, Some(why)) => Relog::Failed(why.clone()),
+            (None, None, None) => Relog::Done,
+        }
+    }
+
+    /// Has another log take the place of the one that is lost; on another device, or on the
+    /// same one again. What becomes of it, `status` says.
+    ///
+    /// # Errors
+    /// If the devices do not go on without a log.
+    pub fn replace_log(&mut self, wish: LogWish) -> Result<(), ReplaceError> {
+        let log = self.log.as_ref().filter(|log| log.is_bypassed());
+        let log = log.ok_or(ReplaceError::NotBypassed)?;
+        if self.new_log.is_some() || log.replacing().is_some() {
+            return Err(ReplaceError::UnderWay);
+        }
+        self.relog_trouble = None;
+        self.pending.push(Effect::Open { disk: wish.disk });
+        self.new_log = Some(wish);
+        Ok(())
+    }
+
+    /// Without a log it is the links that groups go to, to each when the others have marked
+    /// them: as far as that leads, and nothing else has to happen first.
+    pub(crate) fn go_on_without_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(before) = self.log.as_ref().and_then(Replog::steps_without_log) {
+            self.poll_links(now, effects);
+            self.poll_log(now, effects);
+            if self.log.as_ref().and_then(Replog::steps_without_log) == Some(before) {
+                return;
+            }
+        }
+    }
+
+    /// Whether a disk that was opened is the one that somebody wishes the log to be on.
+    pub(crate) fn is_new_log(&self, disk: DiskId) -> bool {
+        self.new_log.as_ref().is_some_and(|wish| wish.disk == disk)
+    }
+
+    pub(crate) fn new_log_opened(&mut self, result: Result<DiskSeen, NotOpened>) {
+        let Some(LogWish { disk, path, start, size, uuid }) = self.new_log.take() else { return };
+        let Some(log) = &mut self.log else { return };
+        let began = match result {
+            Err(not) => Err(not.why),
+            Ok(seen) => {
+                let disk_size = seen.size;
+                self.new_disk = Some(DiskFacts { id: disk, path: path.clone(), seen: Ok(seen) });
+                let new = NewLog { disk, path, disk_size, start, size, uuid };
+                log.replace(new).map_err(|error| error.to_string())
+            }
+        };
+        self.relog_trouble = began.err();
+    }
+
+    /// Looks what has become of a new log.
+    pub(crate) fn watch_new_log(&mut self) {
+        match self.log.as_mut().and_then(Replog::take_replaced) {
+            None => {}
+            Some(Err(error)) => self.relog_trouble = Some(error.to_string()),
+            Some(Ok(new)) => {
+                let log = &mut self.plan.log;
+                (log.table.path, log.table.start) = (new.path, new.start);
+                log.table.size = self.log.as_ref().map(|log| log.geometry().size());
+                log.kept = None;
+                log.disk = self.new_disk.take().expect("it was opened before it was made");
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A log that is lost (P8): the devices go on against the LDs, also in another life; a log that
+//! comes back is never replayed; another takes its place.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod host;
+
+use std::collections::BTreeMap;
+
+use blk::{DiskId, Errno, Op, Sector, Sectors, Span};
+use host::{Fault, Host, assert_same};
+use replicator::{LogWish, Phase, Relog};
+
+const LOG: DiskId = DiskId(0);
+const LD: DiskId = DiskId(1);
+const SITES: &str = "blockdev 2 0 async blockdev 2 1 async";
+const CORE: &str = "1 1 /rd0 core 2 8 nosync";
+const DISK: &str = "1 1 /rd0 disk 3 /dl0 8 nosync";
+
+fn started(remote: &str) -> Host {
+    Host::of(SITES, "auto 4096", remote, Host::blank(), BTreeMap::new())
+}
+
+/// The next life, on what is left.
+fn again(host: Host, remote: &str, faults: &[(DiskId, Fault)]) -> Host {
+    let faults = faults.iter().copied().collect();
+    Host::again((SITES, "auto 4096", "nolog 0", remote), host.disks, faults, host.kept)
+}
+
+fn flush(host: &mut Host) {
+    let req = host.ask(Op::Flush, None);
+    host.run();
+    assert_eq!(host.ended[&req], Ok(()));
+}
+
+fn write(host: &mut Host, sector: u64, fill: u8) {
+    let req = host.write(sector, 8, fill);
+    host.run();
+    assert_eq!(host.ended[&req], Ok(()), "write of {fill:#x}");
+}
+
+fn lose(host: &mut Host, fault: Fault) {
+    host.faults.insert(LOG, fault);
+}
+
+fn line(host: &Host) -> String {
+    host.machine.status(host.now).replicator_line()
+}
+
+fn why(host: &Host) -> String {
+    replicator::why(&host.machine.status(host.now))[0].to_string()
+}
+
+fn wish(uuid: u128) -> LogWish {
+    let uuid = uuid::Uuid::from_u128(uuid);
+    LogWish { disk: LOG, path: "/log".to_owned(), start: Sector(0), size: None, uuid }
+}
+
+fn replace(host: &mut Host) {
+    host.faults.remove(&LOG);
+    host.machine.replace_log(wish(8)).unwrap();
+    host.run();
+    assert_eq!(host.machine.relog(), Relog::Done);
+}
+
+#[test]
+fn the_devices_go_on_without_a_log_that_fails_or_hangs() {
+    for fault in [Fault::Fails, Fault::Hangs, Fault::Absent] {
+        let mut host = started(CORE);
+        write(&mut host, 0, 1);
+        let waiting = host.write(8, 8, 2);
+        host.run_for(Span::from_millis(1));
+        lose(&mut host, fault);
+        let caught = host.write(16, 8, 3);
+        host.run();
+        for req in [waiting, caught] {
+            assert_eq!(host.ended[&req], Ok(()), "{fault:?}");
+        }
+        flush(&mut host);
+        write(&mut host, 0, 4);
+        flush(&mut host);
+        for (at, fill) in [(0, 4), (8, 2), (16, 3)] {
+            assert_eq!(host.read(at, 8), vec![fill; 8 * 512], "{fault:?}");
+            let ld = &host.device_bytes(1)[at as usize * 512..(at as usize + 8) * 512];
+            assert_same(ld, &vec![fill; 8 * 512]);
+        }
+        assert!(line(&host).contains("log:lost,bypassed"), "{}", line(&host));
+        assert!(why(&host).contains("replace-log"), "{}", why(&host));
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_that_the_log_lacks_before_the_record_is_kept() {
+    let mut host = started(CORE);
+    write(&mut host, 0, 1);
+    lose(&mut host, Fault::Fails);
+    host.keeps = false;
+    let req = host.write(8, 8, 2);
+    host.run_for(Span::from_secs(5));
+    assert!(!host.ended.contains_key(&req));
+    assert!(why(&host).contains("can't be kept on this host"), "{}", why(&host));
+    // Another life finds the log, should it be back, as it was.
+    assert_eq!(host.kept, None);
+    host.keeps = true;
+    host.run();
+    assert_eq!(host.ended[&req], Ok(()));
+}
+
+#[test]
+fn a_log_that_is_back_is_not_replayed() {
+    for remote in [CORE, DISK] {
+        let mut host = started(remote);
+        write(&mut host, 0, 1);
+        lose(&mut host, Fault::Fails);
+        write(&mut host, 0, 2);
+        flush(&mut host);
+        for faults in [&[(LOG, Fault::Absent)][..], &[]] {
+            host = again(host, remote, faults);
+            assert!(matches!(host.machine.phase(), Phase::Running), "{:?}", host.machine.phase());
+            assert_eq!(host.read(0, 8), vec![2; 8 * 512]);
+            assert!(line(&host).contains("log:lost,bypassed"), "{}", line(&host));
+        }
+        write(&mut host, 8, 3);
+        flush(&mut host);
+        host = again(host, remote, &[]);
+        assert_eq!(host.read(8, 8), vec![3; 8 * 512]);
+    }
+}
+
+#[test]
+fn another_log_takes_its_place_and_every_site_becomes_equal() {
+    for remote in [CORE, DISK] {
+        let mut host = started(remote);
+        write(&mut host, 0, 1);
+        lose(&mut host, Fault::Hangs);
+        write(&mut host, 0, 2);
+        write(&mut host, 80, 3);
+        assert!(host.site().detached && host.site().dirty_bytes > 0);
+        replace(&mut host);
+        host.release();
+        write(&mut host, 160, 4);
+        host.run_for(Span::from_secs(600));
+        assert!(!line(&host).contains("lost"), "{}", line(&host));
+        assert!(!host.site().detached, "{}", line(&host));
+        assert_same(host.device_bytes(1), host.device_bytes(2));
+        assert_eq!(host.device_bytes(2)[160 * 512], 4);
+        // The next life begins with the new log, whatever was kept.
+        host = again(host, remote, &[]);
+        assert_eq!(host.read(160, 8), vec![4; 8 * 512]);
+        assert!(!line(&host).contains("lost"), "{}", line(&host));
+    }
+}
+
+#[test]
+fn a_log_that_another_took_the_place_of_is_refused() {
+    let mut host = started(CORE);
+    write(&mut host, 0, 1);
+    let old = host.disks[&LOG].clone();
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    replace(&mut host);
+    host.disks.insert(LOG, old);
+    let host = again(host, CORE, &[]);
+    let Phase::Failed(error) = host.machine.phase() else { panic!("{:?}", host.machine.phase()) };
+    assert!(error.to_string().contains("have run without this log"), "{error}");
+}
+
+#[test]
+fn a_name_that_is_used_again_for_other_disks_has_nothing_to_do_with_the_log_that_was_lost() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    host.disks = Host::blank();
+    let host = again(host, CORE, &[(LD, Fault::Other)]);
+    assert!(matches!(host.machine.phase(), Phase::Running), "{:?}", host.machine.phase());
+    assert!(!line(&host).contains("lost"), "{}", line(&host));
+}
+
+#[test]
+fn a_new_log_that_fails_leaves_the_devices_as_they_were() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    for fault in [Fault::Fails, Fault::Absent, Fault::Hangs] {
+        lose(&mut host, fault);
+        host.machine.replace_log(wish(8)).unwrap();
+        host.run();
+        let Relog::Failed(error) = host.machine.relog() else { panic!("{fault:?}") };
+        assert!(why(&host).contains(&error), "{}", why(&host));
+        write(&mut host, 8, 3);
+    }
+    assert!(line(&host).contains("log:lost,bypassed"));
+    host.release();
+    replace(&mut host);
+    write(&mut host, 8, 4);
+}
+
+#[test]
+fn without_a_log_and_without_the_local_disks_everything_waits_and_nothing_fails() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    host.faults.insert(LD, Fault::Fails);
+    let req = host.write(0, 8, 3);
+    host.run_for(Span::from_secs(30));
+    assert!(!host.ended.contains_key(&req));
+    assert!(why(&host).starts_with("everything waits"), "{}", why(&host));
+    host.faults.remove(&LD);
+    host.run();
+    assert_eq!(host.ended[&req], Ok(()));
+    assert_eq!(host.read(0, 8), vec![3; 8 * 512]);
+}
+
+#[test]
+fn a_flush_without_a_log_is_a_flush_of_the_local_disks() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    let (sector, len) = (Sector(0), Sectors(8));
+    let fua = host.ask(Op::Write { sector, len, fua: true }, Some(vec![7; 8 * 512]));
+    host.run();
+    assert_eq!(host.ended[&fua], Ok::<(), Errno>(()));
+    let log = host.machine.log().unwrap();
+    assert_eq!(log.durable(), log.written());
+}

@@ -1,0 +1,73 @@
+//! The log's own I/O: at most one of each kind is in flight, each with its deadline.
+//!
+//! One that fails, or hangs, is the death of the log (P8, I11): nothing more is asked of its
+//! device, and whatever still ends there is of no meaning.
+
+use blk::{DiskOp, Effect, Errno, IoId, Span, Time};
+
+use crate::log::{Failure, LOG_IO, Replog};
+
+/// What is in flight of it.
+#[derive(Debug, Default)]
+pub(crate) struct OwnIo {
+    /// When each began.
+    began: [Option<Time>; KINDS],
+    /// Numbers below this one were another log's, which is lost.
+    first: u64,
+}
+
+impl OwnIo {
+    /// What is in flight is another log's from now on.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self { first: self.first + KINDS as u64, ..Self::default() };
+    }
+
+    fn began(&mut self, kind: u64) -> &mut Option<Time> {
+        &mut self.began[usize::try_from(kind).expect("a log has few I/Os")]
+    }
+}
+
+impl Replog {
+    /// Asks for an I/O of the log's own.
+    pub(crate) fn submit(&mut self, now: Time, kind: u64, op: DiskOp) -> Effect {
+        *self.own_io.began(kind) = Some(now);
+        let io = IoId { owner: LOG_IO, nr: self.own_io.first + kind };
+        Effect::Submit { io, disk: self.disk(), op }
+    }
+
+    /// An I/O of the log has ended: of which kind, unless nobody cares any more.
+    pub(crate) fn ended(&mut self, nr: u64) -> Option<u64> {
+        let kind = nr.checked_sub(self.own_io.first).filter(|_| !self.is_lost())?;
+        *self.own_io.began(kind) = None;
+        Some(kind)
+    }
+
+    /// Whatever takes longer than that hangs.
+    pub fn set_timeout(&mut self, timeout: Span) {
+        self.config.timeout = timeout;
+    }
+
+    /// P5, P8: a log that hangs is a log that is lost.
+    pub(crate) fn watch_deadlines(&mut self, now: Time) {
+        if !self.is_lost() && self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.fail("an operation that hangs", Errno::ETIMEDOUT);
+        }
+    }
+
+    /// When the first of what is in flight will be past its deadline.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.own_io.began.iter().flatten().min().map(|began| *began + self.config.timeout)
+    }
+
+    /// The log is lost.
+    pub(crate) fn fail(&mut self, what: &'static str, errno: Errno) {
+        let failure = Failure { what, errno };
+        log::error!("{failure}");
+        // I11: nothing after it can make it good.
+        self.failure = Some(failure);
+        self.lose();
+    }
+}
+
+/// The write of a group, a flush, the write of a superblock.
+const KINDS: usize = 3;
