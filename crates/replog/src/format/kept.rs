@@ -151,6 +151,12 @@ impl Kept {
         self.retired.contains(&log)
     }
 
+    /// Whether it says more of its log than what was `found` there.
+    #[must_use]
+    pub fn is_newer_than(&self, found: &Superblock) -> bool {
+        self.superblock.uuid == found.uuid && self.superblock.generation > found.generation
+    }
+
     /// Whether the devices go on without the log.
     #[must_use]
     pub fn is_bypassed(&self) -> bool {

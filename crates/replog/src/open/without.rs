@@ -78,8 +78,6 @@ impl Opening {
             let path = self.spec.path.clone();
             return Err(OpenError::Bypassed { path, epoch: found.epoch });
         }
-        let newer =
-            kept.superblock.uuid == found.uuid && kept.superblock.generation > found.generation;
-        Ok(if newer { LogState::Valid(kept.superblock.clone()) } else { state })
+        Ok(if kept.is_newer_than(found) { LogState::Valid(kept.superblock.clone()) } else { state })
     }
 }

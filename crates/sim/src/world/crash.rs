@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use blk::{DevNr, DiskId, DiskSeen, Errno, NotOpened, Op, Sector, Sectors, SlinkNr, Time};
 
+use replog::format::kept::Kept;
 use slink::mark::MarkState;
 
 use super::copies::{Truth, unknown};
@@ -252,9 +253,12 @@ impl Host {
         self.read_roster()
     }
 
-    /// What the log says of sites it says to whoever has nothing else of the host.
+    /// What the log says of sites it says to whoever has nothing else of the host; but one that
+    /// was lost says nothing any more without what the host kept of it (P8: the host's state
+    /// directory is where it is durable that a log was bypassed).
     fn read_roster(&mut self) -> Result<(), Violation> {
-        for (site, is_demoted) in self.disks.standing() {
+        let kept = self.kept.as_ref().and_then(|bytes| Kept::decode(bytes).ok());
+        for (site, is_demoted) in self.disks.standing(kept) {
             self.oracle.logged_standing(usize::from(site.0), is_demoted)?;
         }
         Ok(())

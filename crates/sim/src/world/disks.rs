@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskId, DiskOp, SECTOR_BYTES};
 use blk::{Sector, Sectors, SlinkNr};
+use replog::format::kept::Kept;
 use replog::format::superblock::{LogState, Superblock, choose};
 use replog::geometry::{RING_OFFSET, SLOT_BYTES};
 use slink::mark::Mark;
@@ -131,7 +132,8 @@ impl Disks {
     }
 
     /// The sites that the log knows, and whether it says that any was given up.
-    pub(super) fn standing(&self) -> Vec<(SlinkNr, bool)> {
+    /// What its host `kept` of it may be newer (P8).
+    pub(super) fn standing(&self, kept: Option<Kept>) -> Vec<(SlinkNr, bool)> {
         // A toy's log has no superblocks.
         if self.log.sectors() < Sectors::from_bytes(RING_OFFSET).0 {
             return Vec::new();
@@ -142,7 +144,12 @@ impl Disks {
             let bytes: Vec<u8> = sectors.flat_map(|at| *self.log.visible(at).get()).collect();
             Superblock::decode(&bytes)
         });
-        let LogState::Valid(superblock) = choose(first, second) else { return Vec::new() };
+        let superblock = match (choose(first, second), kept) {
+            (_, Some(kept)) if kept.is_bypassed() => kept.superblock,
+            (LogState::Valid(found), Some(kept)) if kept.is_newer_than(&found) => kept.superblock,
+            (LogState::Valid(found), _) => found,
+            _ => return Vec::new(),
+        };
         let sites = superblock.sites.iter();
         sites.map(|site| (site.slink, engine::is_demoted(site))).collect()
     }
