@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use blk::{DiskId, Errno, Op, Sector, Sectors, Span};
 use host::{Fault, Host, assert_same};
 use replicator::{LogWish, Phase, Relog};
+use replog::format::kept::Kept;
+use replog::format::superblock::Superblock;
+use replog::geometry::SLOT_BYTES;
 
 const LOG: DiskId = DiskId(0);
 const LD: DiskId = DiskId(1);
@@ -104,6 +107,22 @@ fn nothing_is_acknowledged_that_the_log_lacks_before_the_record_is_kept() {
     host.keeps = true;
     host.run();
     assert_eq!(host.ended[&req], Ok(()));
+}
+
+#[test]
+fn what_the_host_keeps_is_newer_than_a_superblock_that_was_on_its_way() {
+    let mut host = started(CORE);
+    host.write(0, 8, 1);
+    host.run_for(Span::from_millis(1));
+    lose(&mut host, Fault::Fails);
+    // The local disk lacks a write, and a superblock that fails may stand there all the same.
+    host.machine.message(host.now, None, &["resync", "1"]).unwrap();
+    host.run();
+    let first = Kept::decode(&host.records[0]).unwrap();
+    assert_eq!(first.superblock.bypassed_since, None, "the log could be opened again");
+    let slot = |at: u64| Superblock::decode(&host.disks[&LOG][at as usize..]).unwrap();
+    let newest = slot(0).generation.max(slot(SLOT_BYTES).generation);
+    assert!(first.superblock.generation > newest + 1, "{newest}");
 }
 
 #[test]
@@ -221,4 +240,34 @@ fn a_flush_without_a_log_is_a_flush_of_the_local_disks() {
     assert_eq!(host.ended[&fua], Ok::<(), Errno>(()));
     let log = host.machine.log().unwrap();
     assert_eq!(log.durable(), log.written());
+}
+
+#[test]
+fn while_there_is_no_log_no_other_table_is_taken() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    let refused = host.edit(None, "slink message 1 policy sync", &[]).unwrap_err();
+    assert!(refused.contains("the log is lost"), "{refused}");
+    replace(&mut host);
+    host.edit(None, "slink message 1 policy sync", &[]).unwrap();
+    host.run_for(Span::from_secs(60));
+    write(&mut host, 0, 3);
+    assert_same(host.device_bytes(1), host.device_bytes(2));
+}
+
+#[test]
+fn nothing_is_compared_while_there_is_no_log_and_all_of_it_when_there_is_one() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    host.machine.message(host.now, None, &["verify"]).unwrap();
+    host.run();
+    let verify = host.site().verify.unwrap();
+    assert!(verify.running && verify.compared_bytes == 0, "{verify:?}");
+    replace(&mut host);
+    host.run_for(Span::from_secs(60));
+    let verify = host.site().verify.unwrap();
+    assert!(verify.whole && verify.compared_bytes > 0, "{verify:?}");
+    assert_eq!(verify.differing_ranges, 0, "{verify:?}");
 }

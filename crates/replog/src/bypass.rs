@@ -164,7 +164,10 @@ impl Replog {
 
     /// The log device failed: it is never asked for anything again in this life.
     pub(crate) fn lose(&mut self) {
-        self.checkpointing.forget();
+        if let Some(generation) = self.checkpointing.forget() {
+            // It may still arrive, or have arrived: what the record says is newer.
+            self.superblock.generation = generation;
+        }
         self.bypass.stage = Stage::TakingOver;
         self.bypass.has_all = self.has_all_in_memory();
     }

@@ -40,9 +40,11 @@ impl Checkpointing {
         self.stale = true;
     }
 
-    /// The log is lost: what was on its way does not count.
-    pub(crate) fn forget(&mut self) {
-        (self.flush, self.write) = (None, None);
+    /// The log is lost: what was on its way does not count. The generation of a superblock that
+    /// was.
+    pub(crate) fn forget(&mut self) -> Option<u64> {
+        self.flush = None;
+        self.write.take().map(|superblock| superblock.generation)
     }
 
     /// Up to where somebody needs everything to be durable.

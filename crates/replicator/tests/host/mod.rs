@@ -40,6 +40,8 @@ pub(crate) struct Host {
     /// What was kept, and whether it can be.
     pub(crate) kept: Option<Vec<u8>>,
     pub(crate) keeps: bool,
+    /// Every record that was to be kept, oldest first.
+    pub(crate) records: Vec<Vec<u8>>,
 }
 
 /// What is wrong with a disk.
@@ -126,6 +128,7 @@ impl Host {
             closed: BTreeSet::new(),
             kept,
             keeps: true,
+            records: Vec::new(),
         };
         host.run();
         host
@@ -178,12 +181,11 @@ impl Host {
                 self.machine.handle(self.now, Event::Opened { disk, result });
             }
             Effect::Close { disk } => assert!(self.closed.insert(disk), "{disk:?} is closed once"),
-            Effect::Keep { bytes } if self.keeps => {
-                self.kept = Some(bytes);
-                self.machine.handle(self.now, Event::Kept { result: Ok(()) });
-            }
-            Effect::Keep { .. } => {
-                self.machine.handle(self.now, Event::Kept { result: Err(Errno::ENOSPC) });
+            Effect::Keep { bytes } => {
+                self.records.push(bytes.clone());
+                let result = if self.keeps { Ok(()) } else { Err(Errno::ENOSPC) };
+                self.kept = if self.keeps { Some(bytes) } else { self.kept.take() };
+                self.machine.handle(self.now, Event::Kept { result });
             }
             Effect::Fetch { req, mut buf } => {
                 buf.copy_from_slice(&self.payloads[&req]);
