@@ -431,8 +431,8 @@ impl<M: Subject> Subject for Buggy<M> {
         self.inner.groups_behind(after)
     }
 
-    fn replace_log(&mut self) {
-        self.inner.replace_log();
+    fn replace_log(&mut self) -> bool {
+        self.inner.replace_log()
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

@@ -208,14 +208,15 @@ impl Subject for Replicator {
         (newest, groups.map(|group| admitted(log, group)).collect())
     }
 
-    fn replace_log(&mut self) {
+    fn replace_log(&mut self) -> bool {
         let log = &self.plan().log;
         let (disk, path) = (log.disk.id, log.disk.path.clone());
         let made = self.log().map_or(0, |log| log.superblock().generation);
         let uuid = uuid::Uuid::from_u128(0x5eed << 64 | u128::from(made));
         let start = blk::Sector(0);
         match Self::replace_log(self, LogWish { disk, path, start, size: None, uuid }) {
-            Ok(()) | Err(ReplaceError::UnderWay) => {}
+            Ok(()) => true,
+            Err(ReplaceError::UnderWay) => false,
             Err(error) => panic!("the log is lost, but {error}"),
         }
     }

@@ -70,7 +70,7 @@ impl Swarm {
         let mut teller = Rng::new(seed ^ 0x6d65_7373_6167_6573);
         let messages = *teller.pick(&[0, 0, 60]);
         let mut misfortune = Rng::new(seed ^ 0x6c6f_6773_6c6f_7374);
-        let log_losses = *misfortune.pick(&[0, 0, 0, 40]);
+        let log_losses = *misfortune.pick(&[0, 0, 60]);
         let of_sites = Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) };
         (topology, Self { auditor, messages, teller, log_losses, misfortune, ..of_sites })
     }

@@ -28,15 +28,15 @@ pub enum Loss {
 pub type Groups = (u64, Vec<Vec<Admission>>);
 
 impl<M: Subject> World<'_, M> {
-    /// After each poll, before its effects.
-    pub(super) fn look_at_log(&mut self) -> Result<(), Violation> {
+    /// After each poll, before its effects; whether somebody said something to the machine then.
+    pub(super) fn look_at_log(&mut self) -> Result<bool, Violation> {
         let loss = self.machine.loss();
         let (newest, groups) = self.machine.groups_behind(self.newest_group);
         self.newest_group = newest;
         if loss == Loss::None {
             self.met.replaced_logs += u64::from(self.loss == Loss::Bypassed);
             self.loss = loss;
-            return Ok(());
+            return Ok(false);
         }
         if self.loss != loss {
             self.tell(|| format!("the log is lost: {loss:?}"));
@@ -44,29 +44,33 @@ impl<M: Subject> World<'_, M> {
         }
         self.loss = loss;
         self.host.oracle.log_is_lost();
+        let mut told = false;
         if loss == Loss::Bypassed {
             for group in groups {
                 let sectors = group.iter().map(|admission| admission.len.0).sum();
                 self.host.oracle.admitted(&group, blk::Sectors(sectors))?;
             }
             if self.healed || self.rng.chance(1) {
-                self.machine.replace_log();
+                told |= self.machine.replace_log();
             }
         }
         if self.healed {
-            self.give_up_who_holds();
+            told |= self.give_up_who_holds();
         }
-        Ok(())
+        Ok(told)
     }
 
     /// Somebody sees that the table makes everything wait for a site that nothing can reach.
-    fn give_up_who_holds(&mut self) {
+    fn give_up_who_holds(&mut self) -> bool {
+        let mut told = false;
         for site in 1..self.views.len() {
             let holds = self.host.topology.sites[site].holds_when_down();
             if holds && !self.views[site].detached && self.given_up.insert(site) {
                 self.resync(site, None);
+                told = true;
             }
         }
+        told
     }
 
     /// The machine wants something kept on its host.

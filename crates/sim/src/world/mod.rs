@@ -447,8 +447,8 @@ impl<'p, M: Subject> World<'p, M> {
         let mut effects = Vec::new();
         loop {
             self.machine.poll(self.clock.now, &mut effects);
-            self.look_at_log()?;
-            if effects.is_empty() {
+            let told = self.look_at_log()?;
+            if effects.is_empty() && !told {
                 break;
             }
             self.look_at_sites()?;

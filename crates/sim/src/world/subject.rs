@@ -39,8 +39,11 @@ pub trait Subject: Machine {
     fn groups_behind(&self, after: u64) -> Groups {
         (after, Vec::new())
     }
-    /// Has another log, on the same disk, take the place of one that is lost.
-    fn replace_log(&mut self) {}
+    /// Has another log, on the same disk, take the place of one that is lost; unless one is
+    /// about to.
+    fn replace_log(&mut self) -> bool {
+        false
+    }
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;
 }
