@@ -271,3 +271,28 @@ fn nothing_is_compared_while_there_is_no_log_and_all_of_it_when_there_is_one() {
     assert!(verify.whole && verify.compared_bytes > 0, "{verify:?}");
     assert_eq!(verify.differing_ranges, 0, "{verify:?}");
 }
+
+#[test]
+fn local_disks_that_were_lost_first_do_not_stand_in_for_a_log() {
+    let mut host = started(CORE);
+    host.faults.insert(LD, Fault::Fails);
+    for round in 0..100 {
+        host.write(64 * (round % 32), 64, 1);
+        host.run_for(Span::from_millis(500));
+    }
+    assert!(host.site_at(0).detached, "the log was full of what it lacks");
+    lose(&mut host, Fault::Fails);
+    let req = host.write(0, 8, 2);
+    host.run_for(Span::from_secs(30));
+    assert!(!host.ended.contains_key(&req));
+    assert!(why(&host).starts_with("everything waits"), "{}", why(&host));
+    let is_bypassed = |bytes: &Vec<u8>| Kept::decode(bytes).unwrap().is_bypassed();
+    assert!(!host.records.iter().any(is_bypassed), "the log is to be replayed when it is back");
+    // Another life finds it, and the disks are built anew from the site.
+    let mut host = again(host, CORE, &[]);
+    assert_eq!(host.read(0, 8), vec![1; 8 * 512]);
+    write(&mut host, 0, 3);
+    host.run_for(Span::from_secs(600));
+    assert!(!host.site_at(0).detached, "{}", line(&host));
+    assert_same(host.device_bytes(1), host.device_bytes(2));
+}

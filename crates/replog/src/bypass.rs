@@ -234,7 +234,9 @@ impl Replog {
     }
 
     pub(crate) fn go_on_without_log(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        if self.bypass.stage == Stage::TakingOver && self.consumers.head() >= self.written {
+        // An LD that was lost before is marked for everything as well, but has not got it.
+        let has_everything = self.may_take_over() && self.consumers.head() >= self.written;
+        if self.bypass.stage == Stage::TakingOver && has_everything {
             self.bypass.stage = Stage::Sealing;
         }
         if self.is_bypassed() {
