@@ -14,6 +14,7 @@ mod acks;
 pub mod change;
 mod compose;
 mod device;
+mod events;
 mod front;
 pub mod machine;
 pub mod message;

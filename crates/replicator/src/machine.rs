@@ -21,11 +21,12 @@ use blk::{BufMut, DevNr, DiskId, Effect, Errno, Event, IoId, Machine};
 use blk::{Op, ReqId, Seq, SlinkNr};
 use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, REPLACE_IO, Refusal, Replog};
 use slink::link::Ended;
-use slink::{Grant, Load, Report, SiteEvent, SiteLink};
+use slink::{Grant, Load, Report, SiteLink};
 
 use crate::acks::{Acks, Reached, Waiting};
 use crate::compose::{Leases, Parts, link_of};
 use crate::device::Device;
+use crate::events::Events;
 use crate::front::FrontCounters;
 use crate::message::MessageError;
 use crate::orphans::Orphans;
@@ -64,8 +65,7 @@ pub struct Replicator {
     closed: bool,
     /// Changes get an error, because a site's table says so.
     pub(crate) refusing: bool,
-    /// What happened to the sites lately, oldest first; at most [`EVENTS_KEPT`].
-    pub(crate) events: VecDeque<SiteEvent>,
+    pub(crate) events: Events,
     /// A log that is to take the place of the lost one, once its disk is open.
     pub(crate) new_log: Option<LogWish>,
     pub(crate) new_disk: Option<DiskFacts>,
@@ -138,7 +138,7 @@ impl Replicator {
             ring_shown: false,
             closed: false,
             refusing: false,
-            events: VecDeque::new(),
+            events: Events::default(),
             new_log: None,
             new_disk: None,
             relog_trouble: None,
@@ -391,6 +391,7 @@ impl Replicator {
         let wanted = self.acks.wants_durable(log.written());
         log.want_durable(wanted);
         log.poll(now, effects);
+        self.events.of_log(now, log.take_events());
         self.watch_new_log();
     }
 
@@ -484,9 +485,6 @@ impl Machine for Replicator {
 pub(crate) fn is_sync(slink: &table::SlinkTable) -> bool {
     slink.policy().sync == table::Sync::Sync
 }
-
-/// So many events are there to be looked at.
-const EVENTS_KEPT: usize = 64;
 
 fn entry_op(op: Op) -> EntryOp {
     match op {

@@ -16,6 +16,7 @@ use slink::{Condition, Down, Failure, Policy, Report, State, Transition, Verdict
 use table::SlinkTable;
 
 use crate::device::Device;
+use crate::events::Event;
 use crate::machine::{Phase, Replicator, is_sync};
 use crate::plan::LegPlan;
 use crate::relog::Relog;
@@ -129,7 +130,7 @@ impl Replicator {
     /// What stopped a site, with what has failed since then.
     fn failure(&self, down: &Down, at: usize, now: Time) -> SiteFailure {
         let nr = self.links[at].nr();
-        let events = self.events.iter().filter(|event| event.slink == nr && event.at >= down.since);
+        let events = self.events.of(nr).filter(|event| event.at >= down.since);
         let earlier = events.filter_map(|event| match &event.what {
             Transition::WentDown(down) => Some(down),
             _ => None,
@@ -161,19 +162,19 @@ impl Replicator {
     /// Why a site was detached, if that was not too long ago.
     fn detached_why(&self, at: usize) -> Option<String> {
         let nr = self.links[at].nr();
-        self.events.iter().rev().filter(|event| event.slink == nr).find_map(|event| {
-            match &event.what {
-                Transition::Detached(why) => Some(why.to_string()),
-                _ => None,
-            }
+        self.events.of(nr).rev().find_map(|event| match &event.what {
+            Transition::Detached(why) => Some(why.to_string()),
+            _ => None,
         })
     }
 
     fn event_statuses(&self) -> Vec<EventStatus> {
-        let status = |event: &slink::SiteEvent| EventStatus {
-            seconds: event.at.since(Time(0)).as_secs_f64(),
-            slink: event.slink.0,
-            what: event.what.to_string(),
+        let status = |event: &Event| {
+            let (at, slink, what) = match event {
+                Event::Site(it) => (it.at, Some(it.slink.0), it.what.to_string()),
+                Event::Log { at, what } => (*at, None, what.to_string()),
+            };
+            EventStatus { seconds: at.since(Time(0)).as_secs_f64(), slink, what }
         };
         self.events.iter().map(status).collect()
     }

@@ -296,3 +296,23 @@ fn local_disks_that_were_lost_first_do_not_stand_in_for_a_log() {
     assert!(!host.site_at(0).detached, "{}", line(&host));
     assert_same(host.device_bytes(1), host.device_bytes(2));
 }
+
+#[test]
+fn what_becomes_of_the_log_is_told_like_what_becomes_of_sites() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    host.keeps = false;
+    host.write(0, 8, 2);
+    host.run_for(Span::from_secs(5));
+    host.keeps = true;
+    host.run();
+    replace(&mut host);
+    let events = host.machine.status(host.now).events;
+    let of_log = events.iter().filter(|event| event.slink.is_none());
+    let told: Vec<&str> = of_log.map(|event| event.what.as_str()).collect();
+    let begins = ["lost: ", "that it is not to be replayed", "the devices go on", "log 0000"];
+    assert_eq!(told.len(), begins.len(), "each is told once: {told:?}");
+    assert!(told.iter().zip(begins).all(|(told, begin)| told.starts_with(begin)), "{told:?}");
+    let detached = |what: &str| what.contains("detached, since the log was lost");
+    assert!(events.iter().any(|event| event.slink == Some(1) && detached(&event.what)));
+}

@@ -53,7 +53,7 @@ fn add_site(host: &mut Host, words: &str, dirty_log: &str) -> Result<Vec<String>
 
 fn was_copied(host: &Host, slink: u16) -> bool {
     let events = host.machine.status(host.now).events;
-    events.iter().any(|event| event.slink == slink && event.what.starts_with("resync began"))
+    events.iter().any(|event| event.slink == Some(slink) && event.what.starts_with("resync began"))
 }
 
 fn is_left_out(host: &Host, slink: u16) -> bool {

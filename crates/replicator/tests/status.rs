@@ -96,7 +96,7 @@ fn a_site_that_is_down_says_since_when_why_and_where_what_it_lacks_is() {
         begins(&status.replicator_line(), "A,0,0 A,10,80 10/80/4096 ");
         let line = status.device_line(&status.devices[0]);
         begins(&line, &format!("repl 0 A,- {flag},64/64 "));
-        assert_eq!(status.events.last().unwrap().slink, 1);
+        assert_eq!(status.events.last().unwrap().slink, Some(1));
         begins(&status.events.last().unwrap().what, "down: ");
     }
 }

@@ -20,6 +20,7 @@
 use blk::{BLOCK_BYTES, DevNr, Effect, Errno, Sector, Sectors, Seq, SlinkNr, Span, Time};
 use uuid::Uuid;
 
+use crate::event::LogEvent;
 use crate::format::group::EntryOp;
 use crate::format::kept::Kept;
 use crate::format::superblock::Superblock;
@@ -253,7 +254,7 @@ impl Replog {
 
     /// From now on the LD stands in for the log. What was on its way there goes first.
     fn bypass(&mut self) {
-        log::warn!("the devices go on without their log; it is never replayed again");
+        self.events.push(LogEvent::Bypassed);
         self.bypass.stage = Stage::Bypassed;
         self.durable = self.written;
         self.show_launched();
@@ -349,7 +350,9 @@ impl Replog {
         }
         let said = self.bypass.keeping.take().expect("a record is kept once");
         if let Err(errno) = result {
-            log::error!("what is to be known of the lost log can't be kept on this host: {errno}");
+            if self.bypass.failed.is_none() {
+                self.events.push(LogEvent::NotKept(errno));
+            }
             self.bypass.failed = Some((errno, now + KEEP_AGAIN));
             return;
         }

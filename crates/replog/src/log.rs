@@ -21,6 +21,7 @@ use crate::checkpoint::Checkpointing;
 use crate::commit::{Launched, OpenGroup};
 use crate::consumers::Consumers;
 use crate::copies::{Doubt, Readable, Worth};
+use crate::event::LogEvent;
 use crate::format::crc::crc32c;
 use crate::format::group::{CURSORS_MAX, EntryOp, GroupHeader};
 use crate::format::superblock::{Anchor, Superblock};
@@ -80,6 +81,7 @@ pub struct Replog {
     /// Attempts at it: whose I/O is whose.
     pub(crate) replacements: u64,
     pub(crate) own_io: OwnIo,
+    pub(crate) events: Vec<LogEvent>,
     pub(crate) counters: Counters,
 }
 
@@ -253,6 +255,7 @@ impl Replog {
             replaced: None,
             replacements: 0,
             own_io: OwnIo::default(),
+            events: Vec::new(),
             counters: Counters::default(),
             config,
             superblock,

@@ -5,6 +5,7 @@
 
 use blk::{DiskOp, Effect, Errno, IoId, Span, Time};
 
+use crate::event::LogEvent;
 use crate::log::{Failure, LOG_IO, Replog};
 
 /// What is in flight of it.
@@ -62,7 +63,7 @@ impl Replog {
     /// The log is lost.
     pub(crate) fn fail(&mut self, what: &'static str, errno: Errno) {
         let failure = Failure { what, errno };
-        log::error!("{failure}");
+        self.events.push(LogEvent::Lost(failure));
         // I11: nothing after it can make it good.
         self.failure = Some(failure);
         self.lose();

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::bypass::Bypass;
 use crate::checkpoint::Checkpointing;
+use crate::event::LogEvent;
 use crate::format::group::Cursor;
 use crate::format::kept::{Kept, RETIRED_MAX};
 use crate::format::superblock::{Anchor, LogState, SiteRecord, Superblock, choose};
@@ -388,7 +389,7 @@ impl Replog {
         let Stage::Retire { superblock, says, .. } = stage else {
             unreachable!("looked at before")
         };
-        log::warn!("log {} on {} has taken the place of the lost one", new.uuid, new.path);
+        self.events.push(LogEvent::Replaced { uuid: new.uuid, path: new.path.clone() });
         let retired = self.retired();
         (self.config.disk, self.config.geometry) = (new.disk, geometry);
         self.head = superblock.head;
@@ -425,7 +426,7 @@ impl Replog {
 
     /// The devices stay without a log.
     fn end_replacing(&mut self, error: ReplaceError) {
-        log::error!("the log is not replaced: {error}");
+        self.events.push(LogEvent::NotReplaced(error.clone()));
         self.replacing = None;
         self.replaced = Some(Err(error));
     }

@@ -2,7 +2,7 @@
 
 use blk::{DiskId, DiskSeen, Effect, NotOpened, SlinkNr, Time};
 
-use super::{EVENTS_KEPT, Replicator};
+use super::Replicator;
 
 impl Replicator {
     /// A disk is closed when nobody reads there any more: not another site's resync, nor an
@@ -45,10 +45,7 @@ impl Replicator {
         }
         events.append(&mut self.orphans.poll(now, log)); // these follow the local site (P6)
         self.close(effects);
-        events.iter().for_each(|event| log::warn!("{event}"));
-        self.events.extend(events);
-        let excess = self.events.len().saturating_sub(EVENTS_KEPT);
-        self.events.drain(..excess);
+        self.events.of_sites(events);
     }
 
     pub(super) fn opened(&mut self, now: Time, disk: DiskId, result: Result<DiskSeen, NotOpened>) {

@@ -398,13 +398,13 @@ pub struct LegStatus {
     pub dirty_bytes: u64,
 }
 
-/// One transition of a site.
+/// One transition of a site, or of the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventStatus {
     /// When, from the start of the daemon.
     pub seconds: f64,
-    /// The site.
-    pub slink: u16,
+    /// The site; none if it is about the log.
+    pub slink: Option<u16>,
     /// What happened to it.
     pub what: String,
 }
