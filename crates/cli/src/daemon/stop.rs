@@ -84,7 +84,7 @@ fn prepare(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> 
     Ok(())
 }
 
-/// Waits until every site has everything; not longer than a moment for one that is down, which
+/// Waits until every site has everything; not longer than a moment for one that is cut off, which
 /// may be about to come back.
 fn drain(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Result<()> {
     if !terms.drain {
@@ -100,8 +100,8 @@ fn drain(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Re
         }
         let words: Vec<&str> = lacking.iter().map(|it| it.words.as_str()).collect();
         let words = words.join(", ");
-        let all_down = lacking.iter().all(|it| it.is_down);
-        let limit = if all_down { terms.limit.min(DOWN_LIMIT) } else { terms.limit };
+        let all_cut_off = lacking.iter().all(|it| it.is_cut_off);
+        let limit = if all_cut_off { terms.limit.min(DOWN_LIMIT) } else { terms.limit };
         ensure!(
             began.elapsed() < limit,
             "not everything has arrived within {} s: {words}",
@@ -115,23 +115,31 @@ fn drain(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Re
 /// A site that does not have everything.
 #[derive(Debug, PartialEq, Eq)]
 struct Lacking {
-    is_down: bool,
+    /// Nothing can be sent there now.
+    is_cut_off: bool,
     words: String,
 }
 
 /// The sites that lack something up to the write `goal`.
 fn lacking(status: &Status, goal: u64) -> Vec<Lacking> {
+    let is_lost = status.log.as_ref().is_some_and(|log| log.loss.is_some());
     let has_everything = |site: &SiteStatus| match site.slink {
         // The log makes its image whole at the next start.
         0 => site.cursor >= goal && !site.detached,
-        _ => site.has_everything_up_to(goal),
+        _ => site.has_everything_up_to(goal) || (is_lost && is_even(site)),
     };
     let lacking = status.sites.iter().filter(|site| !has_everything(site));
-    lacking.map(Lacking::of).collect()
+    lacking.map(|site| Lacking::of(status, site)).collect()
+}
+
+/// Without a log each site is detached, and lacks what is dirty there.
+fn is_even(site: &SiteStatus) -> bool {
+    let detached = site.state == SiteState::Detached && site.detached;
+    detached && site.consistent && (site.dirty_bytes, site.lag_writes) == (0, 0)
 }
 
 impl Lacking {
-    fn of(site: &SiteStatus) -> Self {
+    fn of(status: &Status, site: &SiteStatus) -> Self {
         let failure = site.failure.as_ref();
         let why = failure.map(|it| format!(" (device {}: {})", it.dev, it.error));
         let what = match (site.lag_writes, site.dirty_bytes) {
@@ -140,7 +148,7 @@ impl Lacking {
             (writes, _) => format!("lacks {writes} writes"),
         };
         let words = format!("site {} {what}{}", site.slink, why.unwrap_or_default());
-        Self { is_down: site.state == SiteState::Down, words }
+        Self { is_cut_off: status.is_cut_off(site), words }
     }
 }
 
@@ -177,6 +185,7 @@ const DOWN_LIMIT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use replicator::status::data::{LogStatus, LossStatus};
 
     const WRITTEN: u64 = 10;
 
@@ -193,7 +202,7 @@ mod tests {
 
     fn lacking_of(sites: Vec<SiteStatus>) -> Vec<(bool, String)> {
         let status = Status { sites, ..Status::default() };
-        lacking(&status, WRITTEN).into_iter().map(|it| (it.is_down, it.words)).collect()
+        lacking(&status, WRITTEN).into_iter().map(|it| (it.is_cut_off, it.words)).collect()
     }
 
     #[test]
@@ -219,6 +228,26 @@ mod tests {
         assert_eq!(found[0].1, "site 0 lacks 4 KiB that are dirty there");
         assert_eq!(found[1].1, "site 1 lacks 4 KiB that are dirty there");
         assert_eq!(found[2].1, "site 2 is not consistent yet");
+    }
+
+    #[test]
+    fn without_a_log_a_site_that_is_dirty_nowhere_has_everything() {
+        let detached = |slink, dirty_bytes| SiteStatus {
+            state: SiteState::Detached,
+            detached: true,
+            dirty_bytes,
+            ..site(slink)
+        };
+        let sites = vec![site(0), detached(1, 0), detached(2, 4096)];
+        let loss = Some(LossStatus { bypassed: true, ..LossStatus::default() });
+        let log = Some(LogStatus { loss, ..LogStatus::default() });
+        let mut status = Status { sites, log, ..Status::default() };
+        let found = lacking(&status, WRITTEN);
+        let words = "site 2 lacks 4 KiB that are dirty there".to_owned();
+        assert_eq!(found, [Lacking { is_cut_off: true, words }]);
+        // With a log it has to be attached before anybody says so.
+        status.log = None;
+        assert_eq!(lacking(&status, WRITTEN).len(), 2);
     }
 
     #[test]
