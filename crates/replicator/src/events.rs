@@ -44,11 +44,11 @@ impl Events {
 
     /// Those of one site.
     pub(crate) fn of(&self, slink: SlinkNr) -> impl DoubleEndedIterator<Item = &SiteEvent> {
-        let of_site = move |event| match event {
-            &Event::Site(ref event) if event.slink == slink => Some(event),
-            Event::Site(_) | Event::Log { .. } => None,
-        };
-        self.all.iter().filter_map(of_site)
+        let of_sites = self.all.iter().filter_map(|event| match event {
+            Event::Site(event) => Some(event),
+            Event::Log { .. } => None,
+        });
+        of_sites.filter(move |event: &&SiteEvent| event.slink == slink)
     }
 }
 

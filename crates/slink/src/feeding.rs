@@ -16,9 +16,9 @@ use crate::link::{IDLE_AFTER, Load};
 #[derive(Debug)]
 pub(crate) enum Feeding {
     /// Group after group, with a barrier between ([`crate::feed`]).
-    InOrder(Feed),
+    InOrder(Box<Feed>),
     /// Any order, merged and sorted ([`crate::lazy`]).
-    Lazy(Lazy),
+    Lazy(Box<Lazy>),
 }
 
 impl Feeding {
@@ -26,9 +26,9 @@ impl Feeding {
     pub(crate) fn of(slink: &SlinkTable) -> Self {
         let is_sync = slink.policy().sync == Sync::Sync;
         if slink.nr.is_local() && !is_sync {
-            Self::Lazy(Lazy::default())
+            Self::Lazy(Box::default())
         } else {
-            Self::InOrder(Feed::new(slink.options.order()))
+            Self::InOrder(Box::new(Feed::new(slink.options.order())))
         }
     }
 
