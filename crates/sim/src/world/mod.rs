@@ -257,6 +257,10 @@ impl<'p, M: Subject> World<'p, M> {
         if self.pump()? == Halt::Cut || self.run_to(Goal::Stopped)? == Halt::Cut {
             return Ok(Halt::Cut);
         }
+        if matches!(self.loss, Loss::Held | Loss::TakingOver) {
+            // What was on its way to the log when that failed, the next life finds there, or not.
+            return Ok(Halt::Done);
+        }
         // A machine that does not say how its sites are says that all are well.
         let has_everything = |site: usize| self.views.get(site).is_none_or(View::has_everything);
         // Nobody looks at an idle site: nor whether its disks are still the same.
