@@ -208,7 +208,7 @@ fn a_write_to_the_wrong_place_is_seen() {
 
 #[test]
 fn a_dirty_log_that_is_never_flushed_is_seen() {
-    accused(Bug::DirtyLogFlushLies, 1000);
+    accused(Bug::DirtyLogFlushLies, 3000);
 }
 
 #[test]
