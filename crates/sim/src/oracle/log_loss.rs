@@ -26,12 +26,18 @@ impl Oracle {
         self.without_log
     }
 
-    /// A sector is on the media of the local site, which stands in for the log.
+    /// A sector is on the media of the local site, which stands in for the log. What it was
+    /// written over can't come back any more, and is as durable: a copy that was read before may
+    /// still bring it to a site. (Zeroes are taken for the newest that there were.)
     pub fn locally_durable(&mut self, dev: DevNr, sector: Sector, content: Content) {
         let Some(row) = self.layout.range(dev, sector, Sectors(1)) else { return };
-        let was_there = content == Content::ZEROES || content == self.history.initial(row.start);
-        if !was_there {
-            self.log.insert(content, row.start);
+        let at = row.start;
+        let Some(shown) = self.history.readings(at, content).next() else { return };
+        let was_there = [Content::ZEROES, self.history.initial(at)];
+        let upto_it = self.history.of(at).iter().filter(|&&nr| nr <= shown);
+        let contents = upto_it.map(|&nr| self.history.content(at, nr));
+        for content in contents.filter(|content| !was_there.contains(content)) {
+            self.log.insert(content, at);
         }
     }
 
