@@ -158,9 +158,68 @@ a_changed_table_is_reloaded_and_a_daemon_that_is_killed_goes_on_with_it() {
     replicas_are_equal
 }
 
+log_has() { status_has "/$1 state:"; }
+
+a_log_becomes_larger_and_smaller_while_the_device_is_in_use() {
+    group '1 async timeout_io:2s'
+    replicator create table
+    load_begins d0
+    refused "a log of 32768 sectors at sector 0 does not fit $work/log, which has 16384" say replog resize 32768
+    refused 'expected a whole number from 4096' say replog resize 4095
+    truncate -s 16M log
+    say replog resize 32768 >said
+    grep -q 'the log: its size of 16384 sectors is to be 32768' said || fail "found $(<said)"
+    eventually log_has 32768
+    table_has 'auto 32768'
+    load_goes_on
+    sed 's/ auto 16384 / auto 12000 /' table >smaller
+    replicator reload smaller
+    eventually log_has 12000
+    truncate -s 6M log
+    load_goes_on
+    truncate -s 16M log
+    # Whoever comes after a daemon that was killed goes on with what it was asked for.
+    say down 1
+    load_goes_on
+    say replog resize 30000
+    kill_daemon
+    replicator recover repl
+    table_has 'auto 30000'
+    eventually log_has 30000
+    load_goes_on
+    say replog resize 16384
+    eventually log_has 16384
+    load_ends
+    replicator wait --timeout 20s repl
+    replicator remove repl
+    replicator log check log >said
+    grep -q '16384 sectors' said && grep -q 'verdict: sound' said || fail "found $(<said)"
+    # Its table is as it was, and so is the log's size.
+    replicator create table
+    replicas_are_equal
+}
+
+a_log_grows_with_its_block_device() {
+    group '1 async timeout_io:2s'
+    loops[log]=$(losetup --show --find "$work/log")
+    sed -i "s,$work/log,${loops[log]}," table
+    replicator create table
+    load_begins d0
+    truncate -s 16M log
+    refused "does not fit ${loops[log]}, which has 16384" say replog resize 32768
+    losetup --set-capacity "${loops[log]}"
+    say replog resize 32768
+    eventually log_has 32768
+    load_goes_on
+    load_ends
+    replicas_are_equal
+}
+
 run_cases \
     every_message_is_taken_while_the_device_is_in_use \
     a_wrong_message_says_what_was_expected_and_changes_nothing \
     a_site_is_added_and_removed_and_added_again_while_the_device_is_in_use \
     a_site_that_hangs_is_removed_and_its_disk_is_let_go_of_when_that_has_ended \
-    a_changed_table_is_reloaded_and_a_daemon_that_is_killed_goes_on_with_it
+    a_changed_table_is_reloaded_and_a_daemon_that_is_killed_goes_on_with_it \
+    a_log_becomes_larger_and_smaller_while_the_device_is_in_use \
+    a_log_grows_with_its_block_device

@@ -3,12 +3,19 @@
 
 use std::fmt;
 
-use blk::{DevNr, SlinkNr};
+use blk::{DevNr, Sectors, SlinkNr};
 use table::{DirtyLogTable, Group, GroupDevice, LegTable, LogTable, SlinkTable};
 
 /// One thing that a new table says differently, and that can be changed live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// The size of the log.
+    LogSize {
+        /// As the table had it, if it said so.
+        from: Option<Sectors>,
+        /// As it is to be.
+        to: Sectors,
+    },
     /// What is said of a site: policy, limit, options.
     Slink {
         /// As it was.
@@ -109,16 +116,14 @@ impl Diff {
     fn log(&mut self, old: &LogTable, new: &LogTable) {
         // How a log is found, or made, matters when it is opened.
         let as_opened = |log: &LogTable| LogTable { mode: old.mode, ..log.clone() };
-        let size = old.size.and(new.size).is_some() && old.size != new.size;
-        let rest = LogTable { size: old.size, ..as_opened(new) } != *old;
-        for (differs, why) in [
-            (rest, "its place, its tail and the LD's lag are those of its start"),
-            (size, "its size is that of its start"),
-        ] {
-            if differs {
-                let (from, to) = (old.to_string(), new.to_string());
-                self.fixed.push(Fixed::Log { from, to, why });
-            }
+        if (LogTable { size: old.size, ..as_opened(new) }) != *old {
+            let (from, to) = (old.to_string(), new.to_string());
+            let why = "its place, its tail and the LD's lag are those of its start";
+            self.fixed.push(Fixed::Log { from, to, why });
+        }
+        // Who says no size takes the one there is.
+        if let Some(to) = new.size.filter(|_| old.size != new.size) {
+            self.changes.push(Change::LogSize { from: old.size, to });
         }
     }
 
@@ -227,13 +232,14 @@ fn same_leg(one: &LegTable, other: &LegTable) -> bool {
 }
 
 impl Change {
-    /// The site it is about.
+    /// The site it is about, if it is about one.
     #[must_use]
-    pub fn slink(&self) -> SlinkNr {
+    pub fn slink(&self) -> Option<SlinkNr> {
         match self {
-            Self::Slink { to: table, .. } | Self::SlinkAdded(table) => table.nr,
-            Self::SlinkRemoved(nr) | Self::LegRemoved { slink: nr, .. } => *nr,
-            Self::LegAdded { leg, .. } => leg.slink,
+            Self::LogSize { .. } => None,
+            Self::Slink { to: table, .. } | Self::SlinkAdded(table) => Some(table.nr),
+            Self::SlinkRemoved(nr) | Self::LegRemoved { slink: nr, .. } => Some(*nr),
+            Self::LegAdded { leg, .. } => Some(leg.slink),
         }
     }
 
@@ -245,6 +251,7 @@ impl Change {
             Self::Slink { .. } => 2,
             Self::SlinkAdded(_) => 3,
             Self::LegAdded { .. } => 4,
+            Self::LogSize { .. } => 5,
         }
     }
 }
@@ -252,6 +259,12 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::LogSize { from: Some(from), to } => {
+                write!(f, "the log: its size of {from} sectors is to be {to}")
+            }
+            Self::LogSize { from: None, to } => {
+                write!(f, "the log: its size is to be {to} sectors")
+            }
             Self::Slink { from, to } => write!(f, "site {}: {from} is now {to}", to.nr),
             Self::SlinkAdded(table) => write!(f, "site {}: added: {table}", table.nr),
             Self::SlinkRemoved(nr) => write!(f, "site {nr}: removed"),

@@ -3,7 +3,8 @@
 //! - [`plan`]: a table's group with its paths resolved, checked.
 //! - [`types`]: the registry through which a replicator is composed.
 //! - [`machine`]: the replicator as a machine: events in, effects out; [`message`]: its words.
-//! - [`change`], [`reload`]: another table for a group that is in use.
+//! - [`change`], [`reload`]: another table for a group that is in use; [`resize`]: and another
+//!   size for its log.
 //! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
 //!   the newest content.
 //! - [`status`]: how it is, in the layouts of 2009, as data, and as sentences.
@@ -23,6 +24,7 @@ pub mod plan;
 mod reads;
 pub mod reload;
 mod relog;
+pub mod resize;
 mod sites;
 pub mod status;
 pub mod types;

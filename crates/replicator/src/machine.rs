@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use blk::Time;
 use blk::{BufMut, DevNr, DiskId, Effect, Errno, Event, IoId, Machine};
-use blk::{Op, ReqId, Seq, SlinkNr};
+use blk::{Op, ReqId, Sectors, Seq, SlinkNr};
 use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, REPLACE_IO, Refusal, Replog};
 use slink::link::Ended;
 use slink::{Grant, Load, Report, SiteLink};
@@ -54,6 +54,8 @@ pub struct Replicator {
     acks: Acks,
     pub(crate) reads: Reads,
     load: Load,
+    /// The longest request that a device may send.
+    pub(crate) longest: Sectors,
     /// Sites of the log that are none of the table's.
     pub(crate) orphans: Orphans,
     /// Somebody waits for everything up to here to reach its sites.
@@ -132,6 +134,7 @@ impl Replicator {
             acks: Acks::default(),
             reads,
             load: Load::default(),
+            longest: Sectors(0),
             orphans: Orphans::default(),
             drain_upto: None,
             front: FrontCounters::default(),
@@ -361,6 +364,9 @@ impl Replicator {
             Some(Ok(log)) => {
                 let linked: Vec<SlinkNr> = self.links.iter().map(|link| link.nr()).collect();
                 self.orphans = Orphans::of(&log, &linked);
+                // Told to the driver for as long as a device lives, in other hands too: a log
+                // that is opened again has no less room, or it would not have been resized.
+                self.longest = self.plan.max_sectors(log.geometry().size());
                 self.log = Some(log);
                 self.stage = Stage::Running;
             }

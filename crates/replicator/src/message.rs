@@ -8,6 +8,7 @@
 //! device add ...      device del NR       a device comes to a site, or goes from it
 //! statistics {on|off|reset}               show counters of the front end in `status`
 //! replog statistics {on|off|reset}        the ring's
+//! replog resize SECTORS                   another size for the log
 //! replace-log [PATH [START [SIZE]]]       another log in the place of one that is lost
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! invalidate ...                          the same
@@ -58,6 +59,9 @@ impl Replicator {
             Verb::Slink => self.edit(now, target, "slink", rest),
             Verb::Device => self.edit(now, target, "device", rest),
             Verb::Statistics => self.front_statistics(first, rest),
+            Verb::Replog if rest.first() == Some(&"resize") => {
+                self.edit(now, target, "replog", rest)
+            }
             Verb::Replog => self.replog_message(first, rest),
             // Whoever can open its device does that: `Replicator::replace_log`.
             Verb::ReplaceLog => Err(MessageError::OfReplicator { message: (*first).to_owned() }),
@@ -83,7 +87,9 @@ impl Replicator {
         let words: Vec<&str> = std::iter::once(noun).chain(rest.iter().copied()).collect();
         let group = self.plan.group().edited(target, &words)?;
         let changes = self.reload(now, &group, &BTreeMap::new())?;
-        Ok(changes.iter().map(|change| format!("{change}\n")).collect())
+        let said = changes.iter().map(ToString::to_string);
+        let said = said.chain(self.resizing().filter(|_| noun == "replog"));
+        Ok(said.map(|sentence| format!("{sentence}\n")).collect())
     }
 
     fn suspension(

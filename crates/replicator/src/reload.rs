@@ -11,12 +11,13 @@ use std::fmt;
 use blk::{DevNr, Effect, SlinkNr, Time};
 use replog::Replog;
 use replog::format::superblock::{LegRecord, SuperblockError};
-use table::{Group, SlinkTable};
+use table::{Group, LogTable, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
 use crate::compose::{complete_sites, joining};
 use crate::machine::{Replicator, is_sync};
 use crate::plan::{DiskFacts, LegPlan, Plan, PlanError};
+use crate::resize::LogSizeError;
 
 /// Why a table was not taken. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum ReloadError {
     },
     /// The log's roster has no room for what is new.
     Room(SuperblockError),
+    /// The log can't have the size that the table says.
+    LogSize(LogSizeError),
     /// The log is not open yet, or no more.
     NotRunning,
     /// There is no log that could know of the change.
@@ -62,13 +65,16 @@ impl Replicator {
         if self.log.as_ref().is_some_and(Replog::is_lost) {
             return Err(ReloadError::LogLost);
         }
+        let changes = self.without_the_present_size(changes);
         let mut known = self.plan.disks();
         known.extend(disks.clone());
         self.check_copies(&complete_sites(new))?;
         let mut plan = Plan::new(new, &known).map_err(ReloadError::Plan)?;
         // How the log was found is of no matter any more.
-        plan.log.table = self.plan.log.table.clone();
+        let size = new.table.log.size.or(self.plan.log.table.size);
+        plan.log.table = LogTable { size, ..self.plan.log.table.clone() };
         self.check_members(&changes, &plan)?;
+        self.check_log_size(&changes, &plan)?;
         let complete = complete_sites(new);
         let log = self.log.as_mut().expect("it was just looked at");
         // What is complete no more is not read from this moment on; what becomes it is worth
@@ -136,7 +142,10 @@ impl Replicator {
                     let all = legs_on(plan, slink).filter(|(nr, _)| nr == dev);
                     legs.extend(all.map(|(dev, leg)| joining(dev, leg).leg));
                 }
-                Change::Slink { .. } | Change::SlinkRemoved(_) | Change::LegRemoved { .. } => {}
+                Change::LogSize { .. }
+                | Change::Slink { .. }
+                | Change::SlinkRemoved(_)
+                | Change::LegRemoved { .. } => {}
             }
         }
         legs.retain(|leg| log.leg(leg.dev, leg.slink).is_none());
@@ -145,9 +154,12 @@ impl Replicator {
 
     fn change(&mut self, now: Time, change: &Change, plan: &Plan) -> Result<(), PlanError> {
         let log = self.log.as_mut().expect("only a replicator that runs is changed");
-        let nr = change.slink();
+        let nr = change.slink().unwrap_or(SlinkNr::LOCAL);
         let at = self.links.iter().position(|link| link.nr() == nr);
         match change {
+            Change::LogSize { to, .. } => {
+                log.resize(*to, self.longest).expect("it was looked at before");
+            }
             Change::Slink { from, to } => {
                 let link = &mut self.links[at.expect("a site of the plan has a link")];
                 link.reconfigure(now, log, to);
@@ -268,6 +280,7 @@ impl fmt::Display for ReloadError {
                 "site {slink} has the only complete copy that can be read; let the local disks, or \
                  another site, have everything first"
             ),
+            Self::LogSize(error) => error.fmt(f),
             Self::Room(error) => write!(f, "the log has no room for it: {error}"),
             Self::NotRunning => f.write_str("the log is not open"),
             Self::LogLost => {

@@ -20,6 +20,7 @@ use crate::events::Event;
 use crate::machine::{Phase, Replicator, is_sync};
 use crate::plan::LegPlan;
 use crate::relog::Relog;
+use crate::resize::resize_status;
 
 use data::{
     BookmarkStatus, DeviceStatus, EventStatus, FailureKind, Fate, LegStatus, Limits, LogStatus,
@@ -242,6 +243,7 @@ fn log_status(log: &Replog, statistics: Option<RingStatus>) -> LogStatus {
         bookmark: log
             .last_bookmark()
             .map(|it| BookmarkStatus { seq: it.seq.0, text: it.text.clone() }),
+        resize: resize_status(log),
         statistics,
     }
 }

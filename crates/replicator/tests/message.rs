@@ -138,8 +138,11 @@ fn counters_can_be_shown_hidden_and_reset_and_nothing_else() {
         ("statistics", format!("message \"statistics\": {switch}nothing")),
         ("stat maybe", format!("message \"stat\": {switch}\"maybe\"")),
         ("statistics on off", "message \"statistics\": unexpected \"off\" behind it".into()),
-        ("replog", "message \"replog\": expected `statistics`, found nothing".into()),
-        ("replog stat on", "message \"replog\": expected `statistics`, found \"stat\"".into()),
+        ("replog", "message \"replog\": expected `statistics` or `resize`, found nothing".into()),
+        (
+            "replog stat on",
+            "message \"replog\": expected `statistics` or `resize`, found \"stat\"".into(),
+        ),
         ("replog statistics o", format!("message \"replog statistics\": {switch}\"o\"")),
     ] {
         assert_eq!(sent(&mut host, None, words), Err(expected), "{words}");

@@ -169,6 +169,8 @@ impl Replog {
             // It may still arrive, or have arrived: what the record says is newer.
             self.superblock.generation = generation;
         }
+        // Whether it may lie at one end of the ring or the other, all that it holds is found.
+        self.forget_resize();
         self.bypass.stage = Stage::TakingOver;
         self.bypass.has_all = self.has_all_in_memory();
     }

@@ -61,6 +61,10 @@ impl Checkpointing {
         self.flush.is_some()
     }
 
+    pub(crate) fn is_writing(&self) -> bool {
+        self.write.is_some()
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         self.flush.is_some() || self.write.is_some()
     }
@@ -147,6 +151,7 @@ impl Replog {
         let cursor = |site: &SiteRecord| Cursor { slink: site.slink, covered: site.covered };
         self.consumers.checkpointed(sites.map(cursor));
         self.members.arrived(self.superblock.generation);
+        self.resized();
         self.starved = false;
     }
 
@@ -182,14 +187,15 @@ impl Replog {
             assert_eq!(consumer.slink, site.slink, "the roster names the consumers, in order");
             SiteRecord { covered: consumer.covered, ..site.clone() }
         });
-        Superblock {
+        let next = Superblock {
             generation: self.superblock.generation + 1,
             durable: self.durable,
             head: self.head,
             sites: sites.collect(),
             legs: members.legs.clone(),
             ..self.superblock.clone()
-        }
+        };
+        next.laid_out(&self.next_geometry())
     }
 }
 

@@ -48,7 +48,7 @@ impl OpenGroup {
         self.entries.len() as u64
     }
 
-    fn padded_bytes(&self) -> u64 {
+    pub(crate) fn padded_bytes(&self) -> u64 {
         self.bytes.next_multiple_of(BLOCK)
     }
 
@@ -101,7 +101,7 @@ impl Replog {
             }
             let bytes = (open.bytes + payload).next_multiple_of(BLOCK);
             let full = open.entries.len() >= self.entries_max()
-                || bytes > self.geometry().group_bytes_max()
+                || bytes > self.group_bytes_max()
                 || payload.next_multiple_of(BLOCK) > self.tail.room() as u64;
             if full {
                 return Err(Refusal::GroupFull);
@@ -126,7 +126,8 @@ impl Replog {
 
     fn check_ring(&mut self, bytes: u64) -> Result<(), Refusal> {
         if self.footprint(bytes) <= self.free_bytes() {
-            return Ok(());
+            let waits = self.outruns_smaller_ring(bytes);
+            return if waits { Err(Refusal::RingFull) } else { Ok(()) };
         }
         self.ring.stalls += u64::from(!self.starved);
         self.starved = true;
@@ -209,7 +210,10 @@ impl Replog {
         };
         let bytes = open.padded_bytes();
         let pad = self.pad_before(bytes);
-        if !self.is_lost() && !self.may_be_unproven(if pad > 0 { pad } else { bytes }) {
+        let may = self.is_lost()
+            || (self.may_append(pad, bytes)
+                && self.may_be_unproven(if pad > 0 { pad } else { bytes }));
+        if !may {
             return;
         }
         if pad > 0 {

@@ -84,6 +84,12 @@ impl Consumers {
         self.all.iter().map(|c| c.covered).min().expect("the local site is always a consumer")
     }
 
+    /// The first of those that keep the head back.
+    pub(crate) fn slowest(&self) -> SlinkNr {
+        let slowest = self.all.iter().min_by_key(|c| (c.covered, c.slink));
+        slowest.expect("the local site is always a consumer").slink
+    }
+
     pub(crate) fn cursors(&self) -> Vec<Cursor> {
         self.all.iter().map(|c| Cursor { slink: c.slink, covered: c.covered }).collect()
     }

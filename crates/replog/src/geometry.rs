@@ -7,7 +7,8 @@
 //!
 //! Positions in the ring never wrap: a [`RingPos`] counts bytes since the log was
 //! made, and its place on the device is what is left after whole laps. So "how
-//! full" and "which came first" are subtractions and comparisons.
+//! full" and "which came first" are subtractions and comparisons. Laps are counted
+//! from the *lap base*: 0, until the ring gets another length ([`crate::resize`]).
 
 use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector, Sectors};
 
@@ -22,6 +23,8 @@ pub struct Geometry {
     start: Sector,
     /// Bytes in one lap of the ring; a multiple of 4096.
     ring_bytes: u64,
+    /// Where a lap began; nothing before it has a place.
+    lap_base: RingPos,
 }
 
 impl Geometry {
@@ -34,13 +37,44 @@ impl Geometry {
             return None;
         }
         let ring = size.bytes() - RING_OFFSET;
-        Some(Self { start, ring_bytes: ring - ring % BLOCK })
+        Some(Self { start, ring_bytes: ring - ring % BLOCK, lap_base: RingPos(0) })
     }
 
-    /// The measures of a log whose superblock says how long its ring is.
+    /// The measures of a log whose superblock says how long its ring is, and where a lap began.
     #[must_use]
-    pub fn of_ring(start: Sector, ring_bytes: u64) -> Self {
-        Self { start, ring_bytes }
+    pub fn of_ring(start: Sector, ring_bytes: u64, lap_base: RingPos) -> Self {
+        Self { start, ring_bytes, lap_base }
+    }
+
+    /// A ring of another length, in which a lap begins where the one of `tip` does in this.
+    /// What lies between that and the end of the shorter lap has the same place in both.
+    #[must_use]
+    pub fn resized(&self, ring_bytes: u64, tip: RingPos) -> Self {
+        Self { ring_bytes, lap_base: self.lap_begin(tip), ..*self }
+    }
+
+    /// Where the first lap begins that has places on the device.
+    #[must_use]
+    pub fn lap_base(&self) -> RingPos {
+        self.lap_base
+    }
+
+    /// First sector of the ring.
+    #[must_use]
+    pub fn ring_start(&self) -> Sector {
+        self.start + Sectors::from_bytes(RING_OFFSET)
+    }
+
+    /// Where the lap of `pos` begins.
+    #[must_use]
+    pub fn lap_begin(&self, pos: RingPos) -> RingPos {
+        RingPos(pos.0 - self.in_lap(pos))
+    }
+
+    /// Laps between the lap base and `pos`.
+    #[must_use]
+    pub fn laps(&self, pos: RingPos) -> u64 {
+        pos.since(self.lap_base) / self.ring_bytes
     }
 
     /// Bytes in one lap.
@@ -65,13 +99,17 @@ impl Geometry {
     /// Where `pos` lies on the device.
     #[must_use]
     pub fn sector(&self, pos: RingPos) -> Sector {
-        self.start + Sectors::from_bytes(RING_OFFSET + pos.0 % self.ring_bytes)
+        self.ring_start() + Sectors::from_bytes(self.in_lap(pos))
     }
 
     /// Bytes from `pos` to the end of its lap; never 0.
     #[must_use]
     pub fn to_lap_end(&self, pos: RingPos) -> u64 {
-        self.ring_bytes - pos.0 % self.ring_bytes
+        self.ring_bytes - self.in_lap(pos)
+    }
+
+    fn in_lap(&self, pos: RingPos) -> u64 {
+        pos.since(self.lap_base) % self.ring_bytes
     }
 
     /// Bytes of the pad group that must come before a group of `bytes` at `pos`,
@@ -141,7 +179,7 @@ mod tests {
 
     /// A ring of so many blocks, smaller than any log: a world to walk through.
     fn ring(blocks: u64) -> Geometry {
-        Geometry { start: Sector(7), ring_bytes: blocks * BLOCK }
+        Geometry { start: Sector(7), ring_bytes: blocks * BLOCK, lap_base: RingPos(0) }
     }
 
     /// Every place in the first four laps of a ring.
@@ -198,6 +236,34 @@ mod tests {
             assert_eq!(geometry.to_lap_end(last), (blocks - nr) * BLOCK);
             assert_eq!(geometry.sector(last).since(geometry.sector(RingPos(0))).0, nr * 8);
             assert_eq!(last.since(RingPos(last.0 - BLOCK)), BLOCK);
+        }
+    }
+
+    #[test]
+    fn whatever_the_lengths_a_lap_begins_where_one_did_and_both_agree_on_the_shorter_one() {
+        for (blocks, other) in (1..=9).flat_map(|blocks| (1..=9).map(move |other| (blocks, other)))
+        {
+            let before = ring(blocks);
+            for tip in places(&before) {
+                let after = before.resized(other * BLOCK, tip);
+                let begin = before.lap_begin(tip);
+                assert_eq!((after.lap_base(), after.lap_begin(begin)), (begin, begin));
+                assert!(begin <= tip && tip.since(begin) < before.ring_bytes());
+                for block in 0..blocks.min(other) {
+                    let pos = begin.plus(block * BLOCK);
+                    assert_eq!(after.sector(pos), before.sector(pos), "{pos:?}");
+                }
+                // And from there on counting puts it where it is.
+                for block in 0..3 * other {
+                    let pos = begin.plus(block * BLOCK);
+                    let place = after.ring_start() + Sectors(block % other * 8);
+                    assert_eq!(after.sector(pos), place);
+                    assert_eq!(after.to_lap_end(pos), (other - block % other) * BLOCK);
+                    assert_eq!(after.laps(pos), block / other);
+                }
+                let twice = after.resized(blocks * BLOCK, begin.plus(other * BLOCK));
+                assert_eq!(twice.lap_base(), begin.plus(other * BLOCK));
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 //! - [`tools`]: check, dump and repair of a log that nobody has open.
 //! - [`open`], [`roster`]: find or make a log, and see that it belongs to its disks;
 //!   `standing`: what it remembers of its sites while it is open.
-//! - [`log`]: the log at work; `bypass`: the devices at work without it.
-//!   [`index`], [`overlay`]: what it holds, and what of it is newest;
+//! - [`log`]: the log at work; `bypass`: the devices at work without it; [`resize`]: how it gets
+//!   another length. [`index`], [`overlay`]: what it holds, and what of it is newest;
 //!   [`copies`]: which sites have everything else, and which of them is read.
 //!
 //! The log knows no site link: it has numbered consumers, and its head is the slowest.
@@ -30,6 +30,7 @@ pub mod overlay;
 mod own_io;
 mod pins;
 pub mod replace;
+pub mod resize;
 pub mod roster;
 pub mod scan;
 mod standing;
@@ -48,6 +49,7 @@ pub use geometry::Geometry;
 pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
 pub use overlay::Piece;
 pub use replace::{NewLog, REPLACE_IO, ReplaceError};
+pub use resize::{ResizeError, Resizing, Wait};
 pub use roster::{Joining, Roster, RosterError};
 pub use standing::Version;
 pub use statistics::{RingCounters, RingStatistics};

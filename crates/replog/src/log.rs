@@ -31,6 +31,7 @@ use crate::overlay::Overlay;
 use crate::own_io::OwnIo;
 use crate::pins::Pins;
 use crate::replace::{NewLog, ReplaceError, Replacing};
+use crate::resize::Resize;
 use crate::standing::Standing;
 use crate::statistics::RingCounters;
 use crate::tail::Tail;
@@ -39,6 +40,9 @@ use crate::tail::Tail;
 #[derive(Debug)]
 pub struct Replog {
     pub(crate) config: Config,
+    /// Where things lie on the device.
+    pub(crate) geometry: Geometry,
+    pub(crate) resize: Resize,
     /// The checkpoint on the log device; the next one is made from it.
     pub(crate) superblock: Superblock,
     pub(crate) index: Index,
@@ -90,7 +94,7 @@ pub struct Replog {
 pub struct Config {
     /// The log device.
     pub disk: DiskId,
-    /// Where things lie on it.
+    /// Where things lay on it when it was opened.
     pub geometry: Geometry,
     /// How much of the newest groups stays in memory.
     pub tail_bytes: u64,
@@ -226,6 +230,8 @@ impl Replog {
         }
         let tail = Tail::new(config.tail_bytes, config.geometry.group_bytes_max());
         Self {
+            geometry: config.geometry,
+            resize: Resize::default(),
             index: Index::behind(&superblock.head),
             overlay: Overlay::default(),
             tail,
@@ -289,6 +295,7 @@ impl Replog {
             return;
         }
         self.launch(now, effects);
+        self.resize_if_possible();
         self.flush_if_wanted(now, effects);
         self.checkpoint_if_due(now, effects);
     }
@@ -347,7 +354,7 @@ impl Replog {
     /// Where things lie.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
-        self.config.geometry
+        self.geometry
     }
 
     /// The log device.
@@ -500,7 +507,7 @@ impl Replog {
     #[must_use]
     pub fn can_hold(&self, change: &Change) -> bool {
         let longest = match change.op {
-            EntryOp::Write => self.geometry().write_max(),
+            EntryOp::Write => Sectors::from_bytes(self.group_bytes_max() - blk::BLOCK_BYTES as u64),
             EntryOp::Discard | EntryOp::WriteZeroes | EntryOp::Bookmark => ENTRY_SECTORS_MAX,
         };
         change.len <= longest
@@ -520,7 +527,7 @@ impl Replog {
 
     pub(crate) fn may_be_unproven(&mut self, bytes: u64) -> bool {
         let unproven = self.tip.pos.since(self.durable_end) + bytes;
-        if unproven <= self.geometry().unproven_bytes_max() {
+        if unproven <= self.unproven_bytes_max() {
             return true;
         }
         // I12: recovery searches this far for proof of damage, and no further.

@@ -397,9 +397,9 @@ impl Opening {
         if let Some(epoch) = superblock.bypassed_since.filter(|since| superblock.epoch <= *since) {
             return Err(OpenError::Bypassed { path: path(), epoch });
         }
-        let geometry = Geometry::of_ring(self.spec.start, superblock.ring_bytes);
+        let geometry = superblock.geometry(self.spec.start);
         let wanted = self.spec.size.map(|size| Geometry::new(self.spec.start, size));
-        if wanted.is_some_and(|wanted| wanted != Some(geometry)) {
+        if wanted.is_some_and(|wanted| wanted.map(|it| it.size()) != Some(geometry.size())) {
             let expected = self.spec.size.unwrap_or_default();
             return Err(OpenError::OtherSize { path: path(), found: geometry.size(), expected });
         }
@@ -448,6 +448,7 @@ impl Opening {
             uuid: old.uuid,
             features: old.features,
             ring_bytes: old.ring_bytes,
+            lap_base: old.lap_base,
             head: old.head,
             bypassed_since: old.bypassed_since,
         };
@@ -461,6 +462,7 @@ impl Opening {
             uuid: self.spec.uuid,
             features: Features::default(),
             ring_bytes: geometry.ring_bytes(),
+            lap_base: geometry.lap_base(),
             epoch: 1,
             epoch_first_group: 1,
             durable: blk::Seq(0),

@@ -311,6 +311,7 @@ impl Replog {
     fn begin_format(&mut self) {
         let next = self.next_superblock();
         let replacing = self.replacing.as_mut().expect("looked at before");
+        let next = next.laid_out(&replacing.geometry);
         let (sites, mut legs) = (next.sites, next.legs);
         for site in sites.iter().filter(|site| site.detached.is_some()) {
             let of_site = legs.iter_mut().filter(|leg| leg.slink == site.slink);
@@ -319,7 +320,6 @@ impl Replog {
         let superblock = Superblock {
             generation: next.generation + 1,
             uuid: replacing.new.uuid,
-            ring_bytes: replacing.geometry.ring_bytes(),
             epoch: 1,
             epoch_first_group: self.tip.group + 1,
             durable: self.written,
@@ -391,7 +391,7 @@ impl Replog {
         };
         self.events.push(LogEvent::Replaced { uuid: new.uuid, path: new.path.clone() });
         let retired = self.retired();
-        (self.config.disk, self.config.geometry) = (new.disk, geometry);
+        (self.config.disk, self.config.geometry, self.geometry) = (new.disk, geometry, geometry);
         self.head = superblock.head;
         (self.tip, self.written_end) = (superblock.head, superblock.head);
         self.durable_end = superblock.head.pos;

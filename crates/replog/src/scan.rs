@@ -118,7 +118,8 @@ impl Scanner {
     /// If `geometry` has another ring than `sb`; the caller compares the two first.
     #[must_use]
     pub fn new(sb: &Superblock, geometry: Geometry) -> Self {
-        assert_eq!(sb.ring_bytes, geometry.ring_bytes(), "the ring is the superblock's");
+        let laid_out = (geometry.ring_bytes(), geometry.lap_base());
+        assert_eq!((sb.ring_bytes, sb.lap_base), laid_out, "the ring is the superblock's");
         let rules = Rules::new(sb, geometry);
         Self {
             window: Window::new(sb.head.pos, rules.lap_end(), geometry),

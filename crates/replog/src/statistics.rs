@@ -19,7 +19,7 @@ pub struct RingStatistics {
     pub end: Sector,
     /// Sectors that may be written.
     pub free: u64,
-    /// Laps, since the log was made.
+    /// Laps, since the log was made or resized.
     pub laps: u64,
     /// Writes that some site needs.
     pub live: u64,
@@ -67,7 +67,7 @@ impl Replog {
     #[must_use]
     pub fn ring_statistics(&self) -> RingStatistics {
         let geometry = self.geometry();
-        let start = geometry.sector(crate::geometry::RingPos(0));
+        let start = geometry.ring_start();
         RingStatistics {
             start,
             head: geometry.sector(self.head.pos),
@@ -75,7 +75,7 @@ impl Replog {
             next_avail: geometry.sector(self.tip.pos),
             end: Sector(start.0 + geometry.ring_bytes() / SECTOR_BYTES as u64),
             free: self.free_bytes() / SECTOR_BYTES as u64,
-            laps: self.tip.pos.0 / geometry.ring_bytes(),
+            laps: geometry.laps(self.tip.pos),
             live: self.index.len() as u64,
             counters: self.ring,
         }

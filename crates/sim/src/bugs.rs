@@ -419,6 +419,10 @@ impl<M: Subject> Subject for Buggy<M> {
         self.inner.reload(now, topology)
     }
 
+    fn log_sectors(&self) -> Option<Sectors> {
+        self.inner.log_sectors()
+    }
+
     fn message(&mut self, now: Time, words: &str) {
         self.inner.message(now, words);
     }

@@ -21,7 +21,12 @@ use crate::world::{Groups, Host, Loss, Stage, Subject};
 /// If the table that describes the topology is refused.
 #[must_use]
 pub fn open(topology: &Topology, host: &Host) -> Replicator {
-    let plan = Plan::with_kept(&group(topology), &disk_facts(topology, host), host.kept.clone());
+    let mut group = group(topology);
+    if host.was_log_resized() {
+        // As who goes on with what a dead daemon left: the log knows its size.
+        (group.table.log.mode, group.table.log.size) = (Mode::Open, None);
+    }
+    let plan = Plan::with_kept(&group, &disk_facts(topology, host), host.kept.clone());
     let plan = plan.unwrap_or_else(|error| panic!("the disks fit the table, but {error}"));
     // Whoever opens a log again does not know the identity it was made with.
     let seed = Seed { uuid: uuid::Uuid::from_u128(0x5ead), wall: Wall(1) };
@@ -43,7 +48,7 @@ pub fn table_text(topology: &Topology) -> String {
         path: path(Role::Log),
         start: blk::Sector(0),
         mode: Mode::Auto,
-        size: Some(topology.log),
+        size: Some(topology.log_size),
         tail_bytes: Some(1 << 20),
         ld_lag: None,
     };
@@ -175,7 +180,9 @@ impl Subject for Replicator {
         let known = self.plan().disks();
         let disks = topology.roles().into_iter().map(facts);
         let disks = disks.filter(|(path, _)| !known.contains_key(path)).collect();
-        match Self::reload(self, now, &group(topology), &disks) {
+        let mut group = group(topology);
+        group.table.log = self.plan().log.table.clone();
+        match Self::reload(self, now, &group, &disks) {
             Ok(_) => true,
             Err(
                 ReloadError::Leaving { .. } | ReloadError::LastCopy { .. } | ReloadError::LogLost,
@@ -184,10 +191,16 @@ impl Subject for Replicator {
         }
     }
 
+    fn log_sectors(&self) -> Option<Sectors> {
+        self.log().map(|log| log.geometry().size())
+    }
+
     fn message(&mut self, now: Time, words: &str) {
         let words: Vec<&str> = words.split(' ').collect();
         match Self::message(self, now, None, &words) {
             Ok(_) | Err(MessageError::Busy { .. } | MessageError::NotRunning) => {}
+            // A smaller log would have no room for what applications ask.
+            Err(MessageError::Reload(ReloadError::LogSize(_) | ReloadError::LogLost)) => {}
             Err(error) => panic!("{words:?}: {error}"),
         }
     }

@@ -50,6 +50,8 @@ pub fn all() -> Vec<Scenario> {
         make("sync-hold", with_sync(on_disk(), Some(OnDown::Hold)), held()),
         make("limit", with_limit(on_disk()), overflow(Trouble::Slow(100))),
         make("replaced", on_disk(), replaced()),
+        make("resize", resizable(), resize()),
+        make("resize-outage", resizable(), resize_in_outage()),
         local("local-outage", in_core(), outage(Trouble::Absent)),
         local("local-hang", in_core(), outage(Trouble::Hangs)),
         local("local-overflow", in_core(), overflow(Trouble::Absent)),
@@ -116,6 +118,11 @@ fn with_local_sync(mut topology: Topology) -> Topology {
 
 fn in_core() -> Topology {
     plain()
+}
+
+/// The log's disk has room for a larger log.
+fn resizable() -> Topology {
+    Topology { log: Sectors(8192), ..on_disk() }
 }
 
 fn joining() -> Topology {
@@ -287,6 +294,28 @@ fn last_copy() -> Vec<Step> {
     )));
     // The world heals what they wait for.
     steps.extend([read(0), small(3), read(1), rest(Span::from_secs(2)), small(4)]);
+    steps
+}
+
+/// The log becomes longer and shorter, near the end of a lap and elsewhere.
+fn resize() -> Vec<Step> {
+    let to = |size| Step::Do(Deed::Resize(Sectors(size)));
+    let mut steps = vec![small(0), to(5200), small(1), small(2), flush()];
+    steps.extend(fill());
+    steps.extend([small(3), to(4400), small(4), flush(), small(0), to(4096), small(1)]);
+    steps.extend(fill());
+    steps.extend([to(8192), small(2), small(3), to(4104), to(6000), small(4), flush()]);
+    steps
+}
+
+/// It is asked for while the site is down and the log holds what it lacks.
+fn resize_in_outage() -> Vec<Step> {
+    let to = |size| Step::Do(Deed::Resize(Sectors(size)));
+    let long = |sector| Step::Together(vec![write(0, sector, 800, false)]);
+    let mut steps = vec![small(0), long(0), long(200), long(100), small(1), flush()];
+    steps.extend([strike(Trouble::Absent), small(2), small(3), to(6000), long(0), small(4)]);
+    steps.extend([rest(Span::from_millis(100)), Step::Do(Deed::Heal), small(1), flush()]);
+    steps.extend([rest(Span::from_secs(2)), small(2), to(4096), small(3), flush()]);
     steps
 }
 

@@ -41,6 +41,9 @@ pub struct Swarm {
     /// Percent of lives in which the log is lost, and when.
     log_losses: u64,
     misfortune: Rng,
+    /// Percent of lives in which somebody asks for other sizes of the log; dice of his own.
+    resizes: u64,
+    resizer: Rng,
 }
 
 /// Where a seed found a broken promise.
@@ -62,7 +65,7 @@ impl Swarm {
             let topology = Topology::random_plain(&mut rng);
             return (topology, Self { faults: 30, auditor, ..Self::drawn(rng) });
         }
-        let topology = Topology::random(&mut rng);
+        let mut topology = Topology::random(&mut rng);
         let (faults, outages) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[30, 90]));
         let retables = *rng.pick(&[0, 0, 30]);
         let (rots, pauses) = (*rng.pick(&[0, 0, 20]), *rng.pick(&[0, 0, 0, 50]));
@@ -71,8 +74,14 @@ impl Swarm {
         let messages = *teller.pick(&[0, 0, 60]);
         let mut misfortune = Rng::new(seed ^ 0x6c6f_6773_6c6f_7374);
         let log_losses = *misfortune.pick(&[0, 0, 60]);
+        let mut resizer = Rng::new(seed ^ 0x7265_7369_7a65);
+        let resizes = *resizer.pick(&[0, 0, 60]);
+        if resizes > 0 {
+            topology.log = Sectors(topology.log_size.0 + resizer.pick(&[800, 4096, 9000]));
+        }
         let of_sites = Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) };
-        (topology, Self { auditor, messages, teller, log_losses, misfortune, ..of_sites })
+        let of_log = Self { log_losses, misfortune, resizes, resizer, ..of_sites };
+        (topology, Self { auditor, messages, teller, ..of_log })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -101,6 +110,8 @@ impl Swarm {
             teller: Rng::new(0),
             log_losses: 0,
             misfortune: Rng::new(0),
+            resizes: 0,
+            resizer: Rng::new(0),
         }
     }
 
@@ -185,6 +196,7 @@ impl Swarm {
             .cut_at(crashes.then(|| point(&mut self.rng)))
             .traced(rig.trace)
             .told(self.teller.chance(self.messages).then(|| self.teller.fork()))
+            .resized(self.resizer.chance(self.resizes).then(|| self.resizer.fork()))
             .with_faults(faults);
         let halt = serve(&mut world, end, tally);
         (rig.watch)(world.machine());

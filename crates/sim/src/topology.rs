@@ -17,6 +17,8 @@ pub struct Topology {
     pub sites: Vec<Site>,
     /// Size of the log's disk.
     pub log: Sectors,
+    /// Size that the table gives the log when it is made.
+    pub log_size: Sectors,
     /// Bytes of a logical block: 512 or 4096.
     pub logical_block: u32,
     /// What the LDs hold when the log is made; zeroes if not.
@@ -69,6 +71,7 @@ impl Topology {
             devices: devices.to_vec(),
             sites: sync.iter().enumerate().map(site).collect(),
             log: Sectors(4096),
+            log_size: Sectors(4096),
             logical_block,
             holds_data: false,
         }

@@ -35,6 +35,8 @@ pub enum Deed {
     Heal,
     /// A site is to be copied anew.
     Resync(usize),
+    /// The log is to have another size.
+    Resize(Sectors),
 }
 
 /// What a workload wants now.

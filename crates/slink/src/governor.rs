@@ -23,7 +23,7 @@ pub(crate) fn copies_wanted(log: &Replog, idle: bool) -> usize {
 
 /// The fuller of ring and RAM tail; the tail counts by what the LD lacks of it (P8).
 fn fill_permille(log: &Replog) -> u64 {
-    let ring = log.used_bytes() * 1000 / log.geometry().ring_bytes();
+    let ring = log.used_bytes() * 1000 / log.ring_bytes();
     let (_, tail_max) = log.tail_bytes();
     let lacking = log.bytes_behind(log.first_shown().prev());
     // A tail is never used to its last byte: groups leave gaps at the ends of segments.

@@ -388,7 +388,7 @@ impl Lazy {
             return self.cover_is_due_without_log(load, log, upto, work);
         }
         let all_copied = self.copies.is_empty() && upto == log.durable();
-        let ring = log.geometry().ring_bytes();
+        let ring = log.ring_bytes();
         let gain = log.bytes_behind(log.covered(work.legs.site)) - log.bytes_behind(upto);
         log.is_starved()
             || (all_copied && load.is_idle(work.now, log))

@@ -4,6 +4,7 @@
 //! slink message NR { policy <slink_policy> | fallbehind <fall_behind>{=| }<N> | key:value }+
 //! slink add     [<slink_type> <#slink_params>] NR [<slink_policy> [<fall_behind> <N>]] [key:value]...
 //! slink del     NR
+//! replog resize SECTORS
 //! device add    [<replicator_device> <dev_nr>] [DEV] NR 1 <dev_path> <dlog_type> <#dlog_params> ...
 //! device del    [DEV] NR
 //! ```
@@ -21,7 +22,7 @@ use crate::error::Fault;
 use crate::kind::{numbers, quoted};
 use crate::options::read_slink;
 use crate::origin::Places;
-use crate::replicator::{limit, policy, slink, slink_nr};
+use crate::replicator::{limit, log_size, policy, slink, slink_nr};
 use crate::replicator_dev::leg;
 use crate::spelling::{SLINK_TYPES, choose, find};
 use crate::words::{Word, is_hidden};
@@ -72,7 +73,7 @@ impl Group {
     }
 
     fn edit(&mut self, target: Option<DevNr>, args: &mut Args<'_>) -> Result<(), EditError> {
-        let what = choose("", args.next("message", "`slink` or `device`")?, NOUNS)?;
+        let what = choose("", args.next("message", "`slink`, `device` or `replog`")?, NOUNS)?;
         let next = |args: &mut Args<'_>, verbs: &Verbs, expected| {
             choose(what.word(), args.next(what.word(), expected)?, verbs)
         };
@@ -82,11 +83,22 @@ impl Group {
                 Verb::Add => self.slink_add(args),
                 Verb::Del => self.slink_del(args),
             },
+            Noun::Replog => {
+                choose("replog", args.next("replog", "`resize`")?, REPLOG_VERBS)?;
+                self.replog_resize(args)
+            }
             Noun::Device => match next(args, DEVICE_VERBS, "`add` or `del`")? {
                 Verb::Del => self.device_del(target, args),
                 Verb::Add | Verb::Message => self.device_add(target, args),
             },
         }
+    }
+
+    // ---- the log
+
+    fn replog_resize(&mut self, args: &mut Args<'_>) -> Result<(), EditError> {
+        self.table.log.size = Some(log_size("replog resize (sectors)", args)?);
+        refuse_more(args)
     }
 
     // ---- site links
@@ -300,11 +312,16 @@ fn as_words<'w>(words: &[&'w str]) -> Result<Vec<Word<'w>>, EditError> {
 enum Noun {
     Slink,
     Device,
+    Replog,
 }
 
 impl Noun {
     fn word(self) -> &'static str {
-        if self == Self::Slink { "slink" } else { "device" }
+        match self {
+            Self::Slink => "slink",
+            Self::Device => "device",
+            Self::Replog => "replog",
+        }
     }
 }
 
@@ -318,7 +335,8 @@ enum Verb {
 type Verbs = crate::spelling::Spellings<Verb>;
 
 const NOUNS: &crate::spelling::Spellings<Noun> =
-    &[("slink", Noun::Slink), ("device", Noun::Device)];
+    &[("slink", Noun::Slink), ("device", Noun::Device), ("replog", Noun::Replog)];
+const REPLOG_VERBS: &crate::spelling::Spellings<()> = &[("resize", ())];
 const SLINK_VERBS: &Verbs = &[("message", Verb::Message), ("add", Verb::Add), ("del", Verb::Del)];
 const DEVICE_VERBS: &Verbs = &[("add", Verb::Add), ("del", Verb::Del)];
 const CHANGES: &str = "`policy`, `fallbehind` or `key:value`";

@@ -70,8 +70,13 @@ fn log(args: &mut Args<'_>, places: &mut Places) -> Result<LogTable, Fault> {
 
 fn mode_and_size(params: &mut Args<'_>) -> Result<(Mode, Option<Sectors>), Fault> {
     let mode = choose("<mode>", params.next("<mode>", "how to open the log")?, MODES)?;
-    let (size, _) = params.number("<size> (sectors)", LOG_SECTORS_MIN.0..SECTORS_MAX.0 + 1)?;
-    Ok((mode, Some(Sectors(size))))
+    Ok((mode, Some(log_size("<size> (sectors)", params)?)))
+}
+
+/// A size that a log may have.
+pub(crate) fn log_size(argument: &'static str, args: &mut Args<'_>) -> Result<Sectors, Fault> {
+    let (size, _) = args.number(argument, LOG_SECTORS_MIN.0..SECTORS_MAX.0 + 1)?;
+    Ok(Sectors(size))
 }
 
 /// The type and the parameters of the `nth` site link.

@@ -218,6 +218,34 @@ impl Places {
         facts.collect()
     }
 
+    /// The log's disk as it is now: it may have grown since it was opened.
+    pub(super) fn look_at_log(&self, group: &Group) -> Result<Option<(String, DiskFacts)>> {
+        let path = &group.table.log.path;
+        let all = self.lock().clone();
+        let place = all.iter().find(|place| place.role == Role::Log && place.text == *path);
+        let Some(place) = place else { return Ok(None) };
+        let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
+        let disk = Disk::open(&place.path(), &look).with_context(|| place.role.to_string())?;
+        let (seen, now) = (self.found().get(&place.id).cloned(), Seen::of(&disk));
+        // Another disk by the same path says nothing of the one that is open.
+        if seen.is_none_or(|seen| seen.identity != now.identity) {
+            return Ok(None);
+        }
+        self.grown(place.id, now)?;
+        let facts = DiskFacts { id: place.id, path: path.clone(), seen: Ok(disk.facts().seen()) };
+        Ok(Some((path.clone(), facts)))
+    }
+
+    /// What a disk has gained is this replicator's, too (P15).
+    fn grown(&self, id: DiskId, now: Seen) -> Result<()> {
+        let claiming = self.claims.as_ref().map(Claims::begin).transpose()?;
+        self.found().insert(id, now);
+        if let Some(claiming) = claiming {
+            claiming.write(&self.own_claims())?;
+        }
+        Ok(())
+    }
+
     fn at(&self, id: DiskId) -> Place {
         self.lock()[id.0 as usize].clone()
     }

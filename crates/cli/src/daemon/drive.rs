@@ -130,9 +130,27 @@ impl Drive {
 
     /// Goes on as another table says; what it names that `old` does not is opened by and by.
     pub(super) fn reload(&self, old: &Group, new: Group) -> Result<()> {
-        let disks = self.places.extend(old, &new);
+        let mut disks = self.places.extend(old, &new);
+        if new.table.log.size != old.table.log.size {
+            disks.extend(self.places.look_at_log(&new)?);
+        }
         self.handle().call(move |machine, now| machine.reload(now, &new, &disks))??;
         Ok(())
+    }
+
+    /// How a resize of the log goes: a sentence, after a moment if it is not done at once.
+    pub(super) fn wait_for_log_size(&self) -> Result<String> {
+        let deadline = Instant::now() + RESIZE_LIMIT;
+        loop {
+            let (waits, size) = self.handle().call(|machine, _| {
+                (machine.resizing(), machine.log().map(|log| log.geometry().size()))
+            })?;
+            match waits {
+                Some(waits) if Instant::now() >= deadline => return Ok(waits),
+                Some(_) => thread::sleep(POLL),
+                None => return Ok(format!("the log has {} sectors", size.unwrap_or_default())),
+            }
+        }
     }
 
     /// Ends the engine's thread; its disks are closed when this returns.
@@ -185,6 +203,9 @@ pub(super) fn random_u64() -> Result<u64> {
 
 /// How long a message waits for room in the log.
 const ROOM_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long who asks for another size of the log waits for it; then he is told what it waits for.
+const RESIZE_LIMIT: Duration = Duration::from_secs(1);
 
 const SECTORS_PER_PAGE: u64 = 8;
 

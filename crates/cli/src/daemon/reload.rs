@@ -24,19 +24,23 @@ impl Daemon {
             return Err(refusal);
         }
         self.keep_table(new)?;
-        Ok(changes.iter().map(ToString::to_string).collect())
+        let mut said: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        if changes.iter().any(|change| matches!(change, Change::LogSize { .. })) {
+            said.push(self.drive.wait_for_log_size()?);
+        }
+        Ok(said)
     }
 
     /// Carries out a message; one that says what the table says from now on changes that.
     pub(super) fn message(&mut self, dev: Option<DevNr>, words: Vec<String>) -> Result<String> {
-        let Some(noun) = words.first().and_then(|word| edit_noun(word)) else {
+        let Some(noun) = edit_noun(&words) else {
             return self.drive.message(dev, words);
         };
         let rest = words[1..].iter().map(String::as_str);
         let words: Vec<&str> = std::iter::once(noun).chain(rest).collect();
         let new = self.table.edited(dev, &words).context("nothing was changed")?;
         let changes = self.reload(&new)?;
-        Ok(changes.iter().map(|change| format!("{change}\n")).collect())
+        Ok(changes.iter().map(|sentence| format!("{sentence}\n")).collect())
     }
 
     /// Serves this table from now on, and has a successor do so.
@@ -65,7 +69,10 @@ fn without_what_goes(old: &Group, changes: &[Change]) -> Group {
                 let devices = group.devices.iter_mut().filter(|it| it.table.dev_nr == *dev);
                 devices.for_each(|it| it.table.legs.retain(|leg| leg.slink != *slink));
             }
-            Change::Slink { .. } | Change::SlinkAdded(_) | Change::LegAdded { .. } => {}
+            Change::LogSize { .. }
+            | Change::Slink { .. }
+            | Change::SlinkAdded(_)
+            | Change::LegAdded { .. } => {}
         }
     }
     group

@@ -96,6 +96,9 @@ fn open(
     let drive = Drive::start(plan, disks, kept)?;
     match drive.wait_until_running(|step, done, total| reporter.progress(step, done, total)) {
         Ok(()) => {
+            if !fresh {
+                go_on_resizing(&drive, &group, &table);
+            }
             let shape = Shape { rotational, request_max: drive.request_max()? };
             Ok((drive, shape, table))
         }
@@ -121,6 +124,13 @@ fn serve_devices(
         daemon.serve(&device, shape).with_context(|| format!("device {}", device.name))?;
     }
     Ok(())
+}
+
+/// What the dead daemon was asked for, and had not done yet, is in its table only.
+fn go_on_resizing(drive: &Drive, opened: &Group, table: &Group) {
+    if let Err(refusal) = drive.reload(opened, table.clone()) {
+        log::warn!("the log keeps its size: {refusal:#}");
+    }
 }
 
 fn ready(device: &DeviceState) -> ReadyDevice {

@@ -31,7 +31,7 @@ impl Replicator {
         rest: &[&str],
     ) -> Result<String, MessageError> {
         let Some((&"statistics", rest)) = rest.split_first() else {
-            return Err(MessageError::word(first, "`statistics`", rest.first()));
+            return Err(MessageError::word(first, "`statistics` or `resize`", rest.first()));
         };
         let switch = switch(&format!("{first} statistics"), rest)?;
         let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;

@@ -46,12 +46,13 @@ pub fn is_replace_log(word: &str) -> bool {
     Verb::of(word) == Ok(Verb::ReplaceLog)
 }
 
-/// `slink` or `device`, if a message is an edit of the table (`table::Group::edited`).
+/// `slink`, `device` or `replog`, if a message is an edit of the table (`table::Group::edited`).
 #[must_use]
-pub fn edit_noun(word: &str) -> Option<&'static str> {
-    match Verb::of(word) {
+pub fn edit_noun(words: &[String]) -> Option<&'static str> {
+    match Verb::of(words.first()?) {
         Ok(Verb::Slink) => Some("slink"),
         Ok(Verb::Device) => Some("device"),
+        Ok(Verb::Replog) if words.get(1)? == "resize" => Some("replog"),
         _ => None,
     }
 }
@@ -80,6 +81,7 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
                                    slink message NR {policy P | fallbehind TYPE=N | KEY:VALUE}..., \
                                    slink add NR ..., slink del NR, device add ..., device del NR, \
                                    statistics {on|off|reset}, replog statistics {on|off|reset}, \
+                                   replog resize SECTORS, \
                                    replace-log [PATH [START [SIZE]]], \
                                    resync [all | SITE [DEV]] (or invalidate), rebuild [DEV], down SITE, up SITE, \
                                    drain, bookmark TEXT, \
@@ -98,6 +100,7 @@ Messages; the first word may be cut short, and the first line that has it is mea
   slink del NR                          one without devices
   statistics on|off|reset               counters of the front end in `status`
   replog statistics on|off|reset        the ring's
+  replog resize SECTORS                 another size for the log, as soon as it can be
   replace-log [PATH [START [SIZE]]]     another log in the place of one that is lost
   device add NR 1 PATH DIRTY_LOG...     to a device: it comes to a site
   device del NR                         to a device: it goes from a site

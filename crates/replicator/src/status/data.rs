@@ -149,8 +149,21 @@ pub struct LogStatus {
     pub checkpoints: u64,
     /// The last bookmark since the start.
     pub bookmark: Option<BookmarkStatus>,
+    /// Another size that was asked for, and is not there yet.
+    pub resize: Option<ResizeStatus>,
     /// Counters of the ring, after the message `replog statistics on`.
     pub statistics: Option<RingStatus>,
+}
+
+/// Another size for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeStatus {
+    /// The size that it has.
+    pub from_sectors: u64,
+    /// The size that it is to have.
+    pub to_sectors: u64,
+    /// What that waits for: "until …" or "for …".
+    pub waits_for: String,
 }
 
 /// A bookmark.

@@ -68,7 +68,9 @@ impl Status {
         };
         let mark = log.bookmark.as_ref().map(|mark| format!(" bookmark:{}", mark.seq));
         let mark = mark.unwrap_or_default();
-        Some(format!("log:{state} written:{written} durable:{durable} head:{head}{mark}"))
+        let resize = log.resize.as_ref().map(|resize| format!(" resize:{}", resize.to_sectors));
+        let resize = resize.unwrap_or_default();
+        Some(format!("log:{state} written:{written} durable:{durable} head:{head}{mark}{resize}"))
     }
 
     fn leg_word(&self, leg: &LegStatus) -> String {

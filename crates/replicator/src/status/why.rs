@@ -7,7 +7,7 @@ mod loss;
 use std::fmt;
 
 use super::data::{
-    FailureKind, Fate, LogStatus, RunState, SiteOrder, SiteState, SiteStatus, Status,
+    FailureKind, Fate, LogStatus, ResizeStatus, RunState, SiteOrder, SiteState, SiteStatus, Status,
 };
 use super::human::{bytes, seconds};
 
@@ -22,7 +22,8 @@ pub struct Reason {
     pub text: String,
 }
 
-/// One sentence per site; before them, if writers wait or nothing moves at all, one about that.
+/// One sentence per site; before them, if writers wait or nothing moves at all, one about that,
+/// and one about a log that is to have another size.
 #[must_use]
 pub fn why(status: &Status) -> Vec<Reason> {
     let of_all = of_all(status).map(|text| Reason { slink: None, in_sync: false, text });
@@ -35,7 +36,18 @@ pub fn why(status: &Status) -> Vec<Reason> {
         };
         Reason { slink: Some(site.slink), in_sync: site.is_in_sync(), text }
     };
-    of_all.into_iter().chain(status.sites.iter().map(of_site)).collect()
+    let resize = status.log.as_ref().and_then(|log| log.resize.as_ref());
+    let of_log = resize.map(|it| Reason { slink: None, in_sync: true, text: it.sentence() });
+    of_all.into_iter().chain(of_log).chain(status.sites.iter().map(of_site)).collect()
+}
+
+impl ResizeStatus {
+    /// A sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { from_sectors, to_sectors, waits_for } = self;
+        format!("the log has {from_sectors} sectors, and waits {waits_for} to have {to_sectors}")
+    }
 }
 
 impl fmt::Display for Reason {

@@ -25,7 +25,9 @@
 //!  152      2  sites              how many (S)
 //!  154      2  devices            how many (D)
 //!  156      2  legs               how many (L)
-//!  158     98  reserved           named bookmarks; keys
+//!  158      2  reserved
+//!  160      8  lap_base           where a lap began, as `head.pos`; 0 unless the ring was resized
+//!  168     88  reserved           named bookmarks; keys
 //!  256   64 S  sites              ┐
 //!  ...  160 D  devices            ├ the roster: diagrams in roster.rs
 //!  ...  224 L  legs               ┘
@@ -36,7 +38,7 @@
 //! [`choose`] decides between the slots. What must not be lost with one slot that
 //! rots later (a new epoch, a site's flags) is written to both, one after the other.
 
-use blk::{BLOCK_BYTES, Seq};
+use blk::{BLOCK_BYTES, Sector, Seq};
 use uuid::Uuid;
 
 pub use super::roster::{DeviceRecord, LegRecord, RosterError, SiteRecord, belongs_to};
@@ -47,7 +49,7 @@ use super::crc::crc32c;
 use super::fields::{Reader, Writer};
 use super::group_rules::READ_MAX;
 use super::roster::{self, Counts};
-use crate::geometry::{RingPos, SLOT_BYTES};
+use crate::geometry::{Geometry, RingPos, SLOT_BYTES};
 
 /// A checkpoint of the log, and who belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Superblock {
     pub features: Features,
     /// Bytes in one lap of the ring.
     pub ring_bytes: u64,
+    /// Where a lap of that length began; 0, and no feature, in a ring that was never resized.
+    pub lap_base: RingPos,
     /// This opening's number; each begins a new one, durably, before its first write.
     pub epoch: u64,
     /// Groups from this number on belong to `epoch`; an older epoch there is dead (I1).
@@ -95,8 +99,8 @@ pub struct Anchor {
 
 /// Feature words. An unknown bit in `incompat` forbids opening, in `ro_compat` writing.
 ///
-/// Version 1 knows no bit. Foreseen in `incompat`: compressed payloads, encrypted
-/// payloads; in `compat`: named bookmarks.
+/// Version 1 knows one bit: 0 of `incompat`, [`Features::LAP_BASE`]. Foreseen in `incompat`:
+/// compressed payloads, encrypted payloads; in `compat`: named bookmarks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// May be ignored, and is lost when a writer that ignores it writes a superblock.
@@ -132,6 +136,24 @@ impl Superblock {
             superblock.check_canonical(bytes)?;
         }
         Ok(superblock)
+    }
+
+    /// Where things lie in this log, which begins at `start`.
+    #[must_use]
+    pub fn geometry(&self, start: Sector) -> Geometry {
+        Geometry::of_ring(start, self.ring_bytes, self.lap_base)
+    }
+
+    /// The same, with a ring as `geometry` has it.
+    #[must_use]
+    pub(crate) fn laid_out(mut self, geometry: &Geometry) -> Self {
+        (self.ring_bytes, self.lap_base) = (geometry.ring_bytes(), geometry.lap_base());
+        // A program that does not know the field must not look for groups without it.
+        self.features.incompat &= !Features::LAP_BASE;
+        if self.lap_base != RingPos(0) {
+            self.features.incompat |= Features::LAP_BASE;
+        }
+        self
     }
 
     /// What group headers of this log carry: the first half of its UUID.
@@ -171,7 +193,9 @@ impl Superblock {
         to.u32(if self.bypassed_since.is_some() { BYPASSED } else { 0 });
         to.u64(self.bypassed_since.unwrap_or(0));
         counts.write(&mut to);
-        to.reserved(98);
+        to.reserved(2);
+        to.u64(self.lap_base.0);
+        to.reserved(88);
         roster::write(&self.sites, &self.devices, &self.legs, &mut to);
         to.end();
     }
@@ -192,13 +216,16 @@ impl Superblock {
         let bypassed_since = (flags & BYPASSED != 0).then_some(since);
         let counts = Counts::read(&mut from);
         counts.check(bytes.len())?;
-        from.bytes(98);
+        from.bytes(2);
+        let lap_base = RingPos(from.u64());
+        from.bytes(88);
         let (sites, devices, legs) = roster::read(counts, &mut from)?;
         Ok(Self {
             generation,
             uuid,
             features,
             ring_bytes,
+            lap_base,
             epoch,
             epoch_first_group,
             durable,
@@ -248,7 +275,10 @@ impl Anchor {
 
 impl Features {
     /// What this version of the program knows.
-    pub const KNOWN: Self = Self { compat: 0, ro_compat: 0, incompat: 0 };
+    pub const KNOWN: Self = Self { compat: 0, ro_compat: 0, incompat: Self::LAP_BASE };
+
+    /// In `incompat`: `lap_base` says where laps begin.
+    pub const LAP_BASE: u64 = 1;
 
     /// Whether this program may write to such a log.
     #[must_use]

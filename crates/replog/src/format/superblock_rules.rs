@@ -6,7 +6,7 @@ use blk::{BLOCK_BYTES, Errno};
 use super::fields;
 use super::group_rules::WRITTEN_MAX;
 use super::roster::{self, RosterError};
-use super::superblock::Superblock;
+use super::superblock::{Features, Superblock};
 use crate::geometry::{LOG_SIZE_MIN, RING_OFFSET};
 
 /// Why the content of a slot is not a superblock.
@@ -91,7 +91,7 @@ impl Superblock {
         Ok(())
     }
 
-    fn rules(&self, number_max: u64) -> [Rule; 9] {
+    fn rules(&self, number_max: u64) -> [Rule; 10] {
         let head = &self.head;
         let rule = |field, found, holds| Rule { field, found, holds };
         let (pos, ring) = (head.pos.0, self.ring_bytes);
@@ -99,9 +99,13 @@ impl Superblock {
         let head_epoch_fits = head.epoch == self.epoch
             || head.epoch < self.epoch && head.group < self.epoch_first_group;
         let number = |field, found| rule(field, found, found <= number_max);
+        let base = self.lap_base.0;
+        let has_base = self.features.incompat & Features::LAP_BASE != 0;
         [
             number("generation", self.generation),
             rule("ring_bytes", ring, whole_blocks(ring) && RING_BYTES.contains(&ring)),
+            // What the log holds has a place.
+            rule("lap_base", base, whole_blocks(base) && base <= pos && has_base == (base != 0)),
             number("epoch", self.epoch),
             rule(
                 "epoch_first_group",

@@ -44,7 +44,10 @@ pub enum OpenError {
         reason: String,
     },
     /// It has another size than the table says.
-    #[error("{path}: the log has {found} sectors, the table says {expected}")]
+    #[error(
+        "{path}: the log has {found} sectors, the table says {expected}; say {found}, and let \
+         `message NAME 0 replog resize` change it when it runs"
+    )]
     OtherSize {
         /// The log device.
         path: String,

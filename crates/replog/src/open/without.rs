@@ -61,7 +61,8 @@ impl Opening {
         if let Err(unfit) = superblock.validate() {
             return Err(OpenError::Roster { path: path(), error: unfit.into() });
         }
-        let geometry = Geometry::of_ring(self.spec.start, superblock.ring_bytes);
+        let geometry =
+            Geometry::of_ring(self.spec.start, superblock.ring_bytes, superblock.lap_base);
         let mut log = Replog::new(self.config(geometry), superblock, tip);
         log.begin_bypassed(kept.retired.clone());
         log.begin_with_copies();

@@ -65,6 +65,8 @@ pub struct LogSummary {
     pub size_sectors: u64,
     /// Bytes of its ring.
     pub ring_bytes: u64,
+    /// Where a lap of it began, in bytes since the log was made; 0 if it was never resized.
+    pub lap_base: u64,
     /// Bytes from head to tip.
     pub used_bytes: u64,
     /// The present opening.
@@ -162,7 +164,7 @@ fn walk_through(
     start: Sector,
     sb: &Superblock,
 ) -> (Health, LogSummary) {
-    let geometry = Geometry::of_ring(start, sb.ring_bytes);
+    let geometry = sb.geometry(start);
     let mut log = LogSummary::begin(sb, &geometry);
     let mut tip = sb.head;
     let walked = walk(reader, sb, geometry, &mut |group, _| {
@@ -181,6 +183,7 @@ impl LogSummary {
             uuid: sb.uuid.to_string(),
             size_sectors: geometry.size().0,
             ring_bytes: sb.ring_bytes,
+            lap_base: sb.lap_base.0,
             used_bytes: 0,
             epoch: sb.epoch,
             epoch_first_group: sb.epoch_first_group,
@@ -326,6 +329,9 @@ impl fmt::Display for LogSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = self.used_bytes * 100 / self.ring_bytes;
         writeln!(f, "log {}, {} sectors, opening {}", self.uuid, self.size_sectors, self.epoch)?;
+        if self.lap_base > 0 {
+            writeln!(f, "resized: a lap began at byte {} of the log's life", self.lap_base)?;
+        }
         if let Some(epoch) = self.bypassed_since {
             writeln!(f, "bypassed since opening {epoch}: this log is not replayed")?;
         }

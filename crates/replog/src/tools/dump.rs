@@ -45,6 +45,10 @@ pub struct CheckpointLine {
     pub epoch: u64,
     /// What was durable when it was written.
     pub durable: u64,
+    /// Bytes of the ring.
+    pub ring_bytes: u64,
+    /// Where a lap of it began, in bytes since the log was made; 0 if it was never resized.
+    pub lap_base: u64,
     /// Where the first group behind it begins.
     pub head: Place,
     /// How the sites stand.
@@ -164,6 +168,8 @@ impl CheckpointLine {
             generation: sb.generation,
             epoch: sb.epoch,
             durable: sb.durable.0,
+            ring_bytes: sb.ring_bytes,
+            lap_base: sb.lap_base.0,
             head: Place::new(&sb.head, geometry),
             sites: sb.sites.iter().map(|site| SiteReport::at(site, sb, sb.durable)).collect(),
             legs: sb.legs.iter().map(leg).collect(),
@@ -238,11 +244,14 @@ impl fmt::Display for Line {
 
 impl fmt::Display for CheckpointLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, epoch, durable, head, sites, legs } = self;
+        let Self { generation, epoch, durable, head, ring_bytes, lap_base, sites, legs } = self;
         write!(
             f,
             "checkpoint, generation {generation}: opening {epoch}, durable {durable}, head {head}"
         )?;
+        if *lap_base > 0 {
+            write!(f, "; resized: a lap of {ring_bytes} bytes began at byte {lap_base}")?;
+        }
         sites.iter().try_for_each(|site| write!(f, "\n  {site}"))?;
         legs.iter().try_for_each(|leg| write!(f, "\n  {leg}"))
     }

@@ -81,7 +81,7 @@ pub(super) fn log(
         LogState::Damaged(damaged) => Err(damaged.into()),
         LogState::Newer(newer) => Err(newer.into()),
         LogState::Valid(sb) => {
-            let geometry = Geometry::of_ring(start, sb.ring_bytes);
+            let geometry = sb.geometry(start);
             Ok((sb, geometry))
         }
     }

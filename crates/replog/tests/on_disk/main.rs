@@ -7,6 +7,7 @@ mod golden;
 mod groups;
 mod image;
 mod opening;
+mod resizing;
 mod samples;
 mod scan_cases;
 mod scan_reads;

@@ -26,7 +26,7 @@ fn contents() -> Vec<(&'static str, Image)> {
     let mut damaged = log.clone();
     damaged.lose(&damaged.groups[0].clone(), 1..2);
     let mut newer = log.clone();
-    newer.sb.features.incompat = 1;
+    newer.sb.features.incompat = 2;
     write_unchecked(&mut newer);
     let mut read_only = log.clone();
     read_only.sb.features.ro_compat = 1;
@@ -73,7 +73,7 @@ fn write_unchecked(image: &mut Image) {
         let generation = image.sb.generation + 2 + slot;
         let features = Default::default();
         let mut bytes = Superblock { generation, features, ..image.sb.clone() }.encode();
-        bytes[64] = 1;
+        bytes[64] = 2;
         let crc = replog::format::crc::crc32c(&bytes[12..]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         let at = image.geometry.slot(generation % 2).bytes() as usize;
@@ -97,6 +97,11 @@ pub(crate) fn both(image: &Image) -> OpenSpec {
     let legs = [leg(0, 1, "c"), leg(1, 1, "d")];
     spec.roster.legs.extend(legs.map(|leg| Joining { leg, in_sync: true }));
     spec
+}
+
+/// A table that names site 0 only.
+pub(crate) fn spec_of(image: &Image) -> OpenSpec {
+    spec(image, OpenMode::Open)
 }
 
 fn spec(image: &Image, mode: OpenMode) -> OpenSpec {

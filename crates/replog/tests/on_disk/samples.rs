@@ -81,6 +81,7 @@ pub(crate) fn fresh() -> Superblock {
         uuid: LOG,
         features: Features::default(),
         ring_bytes: 448 * 4096,
+        lap_base: RingPos(0),
         epoch: 1,
         epoch_first_group: 1,
         durable: Seq(0),
@@ -125,7 +126,17 @@ pub(crate) fn busy() -> Superblock {
     }
 }
 
-/// The same with all sites fed from the log.
+/// The same with a ring that was resized.
+pub(crate) fn resized() -> Superblock {
+    Superblock {
+        features: Features { incompat: Features::LAP_BASE, ..Features::default() },
+        ring_bytes: 512 * 4096,
+        lap_base: RingPos(896 * 4096),
+        ..busy()
+    }
+}
+
+/// One in use with all sites fed from the log.
 pub(crate) fn streaming() -> Superblock {
     let mut superblock = busy();
     superblock.sites.iter_mut().for_each(|site| (site.detached, site.demoted) = (None, false));
@@ -243,7 +254,7 @@ prop_compose! {
         (pos, seq, ahead, crc) in
             (0..1_u64 << 50, 0..1_u64 << 61, 0..1_u64 << 60, any::<u32>()),
         (bypassed, flags, session) in (any::<Option<u64>>(), any::<u64>(), 1..1_u64 << 61),
-        dirty_legs in any::<u64>(),
+        (dirty_legs, since_base) in (any::<u64>(), 0..1_u64 << 51),
     ) -> Superblock {
         let sites: Vec<_> = slinks.iter().enumerate().map(|(i, slink)| site(*slink, |site| {
             let bits = flags >> (5 * i);
@@ -264,11 +275,13 @@ prop_compose! {
                 LegRecord { all_dirty, left_out, ..leg(dev.0, slink.0, identity) }
             })
             .collect();
+        let base = pos.saturating_sub(since_base);
         Superblock {
             generation,
             uuid: Uuid::from_u128(uuid),
-            features: Features::default(),
+            features: Features { incompat: u64::from(base > 0), ..Features::default() },
             ring_bytes: ring * 4096,
+            lap_base: RingPos(base * 4096),
             epoch,
             epoch_first_group: first_group,
             durable: Seq(seq + ahead),

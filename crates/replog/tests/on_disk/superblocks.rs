@@ -133,30 +133,38 @@ fn no_log_a_torn_one_and_a_later_one_are_told_apart() {
     let later = changed(|slot| slot[16] = 2);
     assert_eq!(later, Err(UnsupportedVersion { found: 2, generation: 1_000_002 }));
     let foreign = changed(|slot| slot[64] = 0x81);
-    assert_eq!(foreign, Err(UnknownFeature { incompat: 0x81, generation: 1_000_002 }));
+    assert_eq!(foreign, Err(UnknownFeature { incompat: 0x80, generation: 1_000_002 }));
     let long = changed(|slot| slot[12..16].copy_from_slice(&8192_u32.to_le_bytes()));
     assert_eq!(long, Err(BadLength { found: 8192, slot: 4096 }));
 }
 
 #[test]
 fn a_foreign_feature_that_may_be_ignored_may_fill_reserved_bytes() {
-    let readable = changed(|slot| (slot[48], slot[160]) = (1, 0xAB)).unwrap();
+    let readable = changed(|slot| (slot[48], slot[170]) = (1, 0xAB)).unwrap();
     assert_eq!(readable.features, Features { compat: 1, ..Features::default() });
     assert!(readable.features.are_writable());
-    let read_only = changed(|slot| (slot[56], slot[160]) = (1, 0xAB)).unwrap();
+    let read_only = changed(|slot| (slot[56], slot[170]) = (1, 0xAB)).unwrap();
     assert!(!read_only.features.are_writable());
-    let unexplained = changed(|slot| slot[160] = 0xAB);
-    assert_eq!(unexplained, Err(SuperblockError::Reserved { at: 160 }));
+    let unexplained = changed(|slot| slot[170] = 0xAB);
+    assert_eq!(unexplained, Err(SuperblockError::Reserved { at: 170 }));
 }
 
 #[test]
 fn each_rule_of_a_superblock_has_its_error() {
     type Breach = (fn(&mut Superblock), &'static str, u64);
-    let breaches: [Breach; 14] = [
+    let breaches: [Breach; 18] = [
         (|sb| sb.generation = u64::MAX, "generation", u64::MAX),
         (|sb| sb.ring_bytes = 447 * 4096, "ring_bytes", 447 * 4096),
         (|sb| sb.ring_bytes += 512, "ring_bytes", 448 * 4096 + 512),
         (|sb| sb.ring_bytes = 1 << 63, "ring_bytes", 1 << 63),
+        (|sb| sb.lap_base = RingPos(4096), "lap_base", 4096),
+        (|sb| sb.features.incompat = 1, "lap_base", 0),
+        (|sb| (sb.features.incompat, sb.lap_base) = (1, RingPos(512)), "lap_base", 512),
+        (
+            |sb| (sb.features.incompat, sb.lap_base) = (1, RingPos(1001 * 4096)),
+            "lap_base",
+            1001 * 4096,
+        ),
         (|sb| sb.epoch = u64::MAX, "epoch", u64::MAX),
         (|sb| sb.epoch_first_group = 0, "epoch_first_group", 0),
         (|sb| sb.durable = Seq(u64::MAX), "durable", u64::MAX),

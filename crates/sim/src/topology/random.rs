@@ -31,6 +31,7 @@ impl Topology {
             devices,
             sites: all,
             log: Sectors(4096),
+            log_size: Sectors(4096),
             logical_block,
             holds_data: joins > 0 && rng.chance(70),
         }

@@ -41,6 +41,7 @@ impl<M: Subject> World<'_, M> {
             }
             Deed::Heal => self.heal()?,
             Deed::Resync(site) => self.resync(site, None),
+            Deed::Resize(size) => self.resize(size),
         }
         Ok(Span::ZERO)
     }

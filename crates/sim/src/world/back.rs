@@ -293,7 +293,7 @@ fn kind(op: &DiskOp) -> OpKind {
 /// What a hung site may hold of the machine's memory is bounded.
 const IN_FLIGHT_MAX: usize = 128;
 
-/// What an operation changes.
+/// Sectors that an operation writes.
 pub(super) fn written(op: &DiskOp) -> Sectors {
     match op {
         DiskOp::Write { data, .. } => {

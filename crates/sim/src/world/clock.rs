@@ -29,6 +29,8 @@ pub(super) enum Due {
     Verify(usize),
     /// Somebody says something.
     Message,
+    /// Somebody asks for another size of the log.
+    Resize,
 }
 
 /// What is due, in order of time; of equal times, in order of planning.

@@ -57,6 +57,8 @@ pub struct Host {
     deaths: Option<Deaths>,
     /// What the devices read as after the last recovery.
     recovered: Vec<Content>,
+    /// Somebody asked for another size of the log.
+    pub(super) log_resized: bool,
 }
 
 /// Deaths that one recovery has to make good.
@@ -105,6 +107,7 @@ impl Host {
             truths: unknown(topology),
             deaths: None,
             recovered: Vec::new(),
+            log_resized: false,
         }
     }
 
@@ -112,6 +115,12 @@ impl Host {
     #[must_use]
     pub fn recovered(&self) -> &[Content] {
         &self.recovered
+    }
+
+    /// Whether somebody has asked for another size of its log than the table's.
+    #[must_use]
+    pub fn was_log_resized(&self) -> bool {
+        self.log_resized
     }
 
     /// Whether its log holds nothing that a power cut could take.

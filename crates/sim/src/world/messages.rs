@@ -136,7 +136,7 @@ impl<M: Subject> World<'_, M> {
         self.tell_machine(&format!("{verb} {nr}"));
     }
 
-    fn tell_machine(&mut self, words: &str) {
+    pub(super) fn tell_machine(&mut self, words: &str) {
         if self.machine.stage() == Stage::Running {
             self.tell(|| format!("     message: {words}"));
             self.machine.message(self.clock.now, words);

@@ -50,6 +50,8 @@ pub struct Met {
     pub converged: u64,
     /// Comparisons of sites.
     pub verified: u64,
+    /// Times that the log came to have another size.
+    pub resized: u64,
     /// The longest that a request took that no site may hold up.
     pub longest: Span,
 }
@@ -79,7 +81,7 @@ impl fmt::Display for Met {
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
              {demoted} out of force, {promoted} in force again, {} converged, {} verified; the local \
              one was lost {} times, and {} times nothing was left; {} reads met a bad sector; \
-             {} times there was no log, {} times it was replaced; \
+             {} times there was no log, {} times it was replaced, {} times resized; \
              the longest request that no site may hold up took {:?}",
             self.converged,
             self.verified,
@@ -88,6 +90,7 @@ impl fmt::Display for Met {
             self.bad,
             self.bypassed,
             self.replaced_logs,
+            self.resized,
             self.longest
         )
     }
@@ -115,6 +118,7 @@ impl std::ops::AddAssign for Met {
         self.replaced_logs += other.replaced_logs;
         self.converged += other.converged;
         self.verified += other.verified;
+        self.resized += other.resized;
         self.longest = self.longest.max(other.longest);
     }
 }

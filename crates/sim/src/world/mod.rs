@@ -10,6 +10,7 @@ mod clock;
 mod copies;
 mod crash;
 mod disks;
+mod ending;
 mod excuses;
 mod faults;
 mod front;
@@ -18,6 +19,7 @@ mod log_loss;
 mod messages;
 mod met;
 mod outages;
+mod resizing;
 mod setup;
 mod subject;
 #[cfg(test)]
@@ -48,6 +50,7 @@ use back::Back;
 use clock::{Clock, Due};
 use front::{Front, Orphan, Terms};
 use handles::Handles;
+use resizing::Resizer;
 use trace::ended;
 use verifying::Auditor;
 
@@ -86,6 +89,7 @@ pub struct World<'p, M> {
     /// Who says something now and then, and which sites he has taken down.
     teller: Option<Rng>,
     held: BTreeSet<usize>,
+    resizer: Resizer,
     /// Sites that he has taken something of, as they were.
     whole: BTreeMap<usize, Site>,
     /// Tells what happens.
@@ -169,6 +173,7 @@ impl<'p, M: Subject> World<'p, M> {
             auditor: None,
             teller: None,
             held: BTreeSet::new(),
+            resizer: Resizer::default(),
             whole: BTreeMap::new(),
             trace: false,
             digest: 0,
@@ -244,61 +249,6 @@ impl<'p, M: Subject> World<'p, M> {
         self.run_to(Goal::Quiet)
     }
 
-    /// Lets everything end, has every site catch up, and compares every leg with the model.
-    ///
-    /// # Errors
-    /// The promise that was seen broken.
-    pub fn settle(&mut self) -> Result<Halt, Violation> {
-        self.workload.end();
-        if self.work()? == Halt::Cut {
-            return Ok(Halt::Cut);
-        }
-        self.machine.drain();
-        if self.pump()? == Halt::Cut || self.run_to(Goal::Stopped)? == Halt::Cut {
-            return Ok(Halt::Cut);
-        }
-        if matches!(self.loss, Loss::Held | Loss::TakingOver) {
-            // What was on its way to the log when that failed, the next life finds there, or not.
-            return Ok(Halt::Done);
-        }
-        // A machine that does not say how its sites are says that all are well.
-        let has_everything = |site: usize| self.views.get(site).is_none_or(View::has_everything);
-        // Nobody looks at an idle site: nor whether its disks are still the same.
-        let is_old = |site: &usize| !self.host.has_replaced(*site);
-        let sites = 0..self.host.topology.sites.len();
-        let reached: Vec<usize> =
-            sites.filter(|&site| has_everything(site)).filter(is_old).collect();
-        self.host.compare_legs(&reached)?;
-        let all_named = self.host.topology.sites.iter().all(|site| site.named);
-        if reached.len() == self.host.topology.sites.len() && all_named {
-            // Only now: a machine that goes on may feed a site once more what it has, and the
-            // log keeps what a site lacks that the table leaves out.
-            self.host.oracle.settled();
-        }
-        Ok(Halt::Done)
-    }
-
-    /// Heals everything, lets everything end, and gives the sites some minutes: then every one
-    /// of them has everything, and is held to what the table says (liveness).
-    ///
-    /// # Errors
-    /// The promise that was seen broken.
-    pub fn converge(&mut self) -> Result<Halt, Violation> {
-        self.workload.end();
-        self.heal()?;
-        if self.work()? == Halt::Cut || self.run_to(Goal::Converged)? == Halt::Cut {
-            return Ok(Halt::Cut);
-        }
-        if self.views.is_empty() {
-            // It does not say how its sites are; when it has drained, they are to be equal.
-            return Ok(Halt::Done);
-        }
-        let all: Vec<usize> = (0..self.host.topology.sites.len()).collect();
-        self.host.compare_legs(&all)?;
-        self.met.converged += 1;
-        Ok(Halt::Done)
-    }
-
     /// Lets time pass without asking for anything.
     ///
     /// # Errors
@@ -350,7 +300,9 @@ impl<'p, M: Subject> World<'p, M> {
             Goal::Running => stage == Stage::Running,
             Goal::Quiet => self.front.under_way() == 0 && !self.arriving,
             Goal::Converged => {
-                self.host.strangers.is_empty() && self.views.iter().all(View::is_well)
+                let all_well = self.views.iter().all(View::is_well);
+                // Another log takes the place of one that is lost, and has everything.
+                self.host.strangers.is_empty() && all_well && self.loss == Loss::None
             }
             Goal::Stopped => stage == Stage::Stopped,
         })
@@ -440,6 +392,7 @@ impl<'p, M: Subject> World<'p, M> {
                 self.tell(|| format!("     {event:?}"));
                 self.machine.handle(self.clock.now, event);
             }
+            Due::Resize => self.resize_at_random(),
             Due::Arrival => self.arrive()?,
         }
         Ok(())
@@ -489,6 +442,7 @@ impl<'p, M: Subject> World<'p, M> {
         }
         self.check_alarms()?;
         self.look_at_copies()?;
+        self.look_at_log_size();
         self.host.oracle.reported(&self.views)
     }
 

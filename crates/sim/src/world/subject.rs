@@ -1,6 +1,6 @@
 //! What a world asks of a machine, beside what every driver does.
 
-use blk::{DevNr, DiskOp, Machine, Time};
+use blk::{DevNr, DiskOp, Machine, Sectors, Time};
 
 use super::log_loss::{Groups, Loss};
 use crate::oracle::{Admission, View};
@@ -43,6 +43,10 @@ pub trait Subject: Machine {
     /// about to.
     fn replace_log(&mut self) -> bool {
         false
+    }
+    /// The size of its log, if that may change.
+    fn log_sectors(&self) -> Option<Sectors> {
+        None
     }
     /// The writes that an operation on the log's disk takes into the log, in order.
     fn admissions(op: &DiskOp) -> Vec<Admission>;

@@ -363,6 +363,23 @@ fn what_stops_everybody_comes_before_what_stops_a_site() {
 }
 
 #[test]
+fn a_log_that_waits_to_have_another_size_is_told_of_and_is_no_trouble() {
+    let resize = ResizeStatus {
+        from_sectors: 8192,
+        to_sectors: 16384,
+        waits_for: "until site 1 has what lies behind the new end".into(),
+    };
+    let said = why(&status(|_| (), |status| status.log.as_mut().unwrap().resize = Some(resize)));
+    assert!(said.iter().all(|reason| reason.in_sync));
+    assert_eq!(
+        said[0].to_string(),
+        "the log has 8192 sectors, and waits until site 1 has what lies behind the new end to \
+         have 16384"
+    );
+    assert_eq!(said[1].to_string(), "site 0: in sync");
+}
+
+#[test]
 fn who_waits_for_a_complete_copy_is_told_where_there_is_one() {
     let lost = |full| {
         let status = status(down, |status| {
