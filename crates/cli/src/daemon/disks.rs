@@ -3,13 +3,14 @@
 //!
 //! Without its log a replicator serves nothing, so that is waited for. The others may be absent
 //! or hang (P5, P7): each has a thread and a process of its own, and what is not open in time
-//! is opened when the machine asks. Remote ones may also be busy, and have [`OTHERS_LIMIT`] all
-//! together. A local one is waited for; who else has it open may change it, so that a fresh
+//! is opened when the machine asks. That time is the disk's own: what a busy host takes to start
+//! the process is not in it. Remote ones may also be busy, and have [`OTHERS_LIMIT`] for each
+//! step, all at a time. A local one is waited for; who else has it open may change it, so that a fresh
 //! start without it is none. Whether a start without it is one at all, the log says.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,12 +70,21 @@ pub(super) struct Waits {
     pub(super) busy: Duration,
     /// How long a local disk may take at least: one that has to spin up, on a busy host.
     pub(super) local: Duration,
+    /// How long the start of a process that opens one may take.
+    pub(super) helper: Duration,
     /// Its last writes hold what is busy; nobody else does.
     pub(super) for_dead: bool,
 }
 
 /// What became of places, by the numbers of their disks.
 type Found<T> = BTreeMap<DiskId, Result<T, NotOpened>>;
+
+/// What a thread that opens a disk says.
+enum Step {
+    /// From now on whatever takes long is the disk's doing.
+    Asked(DiskId, Instant),
+    Ended(DiskId, Result<Disk, NotOpened>),
+}
 
 impl Disks {
     /// Opens them and joins them with the table, waiting as `waits` says for the log and the
@@ -88,30 +98,26 @@ impl Disks {
         kept: Option<Vec<u8>>,
     ) -> Result<(Self, Plan)> {
         let places = Places::of(group, helper, claims, kept);
-        let began = Instant::now();
         let local = waits.for_local(group);
-        let limit = move |role: Role| {
-            let others = if role.is_local() { local.max(OTHERS_LIMIT) } else { OTHERS_LIMIT };
-            began + if role.is_vital() { waits.busy } else { others }
-        };
+        let limit =
+            |role: Role| if role.is_local() { local.max(OTHERS_LIMIT) } else { OTHERS_LIMIT };
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
         let all = places.lock().clone();
-        let mut looked = places.open_all(&all, limit, look)?;
+        let mut looked = places.open_all(&all, waits.helper, limit, look)?;
         places.plan(group, &looked)?;
         places.check_overlaps(&looked)?;
         places.refuse_taken(&mut looked)?;
 
-        let opens = Instant::now();
         let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
         let mut missing = failures(looked);
-        let mut found = places.open_all(&there, limit, |role| {
+        let mut found = places.open_all(&there, waits.helper, limit, |role| {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {
                 _ if places.is_vital(role) => waits.busy,
                 _ if role.is_local() && waits.for_dead => local,
                 _ if role.is_local() => waits.busy,
-                _ => (began + OTHERS_LIMIT / 2).saturating_duration_since(opens),
+                _ => OTHERS_LIMIT / 2,
             };
             OpenSpec { busy_limit, ..OpenSpec::default() }
         })?;
@@ -276,33 +282,44 @@ impl Places {
     }
 
     /// Opens `places` as `spec` says: all that are vital, and of the others each that can be
-    /// opened before its limit.
+    /// opened within its limit.
     fn open_all(
         &self,
         places: &[Place],
-        limit: impl Fn(Role) -> Instant,
+        helper: Duration,
+        limit: impl Fn(Role) -> Duration,
         spec: impl Fn(Role) -> OpenSpec,
     ) -> Result<Found<Disk>> {
         let (vital, others): (Vec<_>, Vec<_>) =
             places.iter().partition(|place| self.is_vital(place.role));
+        let began = Instant::now();
         let answers = begin(&others, &spec)?;
         let mut found = BTreeMap::new();
         for place in vital {
             let disk = Disk::open(&place.path(), &spec(place.role));
             found.insert(place.id, Ok(disk.with_context(|| place.role.to_string())?));
         }
-        let late = |found: &Found<Disk>| {
+        let mut asked = BTreeMap::new();
+        let late = |found: &Found<Disk>, asked: &BTreeMap<DiskId, Instant>| {
             let open = others.iter().filter(|place| !found.contains_key(&place.id));
-            open.map(|place| limit(place.role) + ANSWER_LIMIT).max()
+            let last = |place: &&Place| match asked.get(&place.id) {
+                Some(at) => *at + limit(place.role) + ANSWER_LIMIT,
+                None => began + helper,
+            };
+            open.map(last).max()
         };
-        while let Some(last) = late(&found) {
+        while let Some(last) = late(&found, &asked) {
             let left = last.saturating_duration_since(Instant::now());
-            let Ok((id, result)) = answers.recv_timeout(left) else { break };
-            found.insert(id, result);
+            match answers.recv_timeout(left) {
+                Ok(Step::Asked(id, at)) => drop(asked.insert(id, at)),
+                Ok(Step::Ended(id, result)) => drop(found.insert(id, result)),
+                Err(_) => break,
+            }
         }
         // Whoever is late finds nobody who would take his disk, and closes it.
         for place in others {
-            found.entry(place.id).or_insert_with(|| Err(place.too_slow()));
+            let too_slow = || Err(place.too_slow(asked.contains_key(&place.id)));
+            found.entry(place.id).or_insert_with(too_slow);
         }
         Ok(found)
     }
@@ -432,10 +449,12 @@ impl Seen {
 
 impl Waits {
     /// For disks that nobody had open a moment ago.
-    pub(super) const FRESH: Self = Self { busy: BUSY_LIMIT, local: LOCAL_LIMIT, for_dead: false };
+    pub(super) const FRESH: Self =
+        Self { busy: BUSY_LIMIT, local: LOCAL_LIMIT, helper: HELPER_LIMIT, for_dead: false };
     /// For those that a dead daemon had.
+    /// Applications wait meanwhile, and know already how large the blocks are.
     pub(super) const RECOVERY: Self =
-        Self { busy: DRAIN_LIMIT, local: LOCAL_LIMIT, for_dead: true };
+        Self { busy: DRAIN_LIMIT, local: LOCAL_LIMIT, helper: OTHERS_LIMIT, for_dead: true };
 
     /// How long a local disk may take. Where others could have everything in its place it
     /// hangs after its deadline; where not, there is no other way.
@@ -456,31 +475,54 @@ impl Place {
 
     /// Opens it, however long that takes.
     fn open(&self, spec: &OpenSpec) -> Result<Disk, NotOpened> {
-        let path = self.path();
-        let Some(lane) = &self.lane else { return Ok(Disk::open(&path, spec)?) };
-        let mut opening = lane.opening().map_err(|error| NotOpened {
-            errno: Errno(error.raw_os_error().unwrap_or(Errno::EIO.0)),
-            why: format!("{}: the process that opens it could not be started: {error}", self.text),
-        })?;
-        opening.open(&path, spec)
+        let (sender, steps) = channel();
+        self.open_in_steps(spec, &sender);
+        let result = steps.try_iter().find_map(|step| match step {
+            Step::Ended(_, result) => Some(result),
+            Step::Asked(..) => None,
+        });
+        result.expect("an opening has an end")
     }
 
-    fn too_slow(&self) -> NotOpened {
-        let why = format!("{}: it could not be opened in time, as if it hung", self.text);
-        NotOpened { errno: Errno::ETIMEDOUT, why }
+    /// Opens it; whoever listens takes the disk.
+    fn open_in_steps(&self, spec: &OpenSpec, sender: &Sender<Step>) {
+        let tell = |step| drop(sender.send(step));
+        let mut opening = match self.lane.as_ref().map(Lane::opening).transpose() {
+            Ok(opening) => opening,
+            Err(error) => return tell(Step::Ended(self.id, Err(self.has_no_helper(&error)))),
+        };
+        tell(Step::Asked(self.id, Instant::now()));
+        let result = match &mut opening {
+            Some(opening) => opening.open(&self.path(), spec),
+            None => Disk::open(&self.path(), spec).map_err(NotOpened::from),
+        };
+        // Before the end of the process is waited for.
+        tell(Step::Ended(self.id, result));
+    }
+
+    fn has_no_helper(&self, error: &std::io::Error) -> NotOpened {
+        NotOpened {
+            errno: Errno(error.raw_os_error().unwrap_or(Errno::EIO.0)),
+            why: format!("{}: the process that opens it could not be started: {error}", self.text),
+        }
+    }
+
+    fn too_slow(&self, was_asked: bool) -> NotOpened {
+        let what = match was_asked {
+            true => "it could not be opened in time, as if it hung",
+            false => "the process that opens it did not start in time",
+        };
+        NotOpened { errno: Errno::ETIMEDOUT, why: format!("{}: {what}", self.text) }
     }
 }
 
 /// Begins to open each on a thread of its own.
-fn begin(
-    places: &[&Place],
-    spec: &impl Fn(Role) -> OpenSpec,
-) -> Result<Receiver<(DiskId, Result<Disk, NotOpened>)>> {
+fn begin(places: &[&Place], spec: &impl Fn(Role) -> OpenSpec) -> Result<Receiver<Step>> {
     let (sender, answers) = channel();
     for place in places {
         let (its, spec, sender) = ((*place).clone(), spec(place.role), sender.clone());
         let thread = thread::Builder::new().name(format!("open-{}", place.id.0));
-        let open = move || drop(sender.send((its.id, its.open(&spec))));
+        let open = move || its.open_in_steps(&spec, &sender);
         thread.spawn(open).with_context(|| format!("starting a thread to open {}", place.text))?;
     }
     Ok(answers)
@@ -519,8 +561,11 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 /// How long who has opened a disk, or has found it busy, may take to say so.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 const LOCAL_LIMIT: Duration = Duration::from_secs(10);
-/// How long all remote disks may take together.
+/// How long a look at a remote disk may take, and then its opening.
 const OTHERS_LIMIT: Duration = Duration::from_secs(2);
+/// A process is there soon, but for a host that has no time for it. That is no outage, and a
+/// device that begins without a remote disk does not know how large its blocks are.
+const HELPER_LIMIT: Duration = Duration::from_secs(10);
 /// Sites have smaller numbers.
 const DIRTY_LOGS: u16 = 1000;
 /// udev and its like look at a device for moments.

@@ -90,7 +90,8 @@ impl Lane {
         self.nr
     }
 
-    /// A helper that opens disks of this lane for the calling thread.
+    /// A helper that opens disks of this lane for the calling thread. It is there: whatever takes
+    /// long from now on is the disk's doing, not that of a host that is busy.
     ///
     /// # Errors
     /// If no process can be started.

@@ -26,7 +26,11 @@ impl Opening {
     pub(super) fn begin(lane: &Lane) -> io::Result<Self> {
         let (socket, end) = super::line()?;
         let child = lane.program.start(end)?;
-        Ok(Self { lane: lane.clone(), socket: Some(socket), child })
+        let opening = Self { lane: lane.clone(), socket: Some(socket), child };
+        match opening.ask(&Request::Hello)? {
+            (Reply::Here, _) => Ok(opening),
+            (reply, _) => Err(unexpected(&reply)),
+        }
     }
 
     /// Opens a disk as [`Disk::open`] does, however long that takes.
@@ -34,26 +38,25 @@ impl Opening {
     /// # Errors
     /// Those of [`Disk::open`], and those of a process that ends before it answers.
     pub fn open(&mut self, path: &Path, spec: &OpenSpec) -> Result<Disk, NotOpened> {
-        match self.ask(path, spec) {
-            Ok((Ok(facts), Some(fd))) => {
+        // A helper has no working directory that anybody knows of.
+        let absolute = std::path::absolute(path);
+        let request = absolute.map(|path| Request::Open { path, spec: *spec });
+        match request.and_then(|request| self.ask(&request)) {
+            Ok((Reply::Opened(Ok(facts)), Some(fd))) => {
                 Ok(Disk::new(fd.into(), path.to_owned(), facts, Some(self.lane.clone())))
             }
-            Ok((Err(refusal), _)) => Err(refusal),
-            Ok((Ok(_), None)) => Err(lost(path, "it was not handed over")),
+            Ok((Reply::Opened(Err(refusal)), _)) => Err(refusal),
+            Ok((Reply::Opened(Ok(_)), None)) => Err(lost(path, "it was not handed over")),
+            Ok((reply, _)) => Err(lost(path, &unexpected(&reply).to_string())),
             Err(error) => Err(lost(path, &error.to_string())),
         }
     }
 
-    fn ask(&self, path: &Path, spec: &OpenSpec) -> io::Result<Opened> {
+    fn ask(&self, request: &Request) -> io::Result<(Reply, Option<OwnedFd>)> {
         let socket = self.socket.as_ref().expect("dropped only at the end").as_fd();
-        // A helper has no working directory that anybody knows of.
-        let request = Request::Open { path: std::path::absolute(path)?, spec: *spec };
-        wire::send(socket, &request, None, SendFlags::empty())?;
-        match wire::receive(socket, RecvFlags::empty())? {
-            Some((Reply::Opened(result), fd)) => Ok((result, fd)),
-            Some((reply, _)) => Err(io::Error::other(format!("unexpected {reply:?}"))),
-            None => Err(io::Error::other("the process that was to open it has ended")),
-        }
+        wire::send(socket, request, None, SendFlags::empty())?;
+        wire::receive(socket, RecvFlags::empty())?
+            .ok_or_else(|| io::Error::other("the process that was to open it has ended"))
     }
 }
 
@@ -66,7 +69,9 @@ impl Drop for Opening {
     }
 }
 
-type Opened = (Result<crate::facts::Facts, NotOpened>, Option<OwnedFd>);
+fn unexpected(reply: &Reply) -> io::Error {
+    io::Error::other(format!("unexpected {reply:?}"))
+}
 
 fn lost(path: &Path, why: &str) -> NotOpened {
     NotOpened { errno: Errno::EIO, why: format!("{}: could not be opened: {why}", path.display()) }

@@ -76,6 +76,7 @@ impl Staff {
 
     fn carry_out(&self, request: Request, fd: Option<OwnedFd>) {
         match request {
+            Request::Hello => answer(&Reply::Here, None),
             Request::Call(Call { nr, work }) => {
                 let done = fd.as_ref().map_or(Err(Errno::BADF), |fd| self.call(work, fd));
                 // Before the answer: then the disk is not busy any more.

@@ -45,13 +45,20 @@ pub(crate) struct Call {
 /// What a helper is asked.
 #[derive(Debug)]
 pub(super) enum Request {
+    /// Whether it is there: nothing that could hang.
+    Hello,
     Call(Call),
-    Open { path: PathBuf, spec: OpenSpec },
+    Open {
+        path: PathBuf,
+        spec: OpenSpec,
+    },
 }
 
 /// What a helper answers.
 #[derive(Debug)]
 pub(super) enum Reply {
+    /// It is.
+    Here,
     /// The call of that number has ended, with bytes moved (0 if none are to be) or a negative
     /// errno. What was read comes with it.
     Called { nr: u64, result: i32 },
@@ -132,6 +139,7 @@ impl Wire for Request {
             Self::Call(Call { nr, work: Work::Write { offset, len, dsync, vectors, count } }) => {
                 put(to, &[WRITE, *nr, *offset, *len, u64::from(*dsync), *vectors, *count]);
             }
+            Self::Hello => put(to, &[HELLO]),
             Self::Open { path, spec } => {
                 let busy_ms = u64::try_from(spec.busy_limit.as_millis()).unwrap_or(u64::MAX);
                 let exclusive = u64::from(spec.access == Access::Exclusive);
@@ -167,6 +175,7 @@ impl Wire for Request {
                 let path = std::ffi::OsString::from_vec(from.bytes()?.to_vec()).into();
                 Self::Open { path, spec: OpenSpec { access, busy_limit, size_min } }
             }
+            HELLO => Self::Hello,
             _ => return None,
         })
     }
@@ -175,6 +184,7 @@ impl Wire for Request {
 impl Wire for Reply {
     fn write(&self, to: &mut Vec<u8>) {
         match self {
+            Self::Here => put(to, &[HERE]),
             Self::Called { nr, result } => {
                 put(to, &[CALLED, *nr, u64::from(result.cast_unsigned())]);
             }
@@ -196,6 +206,7 @@ impl Wire for Reply {
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         Some(match from.number()? {
+            HERE => Self::Here,
             CALLED => Self::Called { nr: from.number()?, result: from.signed()? },
             OPENED => Self::Opened(Ok(Facts {
                 size: Sectors(from.number()?),
@@ -273,6 +284,8 @@ const OPENED: u64 = 5;
 const NOT_OPENED: u64 = 6;
 const READ: u64 = 7;
 const WRITE: u64 = 8;
+const HELLO: u64 = 9;
+const HERE: u64 = 10;
 
 /// A write was not made: the helper cannot read the asker's memory. No file says this.
 pub(crate) const OUT_OF_REACH: i32 = libc::EUNATCH;

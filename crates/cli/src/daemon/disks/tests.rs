@@ -4,7 +4,8 @@ use std::fs::{self, File};
 
 use super::*;
 
-const AT_ONCE: Waits = Waits { busy: Duration::ZERO, local: Duration::ZERO, for_dead: false };
+const AT_ONCE: Waits =
+    Waits { busy: Duration::ZERO, local: Duration::ZERO, helper: HELPER_LIMIT, for_dead: false };
 
 /// A log, two devices with an LD each, and the paths of RDs on site 1.
 struct Home {
@@ -156,20 +157,45 @@ fn one_disk_by_two_paths_is_refused_also_when_it_comes_later() {
 #[test]
 fn a_disk_whose_opening_hangs_is_given_up_and_one_that_is_vital_is_open() {
     let home = Home::new();
-    // Takes every request, and never answers one.
-    let silent = Program::new("/bin/sh".into(), ["-c", "exec cat >/dev/null"]);
-    let places = Places::of(&home.group(), Some(silent), None, None);
-    let spec = |_| OpenSpec::default();
+    // Takes every request, says that it is there, and answers nothing else.
+    let hangs = "printf '\\012\\0\\0\\0\\0\\0\\0\\0' >&0; exec cat >/dev/null";
+    assert_all_late(&home, hangs, HELPER_LIMIT, "it could not be opened in time");
+    let never_there = "exec cat >/dev/null";
+    assert_all_late(&home, never_there, Duration::ZERO, "the process that opens it did not start");
+}
+
+/// Of the disks that `script` opens as a helper none comes; the others do.
+fn assert_all_late(home: &Home, script: &str, helper: Duration, why: &str) {
+    let program = Program::new("/bin/sh".into(), ["-c", script]);
+    let places = Places::of(&home.group(), Some(program), None, None);
     let all = places.lock().clone();
-    let found = places.open_all(&all, |_| Instant::now(), spec).unwrap();
+    let spec = |_| OpenSpec::default();
+    let found = places.open_all(&all, helper, |_| Duration::ZERO, spec).unwrap();
     for place in &all {
         match &found[&place.id] {
             Ok(_) => assert_eq!(place.role, Role::Log),
             Err(refusal) => {
                 assert_eq!(refusal.errno, Errno::ETIMEDOUT);
                 assert!(refusal.why.starts_with(&place.text), "{}", refusal.why);
+                assert!(refusal.why.contains(why), "{}", refusal.why);
             }
         }
+    }
+}
+
+#[test]
+fn a_host_that_takes_long_to_start_a_process_does_not_make_a_disk_late() {
+    let home = Home::new();
+    // There after longer than any disk may take; its answer is that it can't open anything.
+    let script = "sleep 1; printf '\\012\\0\\0\\0\\0\\0\\0\\0' >&0";
+    let program = Program::new("/bin/sh".into(), ["-c", script]);
+    let places = Places::of(&home.group(), Some(program), None, None);
+    let all = places.lock().clone();
+    let spec = |_| OpenSpec::default();
+    let found = places.open_all(&all, HELPER_LIMIT, |_| Duration::ZERO, spec).unwrap();
+    for place in all.iter().filter(|place| place.role != Role::Log) {
+        let refusal = found[&place.id].as_ref().unwrap_err();
+        assert!(refusal.why.contains("has ended"), "{}", refusal.why);
     }
 }
 

@@ -21,6 +21,7 @@ fn requests() -> Vec<Request> {
     };
     let odd = OsString::from_vec(b"/dev/\xff odd".to_vec());
     vec![
+        Request::Hello,
         Request::Call(Call { nr: 5, work: Work::Sync }),
         Request::Call(Call {
             nr: u64::MAX,
@@ -48,6 +49,7 @@ fn replies() -> Vec<Reply> {
     };
     let why = "/dev/x: in use by /dev/mapper/ä; waited 20 ms".to_owned();
     vec![
+        Reply::Here,
         Reply::Called { nr: 5, result: 0 },
         Reply::Called { nr: 6, result: -libc::EIO },
         Reply::Opened(Ok(facts)),
