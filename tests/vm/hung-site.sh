@@ -189,7 +189,7 @@ a_site_that_is_absent_is_noticed_and_taken_in_and_refused_if_all_is_required() {
 two_devices_and_one_can_be_full() {
     two_devices
     modprobe -a dm-mod
-    rmmod scsi_debug 2>/dev/null || true # another's, with other parameters
+    scsi_disks_go # another case's, with other parameters
     modprobe scsi_debug dev_size_mb=32 max_queue=16 host_max_queue=16
     eventually compgen -G "$scsi_debug/adapter0/host*/target*/*/block/*" >/dev/null
     scsi=$(basename "$scsi_debug"/adapter0/host*/target*/*/block/*)
@@ -206,9 +206,11 @@ scsi_debug=/sys/bus/pseudo/drivers/scsi_debug
 requests_take() {
     dmsetup suspend --noudevsync --nolockfs --noflush "hung-$$"
     until is_idle; do sleep 0.5; done
-    echo $(($1 * 250 + 1)) >"$scsi_debug/delay" # in jiffies, of which Debian has 250 a second
+    delay_is $(($1 * 250 + 1)) # in jiffies, of which Debian has 250 a second
     dmsetup resume --noudevsync "hung-$$" # udev would look at the disk, and hang
 }
+
+delay_is() { echo "$1" >"$scsi_debug/delay"; }
 
 is_idle() { [[ $(tr -d ' ' <"/sys/block/$scsi/inflight") == 00 ]]; }
 
@@ -239,8 +241,12 @@ a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_second
     replicator remove repl
     cmp ld0 "/dev/$scsi"
     cmp ld1 rd1
-    dmsetup remove "hung-$$"
-    eventually rmmod scsi_debug
+}
+
+# For the end of a case, however it ended.
+remove_disks() {
+    [[ ! -e $scsi_debug/delay ]] || patiently delay_is 0 # when nothing is in flight any more
+    scsi_disks_go
 }
 
 run_cases \

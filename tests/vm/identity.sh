@@ -35,17 +35,6 @@ remove_disks() {
     scsi_disks_go
 }
 
-# Whoever looks at a disk that has just come keeps it for a moment.
-scsi_disks_go() {
-    local tries
-    for ((tries = 0; tries < 200; tries++)); do
-        [[ -d /sys/module/scsi_debug ]] || return 0
-        modprobe -r scsi_debug 2>/dev/null || sleep 0.1
-    done
-    echo 'scsi_debug is in use'
-    return 1
-}
-
 # one_device LOG LD RD: a device of 16 MiB, and its table. The log is a new one.
 one_device() {
     [[ ! -f $1 ]] || { truncate -s 0 "$1" && truncate -s 32M "$1"; }

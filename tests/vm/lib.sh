@@ -61,17 +61,17 @@ run_case() (
 end_case() {
     set +ex
     local name mount left
+    [[ $status == 0 ]] || how_it_is
     ! declare -F free_disks >/dev/null || free_disks
+    # Whoever waits for it gets errors, and does not hold it.
+    [[ ! -e /dev/mapper/hung-$$ ]] || { dmsetup wipe_table --noflush --nolockfs "hung-$$" && dmsetup resume "hung-$$"; }
     for mount in "$work"/mnt*; do
         mountpoint -q "$mount" && umount "$mount"
     done
     for name in "$REPLICATOR_RUNTIME_DIR"/*; do
         [[ ! -d $name ]] || "$REPLICATOR" remove --force --no-drain "$(basename "$name")"
     done
-    if [[ -e /dev/mapper/hung-$$ ]]; then
-        dmsetup resume "hung-$$"
-        dmsetup remove "hung-$$"
-    fi
+    [[ ! -e /dev/mapper/hung-$$ ]] || patiently dmsetup remove "hung-$$"
     ! declare -F remove_disks >/dev/null || remove_disks
     losetup --list --noheadings --output NAME,BACK-FILE | while read -r name mount; do
         [[ $mount != "$work"/* ]] || losetup -d "$name"
@@ -82,6 +82,31 @@ end_case() {
     rm -rf "$work"
     [[ -z $left ]] || { echo "left behind: $left"; return 1; }
 }
+
+# What the replicators of a case that failed say of themselves.
+how_it_is() {
+    local name
+    for name in "$REPLICATOR_RUNTIME_DIR"/*; do
+        [[ -d $name ]] || continue
+        timeout 10 "$REPLICATOR" why "$(basename "$name")"
+        timeout 10 "$REPLICATOR" status "$(basename "$name")"
+        tail -n 20 "$name/log"
+    done
+}
+
+# patiently COMMAND…: until it succeeds, for a minute: what is in flight has to end, and udev looks at disks that come.
+patiently() {
+    local - tries
+    set +x
+    for ((tries = 0; tries < 600; tries++)); do
+        "$@" 2>/dev/null && return
+        sleep 0.1
+    done
+    "$@"
+}
+
+# The disks of scsi_debug, with whatever parameters.
+scsi_disks_go() { [[ ! -d /sys/module/scsi_debug ]] || patiently modprobe -r scsi_debug; }
 
 # What this case has left on the host; nothing if it left nothing.
 leftovers() {

@@ -120,7 +120,7 @@ bytes_written() {
 # For the end of a case, however it ended: nothing hangs any more.
 free_disks() {
     local name
-    [[ $status == 0 ]] || { replicator why; events; cat "$REPLICATOR_RUNTIME_DIR"/*/log; }
+    [[ $status == 0 ]] || events
     [[ -z $load ]] || kill "$load" 2>/dev/null
     ! declare -F end_users >/dev/null || end_users
     for name in $(mapped); do
@@ -131,8 +131,9 @@ free_disks() {
 remove_disks() {
     local name
     for name in $(mapped); do
-        dmsetup remove --retry "$name"
+        patiently dmsetup remove "$name"
     done
+    [[ -z ${scsi:-} ]] || scsi_disks_go
 }
 
 mapped() { [[ ! -e /dev/mapper/control ]] || dmsetup ls | sed -n "s/^\(case-$$-[^[:space:]]*\).*/\1/p"; }
