@@ -7,16 +7,17 @@
 device_mib=128
 postgres=(/usr/lib/postgresql/*/bin)
 
-# A group whose local disks can be lost; mnt-data and mnt-wal are file systems on its two devices, with a database.
+# A group whose local disks and log can be lost; mnt-data and mnt-wal are file systems on its two devices, with a database.
 database_begins() {
-    local nr devices=2 log_mib=32
+    local nr devices=2 log_mib=$device_mib
     chmod a+x "$work"
     for nr in 0 1; do
         truncate -s "${device_mib}M" "d$nr.0"
         disk_comes "d$nr.0"
     done
     group '1 async timeout_io:2s'
-    sed -i "s,$work/d\([01]\).0,$(disk d)\1.0,; s/blockdev 1 0 /blockdev 3 0 async timeout_io:2s /" table
+    disk_comes log
+    sed -i "s,$work/log ,$(disk log) ,; s,$work/d\([01]\).0,$(disk d)\1.0,; s/blockdev 1 0 /blockdev 3 0 async timeout_io:2s /" table
     replicator create table
     file_system d0 mnt-data
     file_system d1 mnt-wal
@@ -95,8 +96,8 @@ database_ends() {
 # What is at the remote site is a database, with all that was in it.
 copy_is_a_database() {
     local expected=$1 db=$work/mnt-data/db
-    mount -o loop d0.1 mnt-data
-    mount -o loop d1.1 mnt-wal
+    mount "$(disk d0.1)" mnt-data
+    mount "$(disk d1.1)" mnt-wal
     postgres_is start
     sums_agree
     [[ $(query 'select count(*) from pgbench_history') == "$expected" ]]
@@ -121,8 +122,29 @@ a_database_never_notices_that_its_local_disks_are_swapped_for_empty_ones() {
     copy_is_a_database "$count"
 }
 
+a_database_never_notices_that_its_log_is_lost_and_another_takes_its_place() {
+    local count
+    database_begins
+    transactions_begin
+    disk_is log failing
+    eventually log_is lost,bypassed
+    transactions_go_on
+    disk_is log healthy
+    replicator message repl 0 replace-log
+    if log_is lost,bypassed; then fail 'the log was replaced'; fi
+    transactions_go_on
+    transactions_end
+    count=$(query 'select count(*) from pgbench_history')
+    patience=90 eventually site 1 streaming consistent
+    database_ends
+    copy_is_a_database "$count"
+}
+
+log_is() { local -; set +x; replicator status repl | grep -q " log:$1 "; }
+
 # For the end of a case, however it ended.
 end_users() { [[ ! -e mnt-data/db/postmaster.pid ]] || kill -QUIT "$(head -n 1 mnt-data/db/postmaster.pid)"; }
 
 run_cases \
-    a_database_never_notices_that_its_local_disks_are_swapped_for_empty_ones
+    a_database_never_notices_that_its_local_disks_are_swapped_for_empty_ones \
+    a_database_never_notices_that_its_log_is_lost_and_another_takes_its_place

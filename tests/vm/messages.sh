@@ -193,7 +193,8 @@ a_log_becomes_larger_and_smaller_while_the_device_is_in_use() {
     replicator wait --timeout 20s repl
     replicator remove repl
     replicator log check log >said
-    grep -q '16384 sectors' said && grep -q 'verdict: sound' said || fail "found $(<said)"
+    grep '16384 sectors' said
+    grep 'verdict: sound' said
     # Its table is as it was, and so is the log's size.
     replicator create table
     replicas_are_equal
