@@ -329,9 +329,12 @@ impl Oracle {
         self.sites[site].shown(at).iter().find(lacks).copied()
     }
 
+    /// Where a power cut took the write, nobody has it any more, nor lacks it: without a log that
+    /// may be some of its sectors.
     fn lacks_any(&self, site: usize, nr: Nr) -> bool {
         let row = self.history.write(nr).row.clone();
-        row.into_iter().any(|at| self.lacks(site, at, nr).is_some())
+        let lives = |at: &usize| self.history.of(*at).last().is_some_and(|newest| *newest >= nr);
+        row.into_iter().filter(lives).any(|at| self.lacks(site, at, nr).is_some())
     }
 
     /// A write was acknowledged at `time`: no site may lack more than its limit allows (P12).
