@@ -333,7 +333,7 @@ impl Oracle {
     /// may be some of its sectors.
     fn lacks_any(&self, site: usize, nr: Nr) -> bool {
         let row = self.history.write(nr).row.clone();
-        let lives = |at: &usize| self.history.of(*at).last().is_some_and(|newest| *newest >= nr);
+        let lives = |at: &usize| self.history.of(*at).contains(&nr);
         row.into_iter().filter(lives).any(|at| self.lacks(site, at, nr).is_some())
     }
 
