@@ -12,7 +12,7 @@
 //! | fails otherwise | waits until the site has been looked at, and is tried once more |
 //! | hangs, or can't be read | waits for a base, for as long as it takes (P6) |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use blk::{Buf, BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, IoId, IoOwner, ReqId};
 use blk::{Sector, Sectors, Seq, SlinkNr, Span, Time};
@@ -30,8 +30,9 @@ pub(crate) struct Reads {
     timeouts: BTreeMap<SlinkNr, Span>,
     jobs: BTreeMap<ReqId, Job>,
     flying: BTreeMap<u64, Part>,
-    /// Those that hang, and that nobody waits for any more.
-    given_up: BTreeSet<u64>,
+    /// Those that hang, and that nobody waits for any more; and the group of the log that one
+    /// reads.
+    given_up: BTreeMap<u64, Option<u64>>,
     /// What waits for a copy that can be read.
     waiting: Vec<Want>,
     /// When the first of `flying` may be past its deadline.
@@ -125,7 +126,7 @@ impl Reads {
             timeouts: plan.slinks.iter().map(|it| (it.nr, it.options.timeout_io())).collect(),
             jobs: BTreeMap::new(),
             flying: BTreeMap::new(),
-            given_up: BTreeSet::new(),
+            given_up: BTreeMap::new(),
             waiting: Vec::new(),
             deadline: None,
             next_io: 0,
@@ -205,8 +206,7 @@ impl Reads {
                     let disk = self.disks[&(want.dev, copy)];
                     let buf = BufMut::zeroed(want.len.len());
                     let op = DiskOp::Read { sector: want.sector, buf };
-                    let deadline = at.now + self.timeouts[&copy];
-                    self.deadline = Some(self.deadline.map_or(deadline, |it| it.min(deadline)));
+                    self.ends_by(at.now + self.timeouts[&copy]);
                     self.ask(disk, op, Part { want, from: From::Copy(copy), began: at.now }, at);
                 }
                 None => self.waiting.push(want),
@@ -236,6 +236,7 @@ impl Reads {
             }
             Source::Ring(place) => {
                 at.log.pin(place.group);
+                self.ends_by(at.log.read_deadline(at.now));
                 let op = DiskOp::Read { sector: place.sector, buf: BufMut::zeroed(place.bytes) };
                 let from = From::Ring { place, skip };
                 self.ask(at.log.disk(), op, Part { want, from, began: at.now }, at);
@@ -243,6 +244,10 @@ impl Reads {
             }
             Source::Nothing => unreachable!("a bookmark never shows in the overlay"),
         }
+    }
+
+    fn ends_by(&mut self, deadline: Time) {
+        self.deadline = Some(self.deadline.map_or(deadline, |it| it.min(deadline)));
     }
 
     fn ask(&mut self, disk: DiskId, op: DiskOp, part: Part, at: &mut At<'_>) {
@@ -276,7 +281,8 @@ impl Reads {
         mut at: At<'_>,
     ) -> Option<EndedRead> {
         self.at.remove(&nr);
-        if self.given_up.remove(&nr) {
+        if let Some(group) = self.given_up.remove(&nr) {
+            group.into_iter().for_each(|group| at.log.unpin(group));
             return None;
         }
         let Part { want, from, began } = self.flying.remove(&nr).expect("a part ends once");
@@ -333,7 +339,8 @@ impl Reads {
         None
     }
 
-    /// P5: what does not end within its copy's deadline is not waited for.
+    /// P5: what does not end within its copy's deadline is not waited for; nor what does not
+    /// within the log's, which is lost then (P8).
     pub(crate) fn watch_deadlines(&mut self, now: Time, log: &mut Replog) {
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return;
@@ -341,20 +348,30 @@ impl Reads {
         let mut next: Option<Time> = None;
         let (flying, timeouts) = (&self.flying, &self.timeouts);
         let late = flying.iter().filter_map(|(nr, part)| {
-            let From::Copy(copy) = part.from else { return None };
-            let deadline = part.began + timeouts[&copy];
+            let deadline = match part.from {
+                From::Copy(copy) => part.began + timeouts[&copy],
+                From::Ring { .. } => log.read_deadline(part.began),
+            };
             if deadline > now {
                 next = Some(next.map_or(deadline, |it| it.min(deadline)));
-                return None;
             }
-            Some((*nr, copy))
+            (deadline <= now).then_some(*nr)
         });
-        let late: Vec<(u64, SlinkNr)> = late.collect();
+        let late: Vec<u64> = late.collect();
         self.deadline = next;
-        for (nr, copy) in late {
-            let Part { want, began, .. } = self.flying.remove(&nr).expect("looked at above");
-            log.doubt(copy, Doubt { dev: want.dev, since: began, errno: None });
-            self.given_up.insert(nr);
+        for nr in late {
+            let Part { want, began, from } = self.flying.remove(&nr).expect("looked at above");
+            let group = match from {
+                From::Copy(copy) => {
+                    log.doubt(copy, Doubt { dev: want.dev, since: began, errno: None });
+                    None
+                }
+                From::Ring { place, .. } => {
+                    log.watch_read(now, began);
+                    Some(place.group)
+                }
+            };
+            self.given_up.insert(nr, group);
             self.waiting.push(want);
         }
     }

@@ -16,6 +16,7 @@ use replog::geometry::SLOT_BYTES;
 
 const LOG: DiskId = DiskId(0);
 const LD: DiskId = DiskId(1);
+const RD: DiskId = DiskId(2);
 const SITES: &str = "blockdev 2 0 async blockdev 2 1 async";
 const CORE: &str = "1 1 /rd0 core 2 8 nosync";
 const DISK: &str = "1 1 /rd0 disk 3 /dl0 8 nosync";
@@ -90,6 +91,22 @@ fn the_devices_go_on_without_a_log_that_fails_or_hangs() {
         assert!(line(&host).contains("log:lost,bypassed"), "{}", line(&host));
         assert!(why(&host).contains("replace-log"), "{}", why(&host));
     }
+}
+
+#[test]
+fn a_log_that_hangs_is_lost_when_somebody_reads_from_it_too() {
+    let sites_hang = [(LD, Fault::Hangs), (RD, Fault::Hangs)];
+    let mut host = started(CORE);
+    host.faults.extend(sites_hang.clone());
+    host.write(0, 8, 1);
+    host.run_for(Span::from_secs(1));
+    // In this life what the sites lack is in the ring, and in no memory.
+    let mut host = again(host, CORE, &sites_hang);
+    lose(&mut host, Fault::Hangs);
+    let read = host.ask(Op::Read { sector: Sector(0), len: Sectors(8) }, None);
+    host.run_for(Span::from_secs(30));
+    assert!(line(&host).contains("log:lost,held"), "{}", line(&host));
+    assert!(!host.ended.contains_key(&read), "it waits, and gets nothing old");
 }
 
 #[test]

@@ -55,6 +55,21 @@ impl Replog {
         }
     }
 
+    /// When a read of the ring hangs that began then.
+    #[must_use]
+    pub fn read_deadline(&self, began: Time) -> Time {
+        began + self.config.timeout
+    }
+
+    /// Whether a read of the ring that began then hangs; then the log is lost (P8).
+    pub fn watch_read(&mut self, now: Time, began: Time) -> bool {
+        let hangs = self.read_deadline(began) <= now;
+        if hangs && !self.is_lost() {
+            self.fail("a read that hangs", Errno::ETIMEDOUT);
+        }
+        hangs
+    }
+
     /// When the first of what is in flight will be past its deadline.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.own_io.began.iter().flatten().min().map(|began| *began + self.config.timeout)

@@ -137,6 +137,11 @@ impl<S> Flights<S> {
         (flight.to != To::Log).then(|| flight.began + self.timeout)
     }
 
+    /// When the oldest began that reads from the log.
+    pub(crate) fn oldest_from_log(&self) -> Option<Time> {
+        self.all.values().find(|f| f.to == To::Log).map(|f| f.began)
+    }
+
     /// How many there are to the site itself.
     pub(crate) fn to_site(&self) -> usize {
         self.all.values().filter(|f| f.to == To::Site).count()
@@ -159,7 +164,8 @@ impl<S> Flights<S> {
 
     /// Whether any is in flight that can be expected to end.
     pub(crate) fn any_lively(&self, now: Time) -> bool {
-        self.all.values().any(|f| self.deadline(f).is_none_or(|at| at > now))
+        // What is read from the log is of no use to anybody who ends.
+        self.all.values().any(|f| f.began + self.timeout > now)
     }
 }
 

@@ -318,6 +318,9 @@ impl SiteLink for Ordered {
         self.follow(log);
         self.look_into_doubts(now, log);
         self.watch_deadlines(now, log);
+        if let Some(began) = self.flights.oldest_from_log() {
+            log.watch_read(now, began);
+        }
         self.value_copy(log);
         self.decide(now, log);
         self.mark(now, log, effects);
@@ -413,7 +416,8 @@ impl SiteLink for Ordered {
             log.covered(self.nr) < log.written() && matches!(self.mode, Mode::Streaming);
         let lazily = self.feeding.wakeup(self.polled, is_behind && self.may_ask(), load);
         let deadline = self.flights.next_deadline(self.polled);
-        let times = [deadline, retry, given_up, attach, limit, lazily];
+        let from_log = self.flights.oldest_from_log().map(|began| log.read_deadline(began));
+        let times = [deadline, from_log, retry, given_up, attach, limit, lazily];
         let verify = self.verify_wakeup(log, load);
         let all = times.into_iter().chain(copies.into_iter().flatten()).chain(verify).flatten();
         all.filter(|at| *at > self.polled).min()
