@@ -32,7 +32,7 @@ pub(crate) struct Flight<S> {
     /// What its end means.
     pub(crate) step: S,
     disk: DiskId,
-    began: Time,
+    pub(crate) began: Time,
 }
 
 /// Whose disk an I/O goes to.

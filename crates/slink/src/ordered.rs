@@ -33,7 +33,7 @@ use std::collections::BTreeSet;
 
 use blk::{DevNr, DiskId, DiskSeen, Effect, NotOpened, Sector, Sectors, Seq, SlinkNr, Time};
 use dirty_log::DirtyLog;
-use replog::{Readable, Replog, Version};
+use replog::{Doubt, Readable, Replog, Version};
 use table::SlinkTable;
 use uuid::Uuid;
 
@@ -340,6 +340,10 @@ impl SiteLink for Ordered {
         let flight = self.flights.end(ended.nr);
         let (dev, what) = (flight.dev, flight.what);
         let Ended { result, buf, .. } = ended;
+        if let (To::Copy(source), Err(errno)) = (flight.to, result) {
+            // Nobody else may use that copy, and find out.
+            log.doubt(source, Doubt { dev, since: flight.began, errno: Some(errno) });
+        }
         match flight.step {
             Step::Feed(step) => {
                 let Feeding::InOrder(feed) = &mut self.feeding else {

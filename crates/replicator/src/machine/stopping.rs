@@ -25,7 +25,7 @@ impl Replicator {
 
     /// Closes the replicator, to be called when no front end feeds it any more. With
     /// `drain`, every site that can be reached gets everything first. Ends in
-    /// [`Phase::Stopped`]; what a site lacks stays in the log.
+    /// [`crate::Phase::Stopped`]; what a site lacks stays in the log.
     pub fn stop(&mut self, drain: bool) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Stopped) {
             Stage::Running | Stage::Stopping { .. } => Stage::Stopping { drain },

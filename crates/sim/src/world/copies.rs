@@ -48,7 +48,7 @@ impl Host {
     }
 
     /// Whether a table names a site that truly has everything: who opens the log by any other
-    /// is turned away (P6).
+    /// is turned away (P6). Nobody takes the last one out of a table, as far as he knows.
     pub(super) fn keeps_a_copy(&self, table: &Topology) -> bool {
         let mut truths = self.truths.iter().enumerate();
         truths.any(|(site, truth)| *truth == Truth::Whole && table.is_complete(site))

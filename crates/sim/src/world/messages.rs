@@ -113,6 +113,9 @@ impl<M: Subject> World<'_, M> {
 
     /// Another table, if the machine takes it.
     fn go_on_with(&mut self, site: usize, topology: Topology) -> bool {
+        if !self.host.keeps_a_copy(&topology) {
+            return false;
+        }
         self.tell(|| format!("     site {site}: {:?}", topology.sites[site]));
         if !self.machine.reload(self.clock.now, &topology) {
             return false;
