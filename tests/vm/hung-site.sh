@@ -198,6 +198,8 @@ two_devices_and_one_can_be_full() {
     echo none >"/sys/block/$scsi/queue/scheduler"
     dmsetup create "hung-$$" --table "0 65536 linear /dev/$scsi 0"
     sed -i "s,$work/rd0,/dev/mapper/hung-$$," table
+    # All that came while the disk did not answer goes there at once.
+    sed -i 's/blockdev 2 1 async/blockdev 3 1 async order:flush/' table
 }
 
 scsi_debug=/sys/bus/pseudo/drivers/scsi_debug
@@ -224,8 +226,8 @@ a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_second
     two_devices_and_one_can_be_full
     replicator create table
     # In bursts of more than the disk takes, and so few of them that the site stays fed from the log.
-    fio --ioengine=io_uring --direct=1 --iodepth=48 --iodepth_batch=48 --iodepth_batch_complete_min=48 \
-        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=48 --output-format=terse \
+    fio --ioengine=io_uring --direct=1 --iodepth=24 --iodepth_batch=24 --iodepth_batch_complete_min=24 \
+        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=24 --output-format=terse \
         --time_based --runtime=25 --name=d0 --filename=/dev/replicator/d0 >fio.txt 2>&1 &
     load=$!
     sleep 4
