@@ -97,7 +97,7 @@ fn the_devices_go_on_without_a_log_that_fails_or_hangs() {
 fn a_log_that_hangs_is_lost_when_somebody_reads_from_it_too() {
     let sites_hang = [(LD, Fault::Hangs), (RD, Fault::Hangs)];
     let mut host = started(CORE);
-    host.faults.extend(sites_hang.clone());
+    host.faults.extend(sites_hang);
     host.write(0, 8, 1);
     host.run_for(Span::from_secs(1));
     // In this life what the sites lack is in the ring, and in no memory.
