@@ -4,6 +4,7 @@
 use blk::{Errno, Event, Sector};
 
 use super::clock::{self, Due};
+use super::copies::Truth;
 use super::crash::Host;
 use super::{Subject, World};
 use crate::oracle::{Admission, Violation};
@@ -99,9 +100,11 @@ impl<M: Subject> World<'_, M> {
         self.loss != Loss::None || self.host.oracle.is_without_log()
     }
 
-    /// Whether it can't go on before another life begins: what is needed is in the log only.
+    /// Whether it can't go on before another life begins: what is needed is in the log only, or
+    /// the local disks that were to stand in for it are others by now.
     pub(super) fn is_held(&self) -> bool {
-        self.loss == Loss::Held
+        let has_others = self.host.truths[0] == Truth::Hollow;
+        self.loss == Loss::Held || (self.loss == Loss::TakingOver && has_others)
     }
 }
 
