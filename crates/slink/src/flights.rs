@@ -164,8 +164,7 @@ impl<S> Flights<S> {
 
     /// Whether any is in flight that can be expected to end.
     pub(crate) fn any_lively(&self, now: Time) -> bool {
-        // What is read from the log is of no use to anybody who ends.
-        self.all.values().any(|f| f.began + self.timeout > now)
+        self.all.values().any(|f| self.deadline(f).is_none_or(|at| at > now))
     }
 }
 
