@@ -105,8 +105,6 @@ Messages; the first word may be cut short, and the first line that has it is mea
   device add NR 1 PATH DIRTY_LOG...     to a device: it comes to a site
   device del NR                         to a device: it goes from a site
   resync [all | SITE [DEV]]             copy everything there anew (also invalidate)
-  verify [all | SITE [DEV]] [repair | stop]   compare what is there with what should be
-  differs SITE DEV [SECTOR+SECTORS ...] [more]   what is there differs in these ranges
   rebuild [DEV]                         the same for the local disks, from a remote site
   down SITE                             an outage by hand
   up SITE                               its end; try the site at once
