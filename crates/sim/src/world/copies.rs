@@ -103,6 +103,12 @@ impl Host {
         self.truths[0] != Truth::Whole || self.weather.befalls(0) || !self.bad.is_empty()
     }
 
+    /// Whether every local disk can be opened: not one that a dead machine still writes to.
+    pub(super) fn sees_local_disks(&self) -> bool {
+        let mut devices = self.topology.layout().devices();
+        devices.all(|dev| self.seen(self.topology.disk(Role::Leg { dev, site: 0 })).is_ok())
+    }
+
     /// So that whatever a machine brings back can be read.
     pub fn let_it_be_read(&mut self) {
         self.bad.clear();
@@ -120,8 +126,7 @@ impl Host {
         self.give_log_back();
         let topology = self.topology.clone();
         let leg = |dev, site| topology.disk(Role::Leg { dev, site });
-        let is_there = |dev| self.seen(leg(dev, 0)).is_ok();
-        if topology.layout().devices().all(is_there) {
+        if self.sees_local_disks() {
             return;
         }
         let sites = 1..topology.sites.len();

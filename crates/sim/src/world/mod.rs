@@ -191,7 +191,8 @@ impl<'p, M: Subject> World<'p, M> {
             host,
         };
         world.met.zombies += world.zombies.len() as u64;
-        world.local_trouble = world.host.is_local_in_trouble();
+        // One that starts without its local disks reads elsewhere until it has looked again.
+        world.local_trouble = world.host.is_local_in_trouble() || !world.host.sees_local_disks();
         world.plan_weather();
         world
     }
