@@ -299,6 +299,9 @@ impl Reads {
             }
             (From::Ring { place, skip }, result) => {
                 at.log.unpin(place.group);
+                if result.is_err() {
+                    at.log.read_failed();
+                }
                 let len = want.len.len();
                 result.and_then(|()| payload(&place, &buf).map(|it| it.slice(skip..skip + len)))
             }

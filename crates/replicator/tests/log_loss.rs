@@ -94,19 +94,21 @@ fn the_devices_go_on_without_a_log_that_fails_or_hangs() {
 }
 
 #[test]
-fn a_log_that_hangs_is_lost_when_somebody_reads_from_it_too() {
-    let sites_hang = [(LD, Fault::Hangs), (RD, Fault::Hangs)];
-    let mut host = started(CORE);
-    host.faults.extend(sites_hang);
-    host.write(0, 8, 1);
-    host.run_for(Span::from_secs(1));
-    // In this life what the sites lack is in the ring, and in no memory.
-    let mut host = again(host, CORE, &sites_hang);
-    lose(&mut host, Fault::Hangs);
-    let read = host.ask(Op::Read { sector: Sector(0), len: Sectors(8) }, None);
-    host.run_for(Span::from_secs(30));
-    assert!(line(&host).contains("log:lost,held"), "{}", line(&host));
-    assert!(!host.ended.contains_key(&read), "it waits, and gets nothing old");
+fn a_log_that_hangs_or_is_gone_is_lost_when_somebody_reads_from_it_too() {
+    for fault in [Fault::Hangs, Fault::Absent] {
+        let sites_hang = [(LD, Fault::Hangs), (RD, Fault::Hangs)];
+        let mut host = started(CORE);
+        host.faults.extend(sites_hang);
+        host.write(0, 8, 1);
+        host.run_for(Span::from_secs(1));
+        // In this life what the sites lack is in the ring, and in no memory.
+        let mut host = again(host, CORE, &sites_hang);
+        lose(&mut host, fault);
+        let read = host.ask(Op::Read { sector: Sector(0), len: Sectors(8) }, None);
+        host.run_for(Span::from_secs(30));
+        assert!(line(&host).contains("log:lost,held"), "{fault:?}: {}", line(&host));
+        assert_ne!(host.ended.get(&read), Some(&Ok(())), "it gets nothing old");
+    }
 }
 
 #[test]

@@ -70,6 +70,15 @@ impl Replog {
         hangs
     }
 
+    /// A read of the ring failed. That may be one bad sector, or the whole device, which an idle
+    /// log would never find out: a superblock is written, and tells.
+    pub fn read_failed(&mut self) {
+        let is_asked = !self.stands(self.members.version());
+        if !self.is_lost() && !is_asked {
+            self.members.change(|_| ());
+        }
+    }
+
     /// When the first of what is in flight will be past its deadline.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.own_io.began.iter().flatten().min().map(|began| *began + self.config.timeout)

@@ -340,9 +340,13 @@ impl SiteLink for Ordered {
         let flight = self.flights.end(ended.nr);
         let (dev, what) = (flight.dev, flight.what);
         let Ended { result, buf, .. } = ended;
-        if let (To::Copy(source), Err(errno)) = (flight.to, result) {
-            // Nobody else may use that copy, and find out.
-            log.doubt(source, Doubt { dev, since: flight.began, errno: Some(errno) });
+        match (flight.to, result) {
+            // Nobody else may use that copy, or the log, and find out.
+            (To::Copy(source), Err(errno)) => {
+                log.doubt(source, Doubt { dev, since: flight.began, errno: Some(errno) });
+            }
+            (To::Log, Err(_)) => log.read_failed(),
+            _ => {}
         }
         match flight.step {
             Step::Feed(step) => {
