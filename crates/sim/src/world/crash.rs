@@ -54,7 +54,7 @@ pub struct Host {
     /// What is true of each site's copy.
     pub(super) truths: Vec<Truth>,
     /// The deaths since the last recovery that came to its end.
-    deaths: Option<Deaths>,
+    pub(super) deaths: Option<Deaths>,
     /// What the devices read as after the last recovery.
     recovered: Vec<Content>,
     /// Somebody asked for another size of the log.
@@ -63,9 +63,9 @@ pub struct Host {
 
 /// Deaths that one recovery has to make good.
 #[derive(Clone, Copy)]
-struct Deaths {
+pub(super) struct Deaths {
     required: Nr,
-    power_cut: bool,
+    pub(super) power_cut: bool,
 }
 
 /// How a machine dies.

@@ -129,6 +129,15 @@ impl Host {
         }
     }
 
+    /// What a dead machine left in the cache of a local disk that stood in for its log is gone, as
+    /// with a power cut of all: FLUSH is what it takes (P1).
+    pub(super) fn local_power_is_cut(&mut self, role: Role) {
+        let stood_in = matches!(role, Role::Leg { site: 0, .. }) && self.oracle.is_without_log();
+        if let Some(deaths) = self.deaths.as_mut().filter(|_| stood_in) {
+            deaths.power_cut = true;
+        }
+    }
+
     /// So that a machine that needs its log finds it.
     pub fn give_log_back(&mut self) {
         let kept =

@@ -154,6 +154,7 @@ impl<M: Subject> World<'_, M> {
         let lost = match trouble {
             Trouble::PowerLost(keep) => {
                 self.host.disks.cut(disk, keep, &mut self.rng);
+                self.host.local_power_is_cut(role);
                 true
             }
             Trouble::MediaLost => self.replace(disk, role),
