@@ -230,7 +230,7 @@ impl Feed {
             let replay = self.replay.as_ref();
             shipment.load(replay.and_then(|replay| replay.shown.as_ref()), legs, log);
         }
-        shipment.to_flush.append(&mut self.unflushed);
+        shipment.to_flush.extend(&self.unflushed);
         self.shipment = Some(shipment);
     }
 
@@ -278,6 +278,7 @@ impl Feed {
         let shipment = self.shipment.take().expect("a shipment arrives once");
         self.before_last = Some(before);
         (self.fed_before, self.looks_failed) = (false, 0);
+        self.unflushed.clear();
         self.groups += shipment.groups.end() - shipment.groups.start() + 1;
         self.round_trips += 1;
         Outcome::Arrived(shipment.last)

@@ -119,6 +119,8 @@ struct FlushRound {
     upto: Seq,
     /// Some of them only because of writes up to here.
     needs_durable: Seq,
+    /// Disks that are flushed for it.
+    disks: BTreeSet<DiskId>,
     /// Flushes in flight.
     left: usize,
 }
@@ -162,13 +164,15 @@ impl Lazy {
     }
 
     /// What was copied and not flushed may be gone, or is nobody's: the log shows it again
-    /// before the site is fed anew.
+    /// before the site is fed anew. But not what a dead daemon left in a cache (P8): a flush that
+    /// was to come, or failed, is owed.
     fn end(&mut self) -> Option<Outcome> {
         if self.flying > 0 {
             return None;
         }
         let ended = std::mem::take(self);
-        (self.next, self.copied) = (ended.next, ended.copied);
+        (self.next, self.copied, self.unflushed) = (ended.next, ended.copied, ended.unflushed);
+        self.unflushed.extend(ended.round.into_iter().flat_map(|round| round.disks));
         match ended.ending? {
             Ending::Failed(failed) => Some(Outcome::Failed(failed)),
             Ending::Abandoned => None,
@@ -365,13 +369,13 @@ impl Lazy {
                 log.want_durable(log.written());
             }
             let disks = std::mem::take(&mut self.unflushed);
-            self.round = Some(FlushRound { upto, needs_durable, left: disks.len() });
             self.flying += disks.len();
-            for disk in disks {
+            for &disk in &disks {
                 let dev = work.legs.dev_of(disk).expect("a link writes to its own legs only");
                 let step = Step::Lazy(LazyStep::Flush);
                 work.submit(disk, DiskOp::Flush, (dev, "a flush", To::Site, step));
             }
+            self.round = Some(FlushRound { upto, needs_durable, left: disks.len(), disks });
         }
         // The round's flushes have ended, and what it leans on is durable.
         let may_end =
