@@ -6,6 +6,7 @@ use blk::{DevNr, Effect, Op, ReqId, SlinkNr, Time};
 use crate::machine::Replicator;
 use crate::message::MessageError;
 use crate::reads::{At, ReadRequest};
+use crate::reload::ReloadError;
 
 impl Replicator {
     // ---- reads
@@ -75,7 +76,8 @@ impl Replicator {
     /// whatever disks are there by now.
     ///
     /// # Errors
-    /// A device that the table does not name, or a local copy that is the last (P6).
+    /// A device that the table does not name, or a local copy that is the last (P6), or stands in
+    /// for a log that is lost (P8).
     pub fn rebuild(&mut self, now: Time, dev: Option<DevNr>) -> Result<(), MessageError> {
         self.copy_anew(now, SlinkNr::LOCAL, dev)
     }
@@ -92,6 +94,10 @@ impl Replicator {
             return Err(MessageError::NoLeg { slink, dev });
         }
         let log = self.log.as_mut().ok_or(MessageError::NotRunning)?;
+        if slink.is_local() && log.is_lost() {
+            // P8: it stands in for the log, and nothing else does.
+            return Err(ReloadError::LogLost.into());
+        }
         if log.is_whole(slink) && log.kept_beside(slink).is_none() {
             return Err(MessageError::LastCopy { slink });
         }

@@ -112,6 +112,20 @@ fn a_log_that_hangs_or_is_gone_is_lost_when_somebody_reads_from_it_too() {
 }
 
 #[test]
+fn local_disks_that_stand_in_for_a_log_are_not_rebuilt() {
+    let mut host = started(CORE);
+    write(&mut host, 0, 1);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    let now = host.now;
+    let refused = host.machine.message(now, None, &["rebuild"]).unwrap_err();
+    assert!(refused.to_string().contains("replace-log"), "{refused}");
+    write(&mut host, 0, 3);
+    replace(&mut host);
+    write(&mut host, 0, 4);
+}
+
+#[test]
 fn nothing_is_acknowledged_that_the_log_lacks_before_the_record_is_kept() {
     let mut host = started(CORE);
     write(&mut host, 0, 1);

@@ -150,8 +150,11 @@ impl Subject for Replicator {
         };
         match asked {
             Ok(()) => true,
-            // P6: what is told to be copied anew may be the last copy just now.
-            Err(MessageError::LastCopy { .. }) => false,
+            // P6: what is told to be copied anew may be the last copy just now; or stand in for the
+            // log (P8).
+            Err(MessageError::LastCopy { .. } | MessageError::Reload(ReloadError::LogLost)) => {
+                false
+            }
             Err(error) => panic!("the table names the site and the device, but {error}"),
         }
     }
