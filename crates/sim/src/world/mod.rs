@@ -274,7 +274,7 @@ impl<'p, M: Subject> World<'p, M> {
             }
             let taken = self.clock.now.since(start);
             let waits = matches!(stepped, Err(Violation::Stuck { .. })) || taken > OUTAGE_PATIENCE;
-            if waits && self.waits_for_a_site(goal) {
+            if waits && taken <= PATIENCE && self.waits_for_a_site(goal) {
                 self.heal()?;
                 continue;
             }
