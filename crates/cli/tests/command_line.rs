@@ -119,7 +119,7 @@ fn dirty_log(path: &Path) {
     for (nr, to) in (0..).zip(bytes.chunks_exact_mut(4096)) {
         let mut words = vec![0; identity.regions_of(nr).div_ceil(64) as usize];
         words[0] = if nr == 0 { 3 } else { 1 };
-        Block { identity, nr, words }.encode(to);
+        Block { identity, nr, bypassed: None, words }.encode(to);
     }
     std::fs::write(path, bytes).unwrap();
 }

@@ -12,6 +12,10 @@
 //!   48      8  len          sectors of the device
 //!   56      8  region       sectors to a region: a power of two, or `len`
 //!   64      8  block        which one this is: the first lies at sector 0, and so on
+//!   72      8  bypassed     the devices run without log `lost` since its opening of this
+//!                           number; 0: none is known to be lost
+//!   80     16  lost         UUID of that log, which may be another one than `log`
+//!   96      4  lost crc     CRC-32C of bytes 72..96; zero if `bypassed` is
 //!  128   3968  bits         one to a region, 1 is dirty; region `block` * 31744 + i is
 //!                           bit i % 8 of byte i / 8; 0 behind the last region
 //! ```
@@ -19,6 +23,11 @@
 //! There is no header that all of them depend on, so there is nothing that could be
 //! older or newer than they are. A block proves by itself that it belongs to this
 //! log, session, leg and place; of one that does not, all regions are dirty.
+//!
+//! What it says of a lost log ([`Bypassed`], P8) has a checksum of its own and lies in the
+//! first sector, which is written as a whole: a block that was torn when it was last written
+//! still says it. These bytes were reserved once: a block of then says of no log that it was
+//! lost, and a program of then takes one that does for all dirty.
 
 use std::fmt;
 
@@ -42,6 +51,16 @@ pub struct Identity {
     pub region: Sectors,
 }
 
+/// A log that was lost: it is never to be replayed, in the state of this opening or of one
+/// before it (P8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bypassed {
+    /// The log.
+    pub log: Uuid,
+    /// The last opening of it before the devices went on without it; not 0.
+    pub epoch: u64,
+}
+
 /// A block that can be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -49,6 +68,8 @@ pub struct Block {
     pub identity: Identity,
     /// Which one.
     pub nr: u64,
+    /// The log that the devices went on without, if one was lost.
+    pub bypassed: Option<Bypassed>,
     /// Its regions, 64 to a word, the first in the lowest bit; 1 is dirty.
     pub words: Vec<u64>,
 }
@@ -217,7 +238,7 @@ impl Block {
             last @ 0..64 => (1 << last) - 1,
             _ => u64::MAX,
         });
-        Self { identity: *identity, nr, words: words.collect() }
+        Self { identity: *identity, nr, bypassed: None, words: words.collect() }
     }
 
     /// Where it lies.
@@ -231,6 +252,9 @@ impl Block {
         let invalid = |field, found| Err(BlockError::Invalid { field, found });
         if self.nr >= self.identity.blocks() {
             return invalid("block", self.nr);
+        }
+        if self.bypassed.is_some_and(|it| it.epoch == 0) {
+            return invalid("bypassed", 0);
         }
         let regions = self.identity.regions_of(self.nr);
         let spare = self.words.len() as u64 * 64 - regions;
@@ -253,6 +277,12 @@ impl Block {
         to[48..56].copy_from_slice(&identity.len.0.to_le_bytes());
         to[56..64].copy_from_slice(&identity.region.0.to_le_bytes());
         to[64..72].copy_from_slice(&self.nr.to_le_bytes());
+        if let Some(Bypassed { log, epoch }) = self.bypassed {
+            to[72..80].copy_from_slice(&epoch.to_le_bytes());
+            to[80..96].copy_from_slice(log.as_bytes());
+            let crc = crc32c(&to[BYPASSED]);
+            to[96..100].copy_from_slice(&crc.to_le_bytes());
+        }
         for (to, word) in to[BITS_AT..].chunks_exact_mut(8).zip(&self.words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
@@ -274,7 +304,34 @@ impl Block {
         }
         let words = usize::try_from(identity.regions_of(nr).div_ceil(64)).expect("fewer than 496");
         let word = |i| u64::from_le_bytes(array(from, BITS_AT + 8 * i));
-        Ok(Self { identity, nr, words: (0..words).map(word).collect() })
+        let words = (0..words).map(word).collect();
+        Ok(Self { identity, nr, bypassed: Bypassed::read(from), words })
+    }
+}
+
+impl Bypassed {
+    /// What a block says of a lost log, be it torn behind its first sector or of any session.
+    ///
+    /// # Panics
+    /// If `bytes` are less than a sector.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let version = u16::from_le_bytes(array(bytes, CRC_COVERS));
+        let is_ours = array(bytes, 0) == MAGIC && version == VERSION;
+        is_ours.then(|| Self::read(bytes)).flatten()
+    }
+
+    fn read(from: &[u8]) -> Option<Self> {
+        let epoch = u64::from_le_bytes(array(from, 72));
+        let is_whole = u32::from_le_bytes(array(from, 96)) == crc32c(&from[BYPASSED]);
+        let log = Uuid::from_bytes(array(from, 80));
+        (is_whole && epoch > 0).then_some(Self { log, epoch })
+    }
+
+    /// Whether it is about a log that was opened for the last time as number `epoch`.
+    #[must_use]
+    pub fn covers(&self, log: Uuid, epoch: u64) -> bool {
+        self.log == log && epoch <= self.epoch
     }
 }
 
@@ -326,6 +383,7 @@ const MAGIC: [u8; 8] = *b"RPLDIRTY";
 const VERSION: u16 = 1;
 /// The checksum covers everything behind itself.
 const CRC_COVERS: usize = 12;
+const BYPASSED: std::ops::Range<usize> = 72..96;
 const BITS_AT: usize = 128;
 /// The kernel counts bytes of a device in 63 bits.
 const SECTORS_MAX: u64 = i64::MAX as u64 / SECTOR_BYTES as u64;

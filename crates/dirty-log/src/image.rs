@@ -70,6 +70,11 @@ impl Image {
         self.stale[block] || self.wanted[range.clone()] != self.asked[range]
     }
 
+    /// Whatever a block says is old, although its regions may be right.
+    pub(crate) fn outdate(&mut self, block: usize) {
+        self.stale[block] = true;
+    }
+
     /// A block as it should be, which from now on is what was asked for.
     pub(crate) fn ask(&mut self, identity: &Identity, block: usize) -> Block {
         let range = range_of(block, self.regions());
@@ -77,7 +82,7 @@ impl Image {
         self.asked[range.clone()].copy_from_bitslice(&self.wanted[range]);
         self.stale[block] = false;
         let words = self.asked.as_raw_slice()[words].to_vec();
-        Block { identity: *identity, nr: block as u64, words }
+        Block { identity: *identity, nr: block as u64, bypassed: None, words }
     }
 
     /// A block was read that can be believed; the regions that it says are dirty.

@@ -27,7 +27,7 @@ use blk::{BufMut, DevNr, DiskId, DiskOp, Errno, Sector, Sectors, SlinkNr};
 use uuid::Uuid;
 
 use crate::bits::Bits;
-use crate::format::Identity;
+use crate::format::{Bypassed, Identity};
 use crate::media::Media;
 
 /// The class of dirty log types in the registry.
@@ -194,6 +194,14 @@ impl DirtyLog {
         let is_readable = self.media.as_mut().is_some_and(|media| media.load(log, session));
         if !is_readable {
             self.mark_all();
+        }
+    }
+
+    /// The devices go on without this log (P8): the disk is to say so too, in this session
+    /// and in those to come. It does when it [`DirtyLog::is_settled`].
+    pub fn bypass(&mut self, bypassed: Bypassed) {
+        if let Some(media) = &mut self.media {
+            media.bypass(bypassed);
         }
     }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 use blk::{BLOCK_BYTES, BufMut, DiskId, DiskOp, Errno, Gather, Sectors};
 
 use crate::Ask;
-use crate::format::{Block, Identity};
+use crate::format::{Block, Bypassed, Identity};
 use crate::image::Image;
 
 /// What a disk has to remember, and how far that is done.
@@ -25,6 +25,8 @@ pub(crate) struct Media {
     disk: Option<DiskId>,
     identity: Identity,
     image: Image,
+    /// What its first block is to say of a lost log.
+    bypassed: Option<Bypassed>,
     /// Blocks whose marks are in no write yet.
     marked: BTreeSet<usize>,
     /// Blocks that could say of more regions that they are clean.
@@ -87,6 +89,7 @@ impl Media {
             disk: disk.map(|(id, _)| id),
             identity,
             image: Image::new(identity.regions()),
+            bypassed: None,
             marked: BTreeSet::new(),
             cleared: BTreeSet::new(),
             clears: 0,
@@ -134,6 +137,15 @@ impl Media {
 
     pub(crate) fn mark(&mut self, regions: Range<usize>) {
         self.marked.extend(self.image.mark(regions));
+    }
+
+    /// The first block is to say so, whatever else it says and for whatever session.
+    pub(crate) fn bypass(&mut self, bypassed: Bypassed) {
+        if self.bypassed != Some(bypassed) {
+            self.bypassed = Some(bypassed);
+            self.image.outdate(0);
+            self.marked.insert(0);
+        }
     }
 
     pub(crate) fn clear(&mut self, region: usize) {
@@ -262,7 +274,8 @@ impl Media {
             // What was marked up to now goes along.
             self.marked.remove(&block);
             self.cleared.remove(&block);
-            self.image.ask(&self.identity, block).encode(to);
+            let bypassed = self.bypassed.filter(|_| block == 0);
+            Block { bypassed, ..self.image.ask(&self.identity, block) }.encode(to);
         }
         let data: Gather = [buf.freeze()].into_iter().collect();
         self.ask(What::Write, DiskOp::Write { sector, data, fua: false })
@@ -319,11 +332,20 @@ impl Media {
 
     fn loaded(&mut self, blocks: Range<usize>, bytes: &[u8]) -> Dirty {
         let mut dirty = Dirty::new();
+        let (is_first, said) = (blocks.start == 0, Bypassed::decode(bytes));
+        if is_first {
+            // It stays there when the block is written anew.
+            self.bypassed = self.bypassed.or(said);
+        }
         for (nr, bytes) in blocks.zip(bytes.chunks_exact(BLOCK_BYTES)) {
             match Block::decode_as(&self.identity, nr as u64, bytes) {
                 Ok(block) => dirty.extend(self.image.take(&block)),
                 Err(_) => dirty.push(self.image.range_of(nr)),
             }
+        }
+        if is_first && self.bypassed != said {
+            // It says nothing of that, or of an earlier loss.
+            self.image.outdate(0);
         }
         dirty
     }

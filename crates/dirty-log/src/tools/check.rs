@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::walk::{self, Problem};
 use super::{BlockReader, ToolError};
-use crate::format::{Block, Identity, REGIONS_PER_BLOCK};
+use crate::format::{Block, Bypassed, Identity, REGIONS_PER_BLOCK};
 
 /// What there is on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +61,17 @@ pub struct Summary {
     pub dirty_sectors: u64,
     /// How many blocks there are.
     pub blocks: u64,
+    /// The log that the devices went on without, if one was lost.
+    pub bypassed: Option<Lost>,
+}
+
+/// A log that is never to be replayed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// The log.
+    pub log: String,
+    /// Its last opening before the devices went on without it.
+    pub epoch: u64,
 }
 
 /// Blocks in a row that are not believed, for the same reason.
@@ -84,6 +95,7 @@ pub fn check(reader: &mut dyn BlockReader) -> Report {
         Err(error) => return Report { health: Health::of(&error), log: None, bad: vec![] },
     };
     let (mut log, mut bad) = (Summary::new(&identity), vec![]);
+    log.bypassed = walk::bypassed(reader).map(Lost::from);
     walk::blocks(reader, &identity, &mut |nr, block| match block {
         Ok(block) => log.count(&identity, nr, |i| block.words[i / 64] >> (i % 64) & 1 == 1),
         Err(problem) => {
@@ -112,6 +124,7 @@ impl Summary {
             dirty_regions: 0,
             dirty_sectors: 0,
             blocks: identity.blocks(),
+            bypassed: None,
         }
     }
 
@@ -135,6 +148,12 @@ pub(super) fn sectors(identity: &Identity, first: u64, count: u64) -> (Sector, S
     let start = Sector(first * identity.region.0);
     let end = Sector(identity.len.0.min((first + count).saturating_mul(identity.region.0)));
     (start, end.since(start))
+}
+
+impl From<Bypassed> for Lost {
+    fn from(Bypassed { log, epoch }: Bypassed) -> Self {
+        Self { log: log.to_string(), epoch }
+    }
 }
 
 impl BadBlocks {
@@ -181,7 +200,16 @@ impl fmt::Display for Summary {
             "device: {sectors} sectors, {} regions of {region_sectors}, in {} blocks",
             self.regions, self.blocks
         )?;
-        write!(f, "dirty: {} regions, {} sectors", self.dirty_regions, self.dirty_sectors)
+        write!(f, "dirty: {} regions, {} sectors", self.dirty_regions, self.dirty_sectors)?;
+        match &self.bypassed {
+            Some(Lost { log, epoch }) => {
+                write!(
+                    f,
+                    "\nlog {log} was lost, and is not to be replayed: its opening {epoch} was the last"
+                )
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod walk;
 
 use blk::{Errno, Sector, Sectors};
 
-pub use check::{BadBlocks, Health, Report, Summary, check};
+pub use check::{BadBlocks, Health, Lost, Report, Summary, check};
 pub use dump::{Line, dump};
 pub use repair::{Repair, repair};
 

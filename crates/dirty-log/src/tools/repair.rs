@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::walk;
 use super::{BadBlocks, BlockReader, ToolError};
-use crate::format::{Block, Identity};
+use crate::format::{Block, Bypassed, Identity};
 
 /// What a repair does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +20,8 @@ pub struct Repair {
     pub bad: Vec<BadBlocks>,
     #[serde(skip)]
     identity: Identity,
+    #[serde(skip)]
+    bypassed: Option<Bypassed>,
 }
 
 /// Finds out how the dirty log on a disk can be made whole. Writes nothing.
@@ -30,7 +32,7 @@ pub fn repair(reader: &mut dyn BlockReader) -> Result<Repair, ToolError> {
     let identity = walk::identity(reader)?;
     walk::check_size(reader, &identity)?;
     let bad = super::check(reader).bad;
-    Ok(Repair { bad, identity })
+    Ok(Repair { bad, identity, bypassed: walk::bypassed(reader) })
 }
 
 impl Repair {
@@ -39,7 +41,8 @@ impl Repair {
         let numbers = self.bad.iter().flat_map(|bad| bad.block..bad.block + bad.blocks);
         numbers.map(|nr| {
             let mut bytes = vec![0; BLOCK_BYTES];
-            Block::all_dirty(&self.identity, nr).encode(&mut bytes);
+            let bypassed = self.bypassed.filter(|_| nr == 0);
+            Block { bypassed, ..Block::all_dirty(&self.identity, nr) }.encode(&mut bytes);
             (Block::sector(nr), bytes)
         })
     }

@@ -3,7 +3,7 @@
 use blk::{BLOCK_BYTES, Errno, Sectors};
 
 use super::{BlockReader, ToolError};
-use crate::format::{Block, BlockError, Identity, SECTORS_PER_BLOCK};
+use crate::format::{Block, BlockError, Bypassed, Identity, SECTORS_PER_BLOCK};
 
 /// Why a block is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,13 @@ pub(super) fn identity(reader: &mut dyn BlockReader) -> Result<Identity, ToolErr
         None if traces => Err(ToolError::Unbelievable),
         None => Err(ToolError::Absent),
     }
+}
+
+/// What its first block says of a lost log, whether or not the rest of it is believed.
+pub(super) fn bypassed(reader: &mut dyn BlockReader) -> Option<Bypassed> {
+    let mut first = vec![0; BLOCK_BYTES];
+    reader.read(Block::sector(0), &mut first).ok()?;
+    Bypassed::decode(&first)
 }
 
 /// Shows every block of a dirty log, as far as the disk goes.

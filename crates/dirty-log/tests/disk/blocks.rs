@@ -1,7 +1,7 @@
 //! The bytes of a block: as agreed on once and for all, or not believed.
 
 use blk::{DevNr, Sectors, SlinkNr};
-use dirty_log::format::{Block, BlockError, Identity};
+use dirty_log::format::{Block, BlockError, Bypassed, Identity};
 use uuid::Uuid;
 
 use crate::world::{LOG, World};
@@ -16,7 +16,18 @@ fn busy() -> Block {
         len: Sectors((31_744 + 100) * 1024 - 1),
         region: Sectors(1024),
     };
-    Block { identity, nr: 1, words: vec![0x8000_0000_0000_0001, 0x0000_000F_0123_4567] }
+    let words = vec![0x8000_0000_0000_0001, 0x0000_000F_0123_4567];
+    Block { identity, nr: 1, bypassed: None, words }
+}
+
+const LOST: Bypassed = Bypassed {
+    log: Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+    epoch: 0x0102_0304,
+};
+
+/// The same, and a log was lost.
+fn bypassed() -> Block {
+    Block { bypassed: Some(LOST), ..busy() }
 }
 
 fn encoded(block: &Block) -> [u8; 4096] {
@@ -40,6 +51,36 @@ fn a_block_lies_on_the_disk_as_agreed() {
     let differs = found.iter().zip(&agreed).position(|(found, agreed)| found != agreed);
     assert_eq!(differs, None, "the first byte that is not as agreed");
     assert_eq!(Block::decode(&agreed), Ok(busy()));
+}
+
+#[test]
+fn a_block_that_knows_of_a_lost_log_lies_on_the_disk_as_agreed() {
+    let agreed = golden(include_str!("../golden/block-bypassed.hex"));
+    let found = encoded(&bypassed());
+    let differs = found.iter().zip(&agreed).position(|(found, agreed)| found != agreed);
+    assert_eq!(differs, None, "the first byte that is not as agreed");
+    assert_eq!(Block::decode(&agreed), Ok(bypassed()));
+}
+
+#[test]
+fn a_torn_block_still_says_which_log_was_lost_and_a_flipped_bit_of_that_says_nothing() {
+    let mut bytes = encoded(&bypassed());
+    bytes[512..].fill(0xEE);
+    assert!(Block::decode(&bytes).is_err());
+    assert_eq!(Bypassed::decode(&bytes), Some(LOST));
+    for bit in 72 * 8..100 * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Bypassed::decode(&bytes), None, "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(Bypassed::decode(&encoded(&busy())), None);
+    assert_eq!(Bypassed::decode(&[0; 512]), None);
+}
+
+#[test]
+fn a_lost_log_is_covered_up_to_the_opening_that_was_its_last() {
+    assert!(LOST.covers(LOST.log, 1) && LOST.covers(LOST.log, LOST.epoch));
+    assert!(!LOST.covers(LOST.log, LOST.epoch + 1) && !LOST.covers(LOG, 1));
 }
 
 /// Lines of `OFFSET  BYTES  # comment`, all in hex; what is not listed is zero; the
@@ -86,7 +127,12 @@ fn no_flipped_bit_of_an_image_makes_a_dirty_region_clean() {
 
 #[test]
 fn every_sealed_byte_of_a_block_is_refused_or_encodes_to_itself() {
-    let bytes = encoded(&busy());
+    for bytes in [encoded(&busy()), encoded(&bypassed())] {
+        each_sealed_byte(bytes);
+    }
+}
+
+fn each_sealed_byte(bytes: [u8; 4096]) {
     for at in 12..4096 {
         for byte in (0..=255).step_by(if at < 160 { 1 } else { 85 }) {
             let changed = sealed(bytes, |bytes| bytes[at] = byte);

@@ -2,7 +2,7 @@
 
 use blk::{DiskOp, Sector, Sectors, SlinkNr};
 use dirty_log::Spec;
-use dirty_log::format::REGIONS_PER_BLOCK;
+use dirty_log::format::{Bypassed, REGIONS_PER_BLOCK};
 use uuid::Uuid;
 
 use crate::world::{LOG, World, blocks};
@@ -257,4 +257,60 @@ fn a_load_waits_for_the_writes_of_the_session_before() {
     world.end(0, Ok(()));
     world.settle();
     assert_eq!(world.log.dirty_sectors(), Sectors(1));
+}
+
+const LOST: Bypassed = Bypassed { log: LOG, epoch: 9 };
+
+/// What a disk that lost its power now says of a lost log.
+fn says(world: &World) -> Option<Bypassed> {
+    Bypassed::decode(&world.disk.stable[0])
+}
+
+#[test]
+fn a_dirty_log_is_settled_when_it_says_durably_that_a_log_was_lost() {
+    let mut world = World::begun(2, 5);
+    world.log.bypass(LOST);
+    while !world.log.is_settled() {
+        assert_eq!(says(&world), None);
+        assert!(world.poll() || !world.flights.is_empty());
+        if !world.flights.is_empty() {
+            world.end(0, Ok(()));
+        }
+    }
+    assert_eq!(says(&world), Some(LOST));
+    world.log.bypass(LOST);
+    assert_eq!(world.run(), 0, "it says so already");
+}
+
+#[test]
+fn a_dirty_log_whose_disk_fails_never_says_that_a_log_was_lost() {
+    let mut world = World::begun(2, 5);
+    world.log.bypass(LOST);
+    assert!(world.poll());
+    world.end(0, Err(blk::Errno::EIO));
+    world.run();
+    assert!(!world.log.is_settled() && !world.log.survives());
+}
+
+#[test]
+fn that_a_log_was_lost_outlives_sessions_and_daemons() {
+    let mut world = World::begun(2, 5);
+    world.log.bypass(LOST);
+    world.settle();
+    world.log.begin(LOG, 6);
+    world.settle();
+    assert_eq!(says(&world), Some(LOST));
+    world.restart();
+    world.load(6);
+    world.mark(7);
+    world.settle();
+    assert_eq!(says(&world), Some(LOST));
+    // The next loss is another one, told while the disk is still being read.
+    let next = Bypassed { epoch: 12, ..LOST };
+    world.restart();
+    world.log.load(LOG, 6);
+    world.log.bypass(next);
+    world.settle();
+    assert_eq!(says(&world), Some(next));
+    assert!(world.is_dirty(7) && !world.is_dirty(8));
 }
