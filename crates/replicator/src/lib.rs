@@ -17,6 +17,7 @@ mod compose;
 mod device;
 mod events;
 mod front;
+mod lost;
 pub mod machine;
 pub mod message;
 mod orphans;

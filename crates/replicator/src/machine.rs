@@ -28,6 +28,7 @@ use crate::compose::{Leases, Parts, link_of};
 use crate::device::Device;
 use crate::events::Events;
 use crate::front::FrontCounters;
+use crate::lost::{LOOK_IO, Looks};
 use crate::message::MessageError;
 use crate::orphans::Orphans;
 use crate::plan::{DiskFacts, Plan};
@@ -76,6 +77,8 @@ pub struct Replicator {
     /// Effects that came up while an event was handled.
     pub(crate) pending: Vec<Effect>,
     pub(crate) leases: Leases,
+    /// Dirty logs that may say that the log is not to be opened.
+    looks: Option<Looks>,
 }
 
 /// What a replicator is doing.
@@ -119,7 +122,7 @@ struct Parked {
 
 impl Replicator {
     pub(crate) fn of_parts(plan: Plan, parts: Parts) -> Self {
-        let reads = Reads::new(&plan);
+        let (reads, looks) = (Reads::new(&plan), Some(Looks::of(&plan)));
         Self {
             plan,
             stage: Stage::Opening(Box::new(parts.opening)),
@@ -147,6 +150,7 @@ impl Replicator {
             relog_trouble: None,
             pending: Vec::new(),
             leases: parts.leases,
+            looks,
         }
     }
 
@@ -356,8 +360,13 @@ impl Replicator {
 
     // ---- stages
 
-    fn poll_opening(&mut self, effects: &mut Vec<Effect>) {
+    fn poll_opening(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Stage::Opening(opening) = &mut self.stage else { return };
+        if let Some(looks) = &mut self.looks {
+            let Some(lost) = looks.poll(now, effects) else { return };
+            opening.refuse(lost);
+            self.looks = None;
+        }
         opening.poll(effects);
         match opening.outcome() {
             None => {}
@@ -402,6 +411,11 @@ impl Replicator {
     }
 
     fn io_done(&mut self, now: Time, io: IoId, result: Result<(), Errno>, buf: Option<BufMut>) {
+        if io.owner == LOOK_IO {
+            // What comes too late changes nothing.
+            let bytes = buf.as_deref().filter(|_| result.is_ok());
+            return self.looks.iter_mut().for_each(|looks| looks.done(io.nr, bytes));
+        }
         if let Stage::Opening(opening) = &mut self.stage {
             opening.done(io.nr, result, buf);
             return;
@@ -463,7 +477,7 @@ impl Machine for Replicator {
         self.polled = now;
         effects.append(&mut self.pending);
         if let Stage::Opening(_) = self.stage {
-            self.poll_opening(effects);
+            self.poll_opening(now, effects);
         }
         match self.stage {
             Stage::Running => self.poll_running(now, effects),
@@ -473,6 +487,9 @@ impl Machine for Replicator {
     }
 
     fn wakeup(&self) -> Option<Time> {
+        if let Stage::Opening(_) = self.stage {
+            return self.looks.as_ref().and_then(Looks::wakeup);
+        }
         let log = self.log.as_ref()?;
         match self.stage {
             Stage::Running | Stage::Stopping { .. } => {

@@ -8,6 +8,7 @@ mod host;
 use std::collections::BTreeMap;
 
 use blk::{DiskId, Errno, Op, Sector, Sectors, Span};
+use dirty_log::format::Bypassed;
 use host::{Fault, Host, assert_same};
 use replicator::{LogWish, Phase, Relog};
 use replog::format::kept::Kept;
@@ -17,6 +18,7 @@ use replog::geometry::SLOT_BYTES;
 const LOG: DiskId = DiskId(0);
 const LD: DiskId = DiskId(1);
 const RD: DiskId = DiskId(2);
+const DL: DiskId = DiskId(3);
 const SITES: &str = "blockdev 2 0 async blockdev 2 1 async";
 const CORE: &str = "1 1 /rd0 core 2 8 nosync";
 const DISK: &str = "1 1 /rd0 disk 3 /dl0 8 nosync";
@@ -176,6 +178,76 @@ fn a_log_that_is_back_is_not_replayed() {
         flush(&mut host);
         host = again(host, remote, &[]);
         assert_eq!(host.read(8, 8), vec![3; 8 * 512]);
+    }
+}
+
+#[test]
+fn a_log_that_is_back_is_not_replayed_although_the_host_forgot_that_it_was_lost() {
+    let mut host = started(DISK);
+    write(&mut host, 0, 1);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    flush(&mut host);
+    host.kept = None;
+    let record = host.records.last().cloned();
+    let mut host = again(host, DISK, &[]);
+    let Phase::Failed(error) = host.machine.phase() else { panic!("{:?}", host.machine.phase()) };
+    for part in ["have run without this log", "/dl0", "put it back"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(host.device_bytes(1)[0], 2, "the local disk has what it had");
+    // With the record back, the devices go on.
+    host.kept = record;
+    let mut host = again(host, DISK, &[]);
+    assert_eq!(host.read(0, 8), vec![2; 8 * 512]);
+}
+
+#[test]
+fn a_dirty_log_says_that_the_log_is_lost_before_the_local_disk_gets_what_came_after() {
+    for effects in 1..200 {
+        let mut host = started(DISK);
+        write(&mut host, 0, 1);
+        lose(&mut host, Fault::Fails);
+        host.keeps = false;
+        host.write(8, 8, 2);
+        host.run_for(Span::from_secs(5));
+        let after = host.write(16, 8, 3);
+        host.keeps = true;
+        host.effects_left = Some(effects);
+        host.run();
+        let has_it = host.device_bytes(1)[16 * 512] == 3;
+        let log = Superblock::decode(&host.disks[&LOG]).unwrap();
+        let said = Bypassed::decode(&host.disks[&DL]);
+        let said = said.is_some_and(|it| it.covers(log.uuid, log.epoch));
+        assert!(said || !has_it, "after {effects} effects");
+        if host.ended.contains_key(&after) {
+            return assert!(said && has_it);
+        }
+    }
+    panic!("it never ends");
+}
+
+#[test]
+fn a_dirty_log_that_fails_does_not_hold_the_devices_without_their_log() {
+    for fault in [Fault::Fails, Fault::Hangs] {
+        let mut host = started(DISK);
+        write(&mut host, 0, 1);
+        lose(&mut host, Fault::Fails);
+        host.faults.insert(DL, fault);
+        write(&mut host, 8, 2);
+        assert!(line(&host).contains("log:lost,bypassed"), "{}", line(&host));
+        assert_eq!(Bypassed::decode(&host.disks[&DL]), None);
+    }
+}
+
+#[test]
+fn a_dirty_log_that_hangs_or_fails_keeps_no_log_from_being_opened() {
+    for fault in [Fault::Hangs, Fault::Fails] {
+        let mut host = started(DISK);
+        write(&mut host, 0, 1);
+        let mut host = again(host, DISK, &[(DL, fault)]);
+        assert!(matches!(host.machine.phase(), Phase::Running), "{:?}", host.machine.phase());
+        assert_eq!(host.read(0, 8), vec![1; 8 * 512]);
     }
 }
 

@@ -46,7 +46,7 @@ pub use copies::{Doubt, Readable};
 pub use event::LogEvent;
 pub use format::group::EntryOp;
 pub use geometry::Geometry;
-pub use open::{OpenError, OpenMode, OpenSpec, Opening, Progress};
+pub use open::{Lost, OpenError, OpenMode, OpenSpec, Opening, Progress};
 pub use overlay::Piece;
 pub use replace::{NewLog, REPLACE_IO, ReplaceError};
 pub use resize::{ResizeError, Resizing, Wait};

@@ -41,9 +41,22 @@ pub struct Opening {
     spec: OpenSpec,
     /// What the host kept, if that is about these devices.
     kept: Option<Kept>,
+    /// What dirty logs say of logs that were lost.
+    lost: Vec<Lost>,
     stage: Stage,
     flying: usize,
     outcome: Option<Result<Replog, OpenError>>,
+}
+
+/// A log that is not to be opened again, says a dirty log (P8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The log.
+    pub log: Uuid,
+    /// Its last opening before the devices went on without it.
+    pub epoch: u64,
+    /// The path of the dirty log, for messages.
+    pub said_by: String,
 }
 
 /// What a table says of a log, and what its driver knows of the disk.
@@ -135,7 +148,8 @@ impl Opening {
     #[must_use]
     pub fn new(spec: OpenSpec) -> Self {
         let stage = Stage::Slots { read: [None, None], asked: false };
-        let mut opening = Self { spec, kept: None, stage, flying: 0, outcome: None };
+        let mut opening =
+            Self { spec, kept: None, lost: Vec::new(), stage, flying: 0, outcome: None };
         match opening.look_at_kept() {
             Ok(None) => {}
             Ok(Some(log)) => {
@@ -145,6 +159,11 @@ impl Opening {
             Err(error) => opening.fail(error),
         }
         opening
+    }
+
+    /// Not one of these, should it be found; before the first poll.
+    pub fn refuse(&mut self, lost: Vec<Lost>) {
+        self.lost = lost;
     }
 
     /// Asks for the I/O that is to be done now.

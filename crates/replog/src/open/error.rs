@@ -100,6 +100,21 @@ pub enum OpenError {
         /// The last opening of the log before that.
         epoch: u64,
     },
+    /// The devices went on without this log (P8), and what the host kept of that is gone.
+    #[error(
+        "{path}: the devices have run without this log since its opening {epoch}, says the dirty \
+         log {said_by}, so what it holds is older than what they hold; this host's record of that \
+         is gone: put it back (NAME.log of the state directory) to go on without the log, or make \
+         a new log, and have every other site copied from the local disks as a whole"
+    )]
+    Lost {
+        /// The log device.
+        path: String,
+        /// The last opening of the log before that.
+        epoch: u64,
+        /// The path of the dirty log.
+        said_by: String,
+    },
     /// It is not there, and nothing says that the devices can do without.
     #[error(
         "{path}: the log is not there, and it holds what the devices were given last; bring it back"

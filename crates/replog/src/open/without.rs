@@ -1,6 +1,6 @@
 //! What a host kept of a log that was lost, at the next opening (P8).
 
-use super::{OpenError, Opening};
+use super::{Lost, OpenError, Opening};
 use crate::format::kept::Kept;
 use crate::format::superblock::{Anchor, LegRecord, LogState, Superblock};
 use crate::geometry::Geometry;
@@ -72,13 +72,29 @@ impl Opening {
     /// What the slots say, with what the host kept as a third one.
     ///
     /// # Errors
-    /// A log that another took the place of.
+    /// A log that another took the place of, or that was lost, as only a dirty log knows.
     pub(super) fn with_kept(&self, state: LogState) -> Result<LogState, OpenError> {
-        let (Some(kept), LogState::Valid(found)) = (&self.kept, &state) else { return Ok(state) };
+        let LogState::Valid(found) = &state else { return Ok(state) };
+        self.check_lost(found)?;
+        let Some(kept) = &self.kept else { return Ok(state) };
         if kept.is_retired(found.uuid) {
             let path = self.spec.path.clone();
             return Err(OpenError::Bypassed { path, epoch: found.epoch });
         }
         Ok(if kept.is_newer_than(found) { LogState::Valid(kept.superblock.clone()) } else { state })
+    }
+
+    /// The host's record stood before any dirty log said so, and it would have begun without the
+    /// log: it was lost since, and nobody knows how sites and legs stand. So nothing is guessed.
+    fn check_lost(&self, found: &Superblock) -> Result<(), OpenError> {
+        let is_it = |lost: &&Lost| lost.log == found.uuid && found.epoch <= lost.epoch;
+        match self.lost.iter().find(is_it) {
+            Some(Lost { epoch, said_by, .. }) => Err(OpenError::Lost {
+                path: self.spec.path.clone(),
+                epoch: *epoch,
+                said_by: said_by.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 }

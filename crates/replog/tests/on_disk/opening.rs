@@ -180,6 +180,7 @@ fn word(outcome: &Result<Replog, OpenError>) -> &'static str {
             OpenError::Damaged { .. } => "damaged",
             OpenError::Roster { .. } => "roster",
             OpenError::Io { .. } => "io",
+            OpenError::Lost { .. } => "lost",
         },
     }
 }

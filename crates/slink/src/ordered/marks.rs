@@ -8,8 +8,15 @@
 //! From then on a `disk` dirty log of this session is believed, unless the roster says that
 //! its leg is all dirty: since it failed, or since the table named another dirty log for a
 //! while. Everything else is all dirty.
+//!
+//! Without the log (P8) each dirty log also says which log was lost, from the moment on when the
+//! host's record says so. What comes after that is covered, and so given to the LD, only when it
+//! is durable there as well: if the host's record is gone, nobody replays the log. A dirty log that
+//! failed can't say it; the host and the others do. The record stays necessary: only it knows how
+//! sites and legs stand.
 
 use blk::{DiskId, DiskSeen, Effect, Errno, NotOpened, Seq, Time};
+use dirty_log::format::Bypassed;
 use replog::{Replog, Version};
 
 use super::{Mode, Ordered, Step};
@@ -90,7 +97,9 @@ impl Marks {
             && legs.iter().all(|leg| {
                 let log_says = log.leg(leg.dev, legs.site).is_some_and(|known| known.all_dirty)
                     && log.stands(log.standing());
-                leg.dirty_log.is_settled() || log_says
+                // The roster can't say in a dirty log's place that the log is lost.
+                let must_settle = log.is_bypassed() && leg.dirty_log.survives();
+                leg.dirty_log.is_settled() || (log_says && !must_settle)
             });
         if stands {
             log.cover(legs.site, upto);
@@ -102,6 +111,10 @@ impl Marks {
 impl Ordered {
     /// Lets the dirty logs work, and covers what they have.
     pub(super) fn mark(&mut self, now: Time, log: &mut Replog, effects: &mut Vec<Effect>) {
+        if let Some(epoch) = log.superblock().bypassed_since {
+            let bypassed = Bypassed { log: log.superblock().uuid, epoch };
+            self.legs.iter_mut().for_each(|leg| leg.dirty_log.bypass(bypassed));
+        }
         if let Mode::Detached(marks) = &mut self.mode {
             marks.cover(&self.legs, log);
             if !marks.is_even() || !self.attaches(now, log) {
