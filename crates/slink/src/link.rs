@@ -105,11 +105,12 @@ pub trait SiteLink: Send {
     /// A sector there could not be read, and this is what it is to hold.
     fn mend(&mut self, mend: Mend);
 
-    /// Whether it has I/O in flight that can be waited for: not what hangs.
-    fn is_busy(&self, now: Time) -> bool;
+    /// Whether it has I/O in flight that can be waited for: not what hangs, nor what is read
+    /// from a log that is lost.
+    fn is_busy(&self, now: Time, log: &Replog) -> bool;
 
     /// When the next I/O in flight that does not hang yet will.
-    fn next_deadline(&self, now: Time) -> Option<Time>;
+    fn next_deadline(&self, now: Time, log: &Replog) -> Option<Time>;
 }
 
 /// How far acknowledgements may go.
