@@ -86,6 +86,17 @@ pub trait SiteLink: Send {
     /// A leg joins the site. The roster knows it, and whether it is all dirty.
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg);
 
+    /// A device has grown: its leg and the dirty log, which is to be as `spec` says. `seen` is what
+    /// was seen of a local disk since; a remote one is looked at anew, and what it holds behind the
+    /// device's old end is dirty. Nothing happens if the leg has that size, or there is none.
+    fn grow(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        spec: &dirty_log::Spec,
+        seen: &Result<DiskSeen, NotOpened>,
+    );
+
     /// A leg leaves the site, when nothing of it is in flight any more (I15): then the roster
     /// has it as left out, and its disks are let go of.
     fn drop_leg(&mut self, dev: DevNr);

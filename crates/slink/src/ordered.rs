@@ -501,6 +501,16 @@ impl SiteLink for Ordered {
         self.value_copy(log);
     }
 
+    fn grow(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        spec: &dirty_log::Spec,
+        seen: &Result<DiskSeen, NotOpened>,
+    ) {
+        self.has_grown(now, log, spec, seen);
+    }
+
     fn drop_leg(&mut self, dev: DevNr) {
         self.leaving.insert(dev);
     }

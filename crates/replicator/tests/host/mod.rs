@@ -89,6 +89,16 @@ impl Host {
     }
 
     pub(crate) fn again(
+        table: (&str, &str, &str, &str),
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+        kept: Option<Vec<u8>>,
+    ) -> Self {
+        Self::of_size(4096, table, disks, faults, kept)
+    }
+
+    pub(crate) fn of_size(
+        sectors: u64,
         (sites, log, local_dirty_log, remote): (&str, &str, &str, &str),
         disks: BTreeMap<DiskId, Vec<u8>>,
         faults: BTreeMap<DiskId, Fault>,
@@ -96,7 +106,7 @@ impl Host {
     ) -> Self {
         let text = format!(
             "repl: 0 1 replicator ringbuffer {} /log 0 {log} {sites}\n\
-             db: 0 4096 replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
+             db: 0 {sectors} replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
             2 + log.split(' ').count(),
         );
         let groups = table::TableFile::parse(&text).unwrap().groups().unwrap();
