@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) bad_errno: Errno,
     /// Bytes written to each disk.
     pub(crate) written: BTreeMap<DiskId, u64>,
+    /// Flushes of each disk.
+    pub(crate) flushed: BTreeMap<DiskId, u64>,
     /// After so many effects the host is dead: nothing is carried out any more.
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
@@ -132,6 +134,7 @@ impl Host {
             bad: BTreeSet::new(),
             bad_errno: Errno::EIO,
             written: BTreeMap::new(),
+            flushed: BTreeMap::new(),
             effects_left: None,
             hung: Vec::new(),
             opening: Vec::new(),
@@ -263,7 +266,10 @@ impl Host {
                 image[at..at + len.len()].fill(0);
                 None
             }
-            DiskOp::Flush => None,
+            DiskOp::Flush => {
+                *self.flushed.entry(disk).or_default() += 1;
+                None
+            }
         }
     }
 
