@@ -94,6 +94,36 @@ a_log_on_another_device_takes_the_place_of_one_that_is_gone() {
     replicas_are_equal
 }
 
+a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_well() {
+    group_with_log '1 async timeout_io:2s'
+    replicator create table
+    disk_is log failing
+    printf 'behind' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    log_is lost,bypassed
+    truncate -s "${device_mib}M" log2
+    disk_comes log2
+    disk_is log2 slow 3000
+    replicator message repl 0 replace-log "$(disk log2)" 2>said &
+    eventually table_names log2
+    kill_daemon
+    wait $! && fail "it was replaced by a daemon that was killed"
+    replicator recover repl
+    log_is lost,bypassed
+    [[ $(head -c 6 /dev/replicator/d0) == behind ]]
+    disk_is log2 healthy
+    # Who could not be asked changed nothing.
+    refused 'does not fit' replicator message repl 0 replace-log "$(disk log)" 0 999999999
+    table_names log2
+    replicator message repl 0 replace-log
+    refute log_is lost,bypassed
+    kill_daemon
+    replicator recover repl
+    refute log_is lost,bypassed
+    replicas_are_equal
+}
+
+table_names() { replicator table repl | grep -qF "$(disk "$1")"; }
+
 # A group whose log is a disk that can fail.
 group_with_log() {
     local log_mib=$device_mib
@@ -110,4 +140,5 @@ run_cases \
     a_log_that_fails_under_load_is_done_without_and_made_anew \
     a_log_that_hangs_is_done_without_after_its_deadline \
     a_daemon_that_is_killed_without_its_log_goes_on_without_it \
-    a_log_on_another_device_takes_the_place_of_one_that_is_gone
+    a_log_on_another_device_takes_the_place_of_one_that_is_gone \
+    a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_well

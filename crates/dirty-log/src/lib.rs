@@ -165,6 +165,28 @@ impl DirtyLog {
         self.bits.regions_in_sync()
     }
 
+    /// The device has grown to what `spec` says. What lies behind its old end is clean until
+    /// somebody marks it, but where a region reaches across; media of an earlier size are not
+    /// believed any more (I7), so a session that is under way is written anew.
+    ///
+    /// # Panics
+    /// If it became shorter.
+    pub fn grow(&mut self, spec: &Spec) {
+        assert!(spec.len >= self.bits.len(), "a device does not become shorter");
+        if self.is_loading() {
+            self.mark_all();
+        }
+        let before = std::mem::replace(&mut self.bits, Bits::new(spec.len, spec.region));
+        if let Some(media) = &mut self.media {
+            media.grow(spec);
+        }
+        let mut from = Sector(0);
+        while let Some((sector, len)) = before.next_dirty(from, before.len()) {
+            self.mark(sector, len);
+            from = sector + len;
+        }
+    }
+
     // ---- what of it survives
 
     /// Where it lives, if it is of type `disk`.

@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use blk::{BLOCK_BYTES, BufMut, DiskId, DiskOp, Errno, Gather, Sectors};
 
-use crate::Ask;
 use crate::format::{Block, Bypassed, Identity};
 use crate::image::Image;
+use crate::{Ask, Spec};
 
 /// What a disk has to remember, and how far that is done.
 #[derive(Clone, Debug)]
@@ -131,6 +131,26 @@ impl Media {
     pub(crate) fn is_settled(&self) -> bool {
         self.marked.is_empty()
             && matches!(self.phase, Phase::Idle | Phase::Write { flush: false, .. })
+    }
+
+    /// The device has grown: what the disk says is of another dirty log, and a session that is
+    /// under way is written anew.
+    pub(crate) fn grow(&mut self, spec: &Spec) {
+        (self.identity.len, self.identity.region) = (spec.len, spec.region);
+        self.image = Image::new(self.identity.regions());
+        self.era += 1;
+        self.marked.clear();
+        self.cleared.clear();
+        self.clears = 0;
+        let size = spec.disk.map_or(Sectors(0), |(_, size)| size);
+        let has_session = !matches!(self.phase, Phase::Off | Phase::Failed(_));
+        if self.is_fit && size < self.identity.disk_sectors() {
+            self.is_fit = false;
+            self.phase = Phase::Failed(Errno::ENOSPC);
+        } else if has_session {
+            self.marked = (0..self.image.blocks()).collect();
+            self.phase = Phase::Idle;
+        }
     }
 
     // ---- what memory says

@@ -16,6 +16,15 @@ pub enum Change {
         /// As it is to be.
         to: Sectors,
     },
+    /// A device that becomes longer.
+    Grown {
+        /// The device.
+        dev: DevNr,
+        /// As long as it was.
+        from: Sectors,
+        /// As long as it is to be.
+        to: Sectors,
+    },
     /// What is said of a site: policy, limit, options.
     Slink {
         /// As it was.
@@ -206,8 +215,12 @@ impl Diff {
             if from.name != to.name {
                 fixed("its name", "users have it open by that");
             }
-            if from.len != to.len {
-                fixed("its size", "its users were told the one it has");
+            if to.len < from.len {
+                fixed("its size", "what lies behind its new end would be lost");
+            }
+            if to.len > from.len {
+                let (from, to) = (from.len, to.len);
+                self.changes.push(Change::Grown { dev, from, to });
             }
         }
         let known = |nr| old.devices.iter().any(|device| device.table.dev_nr == nr);
@@ -236,7 +249,7 @@ impl Change {
     #[must_use]
     pub fn slink(&self) -> Option<SlinkNr> {
         match self {
-            Self::LogSize { .. } => None,
+            Self::LogSize { .. } | Self::Grown { .. } => None,
             Self::Slink { to: table, .. } | Self::SlinkAdded(table) => Some(table.nr),
             Self::SlinkRemoved(nr) | Self::LegRemoved { slink: nr, .. } => Some(*nr),
             Self::LegAdded { leg, .. } => Some(leg.slink),
@@ -251,7 +264,8 @@ impl Change {
             Self::Slink { .. } => 2,
             Self::SlinkAdded(_) => 3,
             Self::LegAdded { .. } => 4,
-            Self::LogSize { .. } => 5,
+            Self::Grown { .. } => 5,
+            Self::LogSize { .. } => 6,
         }
     }
 }
@@ -264,6 +278,9 @@ impl fmt::Display for Change {
             }
             Self::LogSize { from: None, to } => {
                 write!(f, "the log: its size is to be {to} sectors")
+            }
+            Self::Grown { dev, from, to } => {
+                write!(f, "device {dev}: grown from {from} to {to} sectors")
             }
             Self::Slink { from, to } => write!(f, "site {}: {from} is now {to}", to.nr),
             Self::SlinkAdded(table) => write!(f, "site {}: added: {table}", table.nr),

@@ -143,7 +143,7 @@ fn link_spec(
     Ok(LinkSpec { replicator, table: slink.clone(), owner: link_owner(slink.nr), legs, mark })
 }
 
-fn dirty_log_spec(device: &DevicePlan, leg: &LegPlan) -> dirty_log::Spec {
+pub(crate) fn dirty_log_spec(device: &DevicePlan, leg: &LegPlan) -> dirty_log::Spec {
     dirty_log::Spec {
         dev: device.nr,
         slink: leg.slink,

@@ -496,7 +496,7 @@ impl Machine for Replicator {
                 let links = self.links.iter().filter_map(|link| link.wakeup(log, &self.load));
                 // Of a site that is gone, or of any when all stops, only this is waited for.
                 let all = self.links.iter().chain(&self.leaving);
-                let deadlines = all.filter_map(|link| link.next_deadline(self.polled));
+                let deadlines = all.filter_map(|link| link.next_deadline(self.polled, log));
                 links.chain(log.wakeup()).chain(self.reads.wakeup()).chain(deadlines).min()
             }
             Stage::Opening(_) | Stage::Stopped | Stage::Failed(_) => None,

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use blk::{DevNr, Effect, SlinkNr, Time};
+use blk::{DevNr, Effect, Sectors, SlinkNr, Time};
 use replog::Replog;
 use replog::format::superblock::{LegRecord, SuperblockError};
 use table::{Group, LogTable, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
-use crate::compose::{complete_sites, joining};
+use crate::compose::{complete_sites, dirty_log_spec, joining};
 use crate::machine::{Replicator, is_sync};
 use crate::plan::{DiskFacts, LegPlan, Plan, PlanError};
 use crate::resize::LogSizeError;
@@ -37,6 +37,12 @@ pub enum ReloadError {
     LastCopy {
         /// The site.
         slink: SlinkNr,
+    },
+    /// A device is to grow while the local site lacks something: what it holds is what there is
+    /// behind the old end.
+    Grow {
+        /// The device.
+        dev: DevNr,
     },
     /// The log's roster has no room for what is new.
     Room(SuperblockError),
@@ -74,6 +80,7 @@ impl Replicator {
         let size = new.table.log.size.or(self.plan.log.table.size);
         plan.log.table = LogTable { size, ..self.plan.log.table.clone() };
         self.check_members(&changes, &plan)?;
+        self.check_growth(&changes, &plan)?;
         self.check_log_size(&changes, &plan)?;
         let complete = complete_sites(new);
         let log = self.log.as_mut().expect("it was just looked at");
@@ -143,6 +150,7 @@ impl Replicator {
                     legs.extend(all.map(|(dev, leg)| joining(dev, leg).leg));
                 }
                 Change::LogSize { .. }
+                | Change::Grown { .. }
                 | Change::Slink { .. }
                 | Change::SlinkRemoved(_)
                 | Change::LegRemoved { .. } => {}
@@ -150,6 +158,25 @@ impl Replicator {
         }
         legs.retain(|leg| log.leg(leg.dev, leg.slink).is_none());
         log.room_for(&sites, &legs).map_err(ReloadError::Room)
+    }
+
+    /// What a device holds behind its old end only its local disk says.
+    fn check_growth(&self, changes: &[Change], plan: &Plan) -> Result<(), ReloadError> {
+        let log = self.log.as_ref().ok_or(ReloadError::NotRunning)?;
+        for change in changes {
+            let Change::Grown { dev, .. } = *change else { continue };
+            if !log.reads_locally() {
+                return Err(ReloadError::Grow { dev });
+            }
+            // A leg that goes is marked until it is gone, by its size.
+            let device = plan.device(dev);
+            let goes = |nr| device.is_none_or(|device| device.leg(nr).is_none());
+            let mut links = self.links.iter().filter(|link| link.dirty_log(dev).is_some());
+            if let Some(link) = links.find(|link| goes(link.nr())) {
+                return Err(ReloadError::Leaving { slink: link.nr(), dev: Some(dev) });
+            }
+        }
+        Ok(())
     }
 
     fn change(&mut self, now: Time, change: &Change, plan: &Plan) -> Result<(), PlanError> {
@@ -160,6 +187,7 @@ impl Replicator {
             Change::LogSize { to, .. } => {
                 log.resize(*to, self.longest).expect("it was looked at before");
             }
+            Change::Grown { dev, to, .. } => self.grow(now, *dev, *to, plan),
             Change::Slink { from, to } => {
                 let link = &mut self.links[at.expect("a site of the plan has a link")];
                 link.reconfigure(now, log, to);
@@ -188,6 +216,25 @@ impl Replicator {
             }
         }
         Ok(())
+    }
+
+    /// A device grows. A site that was removed hears of it when it is back: from the roster.
+    fn grow(&mut self, now: Time, dev: DevNr, to: Sectors, plan: &Plan) {
+        let log = self.log.as_mut().expect("only a replicator that runs is changed");
+        log.grow_device(dev, to);
+        let device = plan.device(dev).expect("a device that grows is in the plan");
+        for leg in &device.legs {
+            let spec = dirty_log_spec(device, leg);
+            let link = self.links.iter_mut().find(|link| link.nr() == leg.slink);
+            link.into_iter().for_each(|link| link.grow(now, log, &spec, &leg.disk.seen));
+        }
+        let known: Vec<SlinkNr> =
+            log.sites_of(dev).filter(|nr| device.leg(*nr).is_none()).collect();
+        for slink in known {
+            log.change_leg(dev, slink, |leg| leg.all_dirty = true);
+            log.change_site(slink, |site| site.inconsistent = true);
+        }
+        self.devices.get_mut(&dev).expect("a device of the plan").size = to;
     }
 
     /// A site joins, with its legs. One that the log knows goes on where it was; unless it was
@@ -279,6 +326,11 @@ impl fmt::Display for ReloadError {
                 f,
                 "site {slink} has the only complete copy that can be read; let the local disks, or \
                  another site, have everything first"
+            ),
+            Self::Grow { dev } => write!(
+                f,
+                "device {dev} can't grow while its local disk lacks something; let that have \
+                 everything first"
             ),
             Self::LogSize(error) => error.fmt(f),
             Self::Room(error) => write!(f, "the log has no room for it: {error}"),

@@ -144,6 +144,25 @@ fn nothing_is_acknowledged_that_the_log_lacks_before_the_record_is_kept() {
     assert_eq!(host.ended[&req], Ok(()));
 }
 
+/// Its sites say all that they have to say, and it is the loss alone that is to be kept.
+#[test]
+fn nothing_is_acknowledged_before_the_record_says_that_the_log_is_dead() {
+    let mut host = started(CORE);
+    write(&mut host, 0, 1);
+    host.faults.insert(RD, Fault::Fails);
+    host.machine.message(host.now, None, &["resync", "1"]).unwrap();
+    host.run();
+    lose(&mut host, Fault::Fails);
+    host.keeps = false;
+    let req = host.write(8, 8, 2);
+    host.run_for(Span::from_secs(5));
+    assert!(Kept::decode(&host.records[0]).unwrap().is_bypassed(), "nothing else was to be kept");
+    assert!(!host.ended.contains_key(&req));
+    host.keeps = true;
+    host.run();
+    assert_eq!(host.ended[&req], Ok(()));
+}
+
 #[test]
 fn what_the_host_keeps_is_newer_than_a_superblock_that_was_on_its_way() {
     let mut host = started(CORE);
@@ -290,6 +309,25 @@ fn a_log_that_another_took_the_place_of_is_refused() {
 }
 
 #[test]
+fn a_log_is_refused_also_when_the_one_that_took_its_place_was_replaced_itself() {
+    let mut host = started(CORE);
+    write(&mut host, 0, 1);
+    let old = host.disks[&LOG].clone();
+    for uuid in [8, 9] {
+        lose(&mut host, Fault::Fails);
+        write(&mut host, 0, 2);
+        host.faults.remove(&LOG);
+        host.machine.replace_log(wish(uuid)).unwrap();
+        host.run();
+        assert_eq!(host.machine.relog(), Relog::Done);
+    }
+    host.disks.insert(LOG, old);
+    let host = again(host, CORE, &[]);
+    let Phase::Failed(error) = host.machine.phase() else { panic!("{:?}", host.machine.phase()) };
+    assert!(error.to_string().contains("have run without this log"), "{error}");
+}
+
+#[test]
 fn a_name_that_is_used_again_for_other_disks_has_nothing_to_do_with_the_log_that_was_lost() {
     let mut host = started(CORE);
     lose(&mut host, Fault::Fails);
@@ -345,6 +383,17 @@ fn a_flush_without_a_log_is_a_flush_of_the_local_disks() {
     assert_eq!(host.ended[&fua], Ok::<(), Errno>(()));
     let log = host.machine.log().unwrap();
     assert_eq!(log.durable(), log.written());
+}
+
+/// It wrote to them, and nobody knows what they have in a cache.
+#[test]
+fn a_flush_without_a_log_is_one_also_for_what_a_dead_daemon_wrote() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    host = again(host, CORE, &[(LOG, Fault::Absent)]);
+    flush(&mut host);
+    assert!(host.flushed.get(&LD).is_some_and(|flushes| *flushes > 0));
 }
 
 #[test]

@@ -192,6 +192,7 @@ impl Replog {
             durable: self.durable,
             head: self.head,
             sites: sites.collect(),
+            devices: members.devices.clone(),
             legs: members.legs.clone(),
             ..self.superblock.clone()
         };

@@ -294,6 +294,10 @@ impl Replog {
             self.go_on_without_log(now, effects);
             return;
         }
+        if self.is_whole(self.base) {
+            // Who has come along by an opening, or is gone, does not keep it back any more.
+            self.advance_head();
+        }
         self.launch(now, effects);
         self.resize_if_possible();
         self.flush_if_wanted(now, effects);

@@ -2,7 +2,7 @@
 //! on. What goes keeps its place in the roster: should it come back, it is to be known that it
 //! has missed something.
 
-use blk::{Seq, SlinkNr};
+use blk::{DevNr, Sectors, Seq, SlinkNr};
 
 use crate::commit::OpenGroup;
 use crate::format::superblock::{LegRecord, SiteRecord, Superblock, SuperblockError};
@@ -53,6 +53,19 @@ impl Replog {
         self.members.change(|members| {
             members.sites.push(joined_site(slink, from));
             members.sites.sort_by_key(|site: &SiteRecord| site.slink);
+        });
+    }
+
+    /// A device has grown.
+    ///
+    /// # Panics
+    /// If the roster does not know it, or has it longer.
+    pub fn grow_device(&mut self, dev: DevNr, size: Sectors) {
+        self.members.change(|members| {
+            let device = members.devices.iter_mut().find(|device| device.nr == dev);
+            let device = device.expect("a device of the log grows");
+            assert!(size >= device.size, "a device does not become shorter");
+            device.size = size;
         });
     }
 

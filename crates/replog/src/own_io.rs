@@ -61,6 +61,12 @@ impl Replog {
         began + self.config.timeout
     }
 
+    /// Whether a read of the ring that began then can be expected to end.
+    #[must_use]
+    pub fn awaits_read(&self, now: Time, began: Time) -> bool {
+        !self.is_lost() && self.read_deadline(began) > now
+    }
+
     /// Whether a read of the ring that began then hangs; then the log is lost (P8).
     pub fn watch_read(&mut self, now: Time, began: Time) -> bool {
         let hangs = self.read_deadline(began) <= now;

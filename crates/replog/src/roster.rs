@@ -58,9 +58,12 @@ pub enum RosterError {
         /// Where that one belongs, in words, if the log knows it.
         belongs_to: String,
     },
-    /// The device had another size.
-    #[error("device {dev} ({name}) has {expected} sectors in the log and {found} in the table")]
-    OtherSize {
+    /// The device was longer.
+    #[error(
+        "device {dev} ({name}) has {expected} sectors in the log and {found} in the table; it can \
+         become longer, and not shorter: what lies behind its new end would be lost"
+    )]
+    Shorter {
         /// The device.
         dev: DevNr,
         /// Its name.
@@ -111,6 +114,18 @@ pub enum RosterError {
     Unfit(#[from] SuperblockError),
 }
 
+impl Members {
+    /// A device has grown while nobody looked: what its remote legs hold behind its old end is
+    /// unknown, and which of them was equal before, no dirty log of the new size says (I7).
+    fn distrust(&mut self, dev: DevNr) {
+        for leg in self.legs.iter_mut().filter(|leg| leg.dev == dev && !leg.slink.is_local()) {
+            leg.all_dirty = true;
+            let site = self.sites.iter_mut().find(|site| site.slink == leg.slink);
+            site.expect("the roster names the site of each leg").inconsistent = true;
+        }
+    }
+}
+
 impl Roster {
     /// The members of a log that is new.
     ///
@@ -150,7 +165,13 @@ impl Roster {
         let mut members = known;
         for device in &self.devices {
             match members.devices.iter_mut().find(|known| known.nr == device.nr) {
-                Some(known) => *known = device.clone(),
+                Some(known) => {
+                    let has_grown = device.size > known.size;
+                    *known = device.clone();
+                    if has_grown {
+                        members.distrust(device.nr);
+                    }
+                }
                 None => members.devices.push(device.clone()),
             }
         }
@@ -244,8 +265,8 @@ impl Roster {
     ) -> Result<(), RosterError> {
         for old in &known.devices {
             match self.devices.iter().find(|device| device.nr == old.nr) {
-                Some(new) if new.size != old.size => {
-                    return Err(RosterError::OtherSize {
+                Some(new) if new.size < old.size => {
+                    return Err(RosterError::Shorter {
                         dev: old.nr,
                         name: new.name.clone(),
                         expected: old.size,
@@ -397,6 +418,27 @@ mod tests {
         two.legs.push(leg(1, 0, "ld1", true));
         let error = two.join(members, Seq(9), 5, |_| 0).unwrap_err();
         assert_eq!(error, RosterError::LocalAbsent { dev: DevNr(0), known: true });
+    }
+
+    #[test]
+    fn a_device_may_be_longer_than_it_was_and_its_remote_legs_are_copied_anew() {
+        let sized = |sectors| {
+            let mut sized = two_sites();
+            sized.devices[0].size = Sectors(sectors);
+            sized
+        };
+        let members = sized(150).join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap();
+        assert_eq!(members.devices[0].size, Sectors(150));
+        assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
+        assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(5), true));
+        assert_eq!((members.sites[0].detached, members.sites[0].inconsistent), (None, false));
+        let error = sized(149).join(members.clone(), Seq(9), 5, |_| 0).unwrap_err();
+        assert!(matches!(error, RosterError::Shorter { expected: Sectors(150), .. }), "{error}");
+        // The local disk lacks something: nobody has it all then (P6).
+        let mut lost = members;
+        lost.sites[0].detached = Some(4);
+        let error = sized(200).join(lost, Seq(9), 5, |_| 0).unwrap_err();
+        assert!(matches!(error, RosterError::LocalLost { .. }), "{error}");
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl Replog {
         self.members.wanted.legs.iter().find(|leg| (leg.dev, leg.slink) == (dev, slink))
     }
 
+    /// The sites that have a leg of a device, of the table or not.
+    pub fn sites_of(&self, dev: DevNr) -> impl Iterator<Item = SlinkNr> + '_ {
+        self.members.wanted.legs.iter().filter(move |leg| leg.dev == dev).map(|leg| leg.slink)
+    }
+
     /// Changes how a site stands.
     pub fn change_site(&mut self, slink: SlinkNr, change: impl FnOnce(&mut SiteRecord)) {
         let mut site = self.site(slink).clone();

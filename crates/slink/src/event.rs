@@ -60,6 +60,8 @@ pub enum Why {
     Differs,
     /// There is no log to feed it from.
     LogLost,
+    /// A device has grown, and what the site holds behind its old end is unknown.
+    Grown,
 }
 
 impl fmt::Display for SiteEvent {
@@ -103,6 +105,7 @@ impl fmt::Display for Why {
             Self::Asked => "it was asked for",
             Self::Differs => "something there differed and is to be repaired",
             Self::LogLost => "the log was lost",
+            Self::Grown => "a device has grown",
         })
     }
 }

@@ -128,11 +128,20 @@ impl Health {
         !self.held && self.down.as_ref().is_none_or(|down| now >= down.retry_at)
     }
 
+    /// Which of so many blocks to look at in the next attempt.
+    pub(crate) fn block_to_try(&self, blocks: u64) -> u64 {
+        let attempts = u64::from(self.failures.saturating_sub(1));
+        attempts.wrapping_mul(SCATTER).checked_rem(blocks).unwrap_or(0)
+    }
+
     /// The failure that stopped the link.
     pub(crate) fn down(&self) -> Option<&Down> {
         self.down.as_ref()
     }
 }
+
+/// 2^64 divided by the golden ratio: its multiples come near each place in turn.
+const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Half a second, doubled by every failure, up to 15 s (the old code's fixed interval).
 fn backoff(failures: u32) -> Span {
@@ -172,6 +181,20 @@ mod tests {
         health.release(Time(3));
         assert!(health.may_try(Time(3)) && health.down().is_some());
         assert!(health.succeeded() && health.down().is_none());
+    }
+
+    #[test]
+    fn one_block_that_cannot_be_read_does_not_keep_a_site_down() {
+        let mut health = Health::default();
+        let mut tried = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            health.failed(Time(1), Time(1), DevNr(0), "a read", Failure::Error(Errno::EIO));
+            let block = health.block_to_try(5);
+            assert!(block < 5 && (!tried.is_empty() || block == 0));
+            tried.insert(block);
+        }
+        assert_eq!(tried.len(), 5);
+        assert_eq!(health.block_to_try(0), 0, "a disk of no blocks has nothing to be read");
     }
 
     #[test]

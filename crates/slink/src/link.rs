@@ -86,6 +86,17 @@ pub trait SiteLink: Send {
     /// A leg joins the site. The roster knows it, and whether it is all dirty.
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg);
 
+    /// A device has grown: its leg and the dirty log, which is to be as `spec` says. `seen` is what
+    /// was seen of a local disk since; a remote one is looked at anew, and what it holds behind the
+    /// device's old end is dirty. Nothing happens if the leg has that size, or there is none.
+    fn grow(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        spec: &dirty_log::Spec,
+        seen: &Result<DiskSeen, NotOpened>,
+    );
+
     /// A leg leaves the site, when nothing of it is in flight any more (I15): then the roster
     /// has it as left out, and its disks are let go of.
     fn drop_leg(&mut self, dev: DevNr);
@@ -105,11 +116,12 @@ pub trait SiteLink: Send {
     /// A sector there could not be read, and this is what it is to hold.
     fn mend(&mut self, mend: Mend);
 
-    /// Whether it has I/O in flight that can be waited for: not what hangs.
-    fn is_busy(&self, now: Time) -> bool;
+    /// Whether it has I/O in flight that can be waited for: not what hangs, nor what is read
+    /// from a log that is lost.
+    fn is_busy(&self, now: Time, log: &Replog) -> bool;
 
     /// When the next I/O in flight that does not hang yet will.
-    fn next_deadline(&self, now: Time) -> Option<Time>;
+    fn next_deadline(&self, now: Time, log: &Replog) -> Option<Time>;
 }
 
 /// How far acknowledgements may go.

@@ -423,9 +423,8 @@ impl SiteLink for Ordered {
         let is_behind =
             log.covered(self.nr) < log.written() && matches!(self.mode, Mode::Streaming);
         let lazily = self.feeding.wakeup(self.polled, is_behind && self.may_ask(), load);
-        let deadline = self.flights.next_deadline(self.polled);
-        let from_log = self.flights.oldest_from_log().map(|began| log.read_deadline(began));
-        let times = [deadline, from_log, retry, given_up, attach, limit, lazily];
+        let deadline = self.next_deadline(self.polled, log);
+        let times = [deadline, retry, given_up, attach, limit, lazily];
         let verify = self.verify_wakeup(log, load);
         let all = times.into_iter().chain(copies.into_iter().flatten()).chain(verify).flatten();
         all.filter(|at| *at > self.polled).min()
@@ -502,6 +501,16 @@ impl SiteLink for Ordered {
         self.value_copy(log);
     }
 
+    fn grow(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        spec: &dirty_log::Spec,
+        seen: &Result<DiskSeen, NotOpened>,
+    ) {
+        self.has_grown(now, log, spec, seen);
+    }
+
     fn drop_leg(&mut self, dev: DevNr) {
         self.leaving.insert(dev);
     }
@@ -531,12 +540,14 @@ impl SiteLink for Ordered {
         }
     }
 
-    fn is_busy(&self, now: Time) -> bool {
-        self.flights.any_lively(now)
+    fn is_busy(&self, now: Time, log: &Replog) -> bool {
+        self.flights.any_lively(now, |began| log.awaits_read(now, began))
     }
 
-    fn next_deadline(&self, now: Time) -> Option<Time> {
-        self.flights.next_deadline(now)
+    fn next_deadline(&self, now: Time, log: &Replog) -> Option<Time> {
+        let from_log = self.flights.oldest_from_log().map(|began| log.read_deadline(began));
+        let of_disks = self.flights.next_deadline(now);
+        of_disks.into_iter().chain(from_log.filter(|at| *at > now)).min()
     }
 }
 

@@ -224,11 +224,18 @@ impl Places {
         facts.collect()
     }
 
-    /// The log's disk as it is now: it may have grown since it was opened.
-    pub(super) fn look_at_log(&self, group: &Group) -> Result<Option<(String, DiskFacts)>> {
-        let path = &group.table.log.path;
+    /// A disk in use that can't be said to be as it was when it was opened, nor how it is now.
+    pub(super) fn unseen(&self, role: Role, path: &str) -> Option<(String, DiskFacts)> {
+        let id = self.lock().iter().find(|it| it.role == role && it.text == path)?.id;
+        let why = format!("{path}: it is being opened");
+        let seen = Err(NotOpened { errno: Errno(Word::INPROGRESS.raw_os_error()), why });
+        Some((path.to_owned(), DiskFacts { id, path: path.to_owned(), seen }))
+    }
+
+    /// A disk in use as it is now: it may have grown since it was opened.
+    pub(super) fn look_at(&self, role: Role, path: &str) -> Result<Option<(String, DiskFacts)>> {
         let all = self.lock().clone();
-        let place = all.iter().find(|place| place.role == Role::Log && place.text == *path);
+        let place = all.iter().find(|place| place.role == role && place.text == path);
         let Some(place) = place else { return Ok(None) };
         let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
         let disk = Disk::open(&place.path(), &look).with_context(|| place.role.to_string())?;
@@ -238,8 +245,8 @@ impl Places {
             return Ok(None);
         }
         self.grown(place.id, now)?;
-        let facts = DiskFacts { id: place.id, path: path.clone(), seen: Ok(disk.facts().seen()) };
-        Ok(Some((path.clone(), facts)))
+        let (path, seen) = (path.to_owned(), Ok(disk.facts().seen()));
+        Ok(Some((path.clone(), DiskFacts { id: place.id, path, seen })))
     }
 
     /// What a disk has gained is this replicator's, too (P15).

@@ -1,12 +1,13 @@
 //! The replicator at work on its engine, as the control side sees it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use blk::{DevNr, Sectors};
-use replicator::{MessageError, Phase, Plan, Replicator, Seed, Status};
+use replicator::{DiskFacts, MessageError, Phase, Plan, Replicator, Role, Seed, Status};
 use table::Group;
 use ublk_target::{Engine, EngineSpec, Handle, Keeper};
 use uring::RingSpec;
@@ -132,10 +133,34 @@ impl Drive {
     pub(super) fn reload(&self, old: &Group, new: Group) -> Result<()> {
         let mut disks = self.places.extend(old, &new);
         if new.table.log.size != old.table.log.size {
-            disks.extend(self.places.look_at_log(&new)?);
+            disks.extend(self.places.look_at(Role::Log, &new.table.log.path)?);
         }
+        disks.extend(self.look_at_who_grows(old, &new)?);
         self.handle().call(move |machine, now| machine.reload(now, &new, &disks))??;
         Ok(())
+    }
+
+    /// The disks of devices that are to be longer; they may be it already. One of a site that does
+    /// not answer is not asked: it is looked at when it does (P5).
+    fn look_at_who_grows(&self, old: &Group, new: &Group) -> Result<BTreeMap<String, DiskFacts>> {
+        let sites = self.view().status()?.sites;
+        let answers = |slink| sites.iter().any(|it| it.slink == slink && it.failure.is_none());
+        let mut looked = BTreeMap::new();
+        for device in &new.devices {
+            let dev = device.table.dev_nr;
+            let before = old.devices.iter().find(|before| before.table.dev_nr == dev);
+            if before.is_none_or(|before| before.len >= device.len) {
+                continue;
+            }
+            for leg in &device.table.legs {
+                let role = Role::Leg { dev, slink: leg.slink };
+                looked.extend(match leg.slink.is_local() || answers(leg.slink.0) {
+                    true => self.places.look_at(role, &leg.path)?,
+                    false => self.places.unseen(role, &leg.path),
+                });
+            }
+        }
+        Ok(looked)
     }
 
     /// How a resize of the log goes: a sentence, after a moment if it is not done at once.

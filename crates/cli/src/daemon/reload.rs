@@ -4,13 +4,15 @@
 //! names what comes only after the log knows of it, or what was said of it then would be
 //! believed later; and what goes no more before the devices go on without it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use blk::DevNr;
 use replicator::message::edit_noun;
 use replicator::{Change, ReloadError, changes};
 use table::Group;
 
 use super::served::Daemon;
+use super::stop::claim_some;
+use crate::runtime::DeviceState;
 
 impl Daemon {
     /// Goes on as `new` says; what is different, a sentence each.
@@ -18,6 +20,12 @@ impl Daemon {
         // The engine knows the log as it was opened, this the words that asked for it.
         let changes = changes(&self.table, new).map_err(ReloadError::Fixed)?;
         let old = self.table.clone();
+        let grown = self.who_grows(new);
+        let claims = claim_some(self, |it| grown.contains(&DevNr(it.nr))).map_err(|error| {
+            anyhow!(
+                "nothing was changed: {error}, and can't grow meanwhile; end that, and reload again"
+            )
+        })?;
         self.keep_table(&without_what_goes(&old, &changes))?;
         if let Err(refusal) = self.drive.reload(&old, new.clone()) {
             self.keep_table(&old)?;
@@ -25,10 +33,33 @@ impl Daemon {
         }
         self.keep_table(new)?;
         let mut said: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        drop(claims);
+        self.serve_longer(&grown)?;
         if changes.iter().any(|change| matches!(change, Change::LogSize { .. })) {
             said.push(self.drive.wait_for_log_size()?);
         }
         Ok(said)
+    }
+
+    /// Devices that are shorter than a table has them: it has grown, or did so before a crash.
+    fn who_grows(&self, new: &Group) -> Vec<DevNr> {
+        let shorter = |it: &&DeviceState| {
+            let device = new.devices.iter().find(|device| device.table.dev_nr == DevNr(it.nr));
+            device.is_some_and(|device| device.len.0 > it.sectors)
+        };
+        self.states().iter().filter(shorter).map(|it| DevNr(it.nr)).collect()
+    }
+
+    /// The log knows of the new sizes; now those who use the devices may.
+    fn serve_longer(&mut self, grown: &[DevNr]) -> Result<()> {
+        let plan = self.drive.plan()?;
+        for dev in grown {
+            let device = plan.device(*dev).expect("a device of the table is in the plan");
+            self.serve_anew(device).with_context(|| {
+                format!("device {} has grown, and could not be made anew", device.name)
+            })?;
+        }
+        Ok(())
     }
 
     /// Carries out a message; one that says what the table says from now on changes that.
@@ -70,6 +101,7 @@ fn without_what_goes(old: &Group, changes: &[Change]) -> Group {
                 devices.for_each(|it| it.table.legs.retain(|leg| leg.slink != *slink));
             }
             Change::LogSize { .. }
+            | Change::Grown { .. }
             | Change::Slink { .. }
             | Change::SlinkAdded(_)
             | Change::LegAdded { .. } => {}

@@ -34,26 +34,41 @@ pub(super) fn replace_log(daemon: &mut Daemon, ask: &Ask, words: &[String]) -> R
     let disk = if same { before.disk.id } else { daemon.drive.places().add_log(&path) };
     let uuid = random_uuid()?;
     let wish = LogWish { disk, path: path.clone(), start, size: wish.size, uuid };
+    let old = daemon.table.clone();
+    // P8: a crash meanwhile is followed by one who goes by this table. The new device is good for
+    // that at any time: until the new log is at work it does not matter what the table names, and
+    // from then on the old one is refused.
+    daemon.keep_table(&renamed(&old, &LogTable { path: path.clone(), start, ..before.table }))?;
+    match carry_out(daemon, ask, wish) {
+        Err(why) => {
+            daemon.keep_table(&old)?;
+            if !same {
+                let_go(daemon, disk)?;
+            }
+            Err(why)
+        }
+        Ok(()) => {
+            if !same {
+                let_go(daemon, before.disk.id)?;
+            }
+            let now = daemon.drive.plan()?.log.table;
+            daemon.keep_table(&renamed(&old, &now))?;
+            Ok(format!("the log is on {path} now\n"))
+        }
+    }
+}
+
+fn carry_out(daemon: &Daemon, ask: &Ask, wish: LogWish) -> Result<()> {
     let handle = daemon.drive.handle();
     handle.call(move |machine, _| machine.replace_log(wish))??;
     loop {
         match handle.call(|machine, _| machine.relog())? {
             Relog::UnderWay(step) => ask.progress(step),
-            Relog::Failed(why) => {
-                if !same {
-                    let_go(daemon, disk)?;
-                }
-                bail!(why)
-            }
-            Relog::Done => break,
+            Relog::Failed(why) => bail!(why),
+            Relog::Done => return Ok(()),
         }
         thread::sleep(POLL);
     }
-    if !same {
-        let_go(daemon, before.disk.id)?;
-    }
-    remember(daemon)?;
-    Ok(format!("the log is on {path} now\n"))
 }
 
 /// Closes a disk that is no log of this replicator.
@@ -63,13 +78,7 @@ fn let_go(daemon: &Daemon, disk: DiskId) -> Result<()> {
     Ok(())
 }
 
-/// What `table` prints, and what a successor goes by, names the new log.
-fn remember(daemon: &mut Daemon) -> Result<()> {
-    let now = daemon.drive.plan()?.log.table;
-    let table = renamed(&daemon.table, &now);
-    daemon.keep_table(&table)
-}
-
+/// What `table` prints, and what a successor goes by, with the new log.
 fn renamed(group: &Group, now: &LogTable) -> Group {
     let mut renamed = group.clone();
     let log = &mut renamed.table.log;

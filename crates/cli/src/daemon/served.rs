@@ -28,9 +28,11 @@ pub(super) struct Daemon {
     state: State,
     /// The devices served, in the order in which they came.
     served: Vec<Device>,
+    shape: Shape,
 }
 
 /// What all new devices of a daemon have in common.
+#[derive(Clone, Copy)]
 pub(super) struct Shape {
     /// Whether nearness of sectors matters on any leg.
     pub(super) rotational: bool,
@@ -39,9 +41,9 @@ pub(super) struct Shape {
 }
 
 impl Daemon {
-    pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive) -> Self {
+    pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive, shape: Shape) -> Self {
         let (links, state) = (Links::of_host(), State::of_this_process());
-        Self { dir, lock, drive, table, links, state, served: Vec::new() }
+        Self { dir, lock, drive, table, links, state, served: Vec::new(), shape }
     }
 
     /// The devices it has, or is about to have.
@@ -57,13 +59,13 @@ impl Daemon {
     }
 
     /// Serves one device: the one it inherited, or a new one.
-    pub(super) fn serve(&mut self, device: &DevicePlan, shape: &Shape) -> Result<()> {
+    pub(super) fn serve(&mut self, device: &DevicePlan) -> Result<()> {
         let inherited = self.state.devices.iter().find(|it| it.nr == device.nr.0);
         let handle = self.drive.handle();
         let served = match inherited {
             Some(it) => Device::recover(it.ublk, it.mark, handle, device.nr)?,
             None => {
-                let added = self.add(device, shape)?;
+                let added = self.add(device, None)?;
                 added.start(self.drive.handle(), device.nr)?
             }
         };
@@ -72,20 +74,40 @@ impl Daemon {
         self.links.make(&device.name, ublk)
     }
 
+    /// Serves a device anew that has grown, with the number and the blocks that it had: the driver
+    /// tells nobody of another size. Nobody may have it open.
+    pub(super) fn serve_anew(&mut self, device: &DevicePlan) -> Result<()> {
+        let place = self.state.devices.iter().position(|it| it.nr == device.nr.0);
+        let before = self.state.devices[place.expect("a device that is served")].clone();
+        let block = logical_block_of(&before)?;
+        let place = self.served.iter().position(|it| it.id() == before.ublk);
+        let served = self.served.remove(place.expect("a device that is served"));
+        self.take_away(served)?;
+        let added = self.add(device, Some((before.ublk, block)))?;
+        let served = added.start(self.drive.handle(), device.nr)?;
+        let ublk = served.id();
+        self.served.push(served);
+        self.links.make(&device.name, ublk)
+    }
+
     /// Takes the devices away, last first. What could not be taken away stays known.
     pub(super) fn remove_devices(&mut self) -> Result<()> {
         while let Some(device) = self.served.pop() {
-            let (ublk, path) = (device.id(), device.path());
-            if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
-                self.links.remove(&it.name, ublk)?;
-            }
-            device
-                .remove(self.drive.handle())
-                .with_context(|| format!("taking {} away", path.display()))?;
-            self.state.devices.retain(|it| it.ublk != ublk);
-            self.dir.write_state(&self.state)?;
+            self.take_away(device)?;
         }
         Ok(())
+    }
+
+    fn take_away(&mut self, device: Device) -> Result<()> {
+        let (ublk, path) = (device.id(), device.path());
+        if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
+            self.links.remove(&it.name, ublk)?;
+        }
+        device
+            .remove(self.drive.handle())
+            .with_context(|| format!("taking {} away", path.display()))?;
+        self.state.devices.retain(|it| it.ublk != ublk);
+        self.dir.write_state(&self.state)
     }
 
     /// Ends everything: no device is left, the engine stops, the name is free.
@@ -112,14 +134,16 @@ impl Daemon {
     }
 
     /// Adds a device to the driver, and records it before it can be used.
-    fn add(&mut self, device: &DevicePlan, shape: &Shape) -> Result<Added> {
+    fn add(&mut self, device: &DevicePlan, as_before: Option<(u32, u32)>) -> Result<Added> {
         let mark = random_u64()?;
         let block = self.drive.plan()?.logical_block(device.nr);
+        let (id, block_before) = as_before.unzip();
         let added = Device::create(DeviceSpec {
-            request_max: shape.request_max,
-            rotational: shape.rotational,
+            id,
+            request_max: self.shape.request_max,
+            rotational: self.shape.rotational,
             mark,
-            ..DeviceSpec::new(device.size, block)
+            ..DeviceSpec::new(device.size, block.max(block_before.unwrap_or_default()))
         })?;
         self.state.devices.push(DeviceState {
             name: device.name.clone(),
@@ -131,6 +155,13 @@ impl Daemon {
         self.dir.write_state(&self.state)?;
         Ok(added)
     }
+}
+
+/// Bytes of a device's logical block, as its users know it.
+fn logical_block_of(device: &DeviceState) -> Result<u32> {
+    let path = format!("/sys/block/ublkb{}/queue/logical_block_size", device.ublk);
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    text.trim().parse().with_context(|| path)
 }
 
 /// How long the last checkpoint, and what is in flight, may take: longer than any I/O that ends.

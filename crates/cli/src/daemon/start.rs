@@ -43,11 +43,11 @@ pub(super) fn start(
             return Err(error);
         }
     };
-    let mut daemon = Daemon::new(dir, lock, table, drive);
+    let mut daemon = Daemon::new(dir, lock, table, drive, shape);
     // A signal until here just ends the process; from here on there are devices to think of.
     match desk
         .watch_signals()
-        .and_then(|()| serve_devices(&mut daemon, job, inherited, &shape, reporter))
+        .and_then(|()| serve_devices(&mut daemon, job, inherited, reporter))
         .and_then(|()| daemon.listen(desk.clone()))
         .and_then(|()| reporter.ready(daemon.states().iter().map(ready).collect()))
     {
@@ -114,14 +114,13 @@ fn serve_devices(
     daemon: &mut Daemon,
     job: &Job,
     inherited: Vec<DeviceState>,
-    shape: &Shape,
     reporter: &mut impl Reporter,
 ) -> Result<()> {
     daemon.dir.write_table(&job.table)?;
     daemon.inherit(inherited)?;
     for device in daemon.drive.plan()?.devices {
         reporter.progress("starting its devices", 0, 0)?;
-        daemon.serve(&device, shape).with_context(|| format!("device {}", device.name))?;
+        daemon.serve(&device).with_context(|| format!("device {}", device.name))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use replicator::{SiteState, SiteStatus, Status};
 use rustix::fs::OFlags;
 
 use super::served::{Daemon, STOP_LIMIT};
+use crate::runtime::DeviceState;
 
 /// Under which conditions a daemon is asked to end.
 #[derive(Clone, Copy, Debug)]
@@ -154,22 +155,25 @@ impl Lacking {
 
 /// Opens every device exclusively; fails if somebody uses one.
 fn claim(daemon: &Daemon) -> Result<Vec<File>> {
+    claim_some(daemon, |_| true).map_err(|error| anyhow!("{error}; end that first, or use --force"))
+}
+
+/// Makes sure that nobody uses some devices, for as long as the claims are held.
+pub(super) fn claim_some(
+    daemon: &Daemon,
+    which: impl Fn(&DeviceState) -> bool,
+) -> Result<Vec<File>> {
     let exclusive = i32::try_from(OFlags::EXCL.bits()).expect("a flag of open");
     let mut claims = Vec::new();
-    for it in daemon.states() {
+    for it in daemon.states().iter().filter(|it| which(it)) {
         let path = PathBuf::from(it.path());
         let holder = uring::holder_of(&path);
         let claim = OpenOptions::new().read(true).custom_flags(exclusive).open(&path);
         match (holder, claim) {
             (None, Ok(claim)) => claims.push(claim),
-            (Some(holder), _) => bail!(
-                "{} ({}) is in use by {holder}; end that first, or use --force",
-                it.name,
-                it.path()
-            ),
+            (Some(holder), _) => bail!("{} ({}) is in use by {holder}", it.name, it.path()),
             (None, Err(error)) => bail!(
-                "{} ({}) is in use by somebody who could not be found: {error}; \
-                 end that first, or use --force",
+                "{} ({}) is in use by somebody who could not be found: {error}",
                 it.name,
                 it.path()
             ),

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod failures;
+mod growing;
 mod histories;
 mod sessions;
 mod tools;

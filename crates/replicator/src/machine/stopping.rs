@@ -56,7 +56,7 @@ impl Replicator {
     fn has_stopped(&mut self, now: Time, drain: bool) -> bool {
         let Some(log) = &mut self.log else { return true };
         let mut links = self.links.iter().chain(&self.leaving);
-        let busy = links.any(|link| link.is_busy(now)) || !self.reads.is_empty();
+        let busy = links.any(|link| link.is_busy(now, log)) || !self.reads.is_empty();
         if busy {
             return false;
         }

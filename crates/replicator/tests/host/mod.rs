@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) bad_errno: Errno,
     /// Bytes written to each disk.
     pub(crate) written: BTreeMap<DiskId, u64>,
+    /// Flushes of each disk.
+    pub(crate) flushed: BTreeMap<DiskId, u64>,
     /// After so many effects the host is dead: nothing is carried out any more.
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
@@ -89,6 +91,16 @@ impl Host {
     }
 
     pub(crate) fn again(
+        table: (&str, &str, &str, &str),
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+        kept: Option<Vec<u8>>,
+    ) -> Self {
+        Self::of_size(4096, table, disks, faults, kept)
+    }
+
+    pub(crate) fn of_size(
+        sectors: u64,
         (sites, log, local_dirty_log, remote): (&str, &str, &str, &str),
         disks: BTreeMap<DiskId, Vec<u8>>,
         faults: BTreeMap<DiskId, Fault>,
@@ -96,7 +108,7 @@ impl Host {
     ) -> Self {
         let text = format!(
             "repl: 0 1 replicator ringbuffer {} /log 0 {log} {sites}\n\
-             db: 0 4096 replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
+             db: 0 {sectors} replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
             2 + log.split(' ').count(),
         );
         let groups = table::TableFile::parse(&text).unwrap().groups().unwrap();
@@ -122,6 +134,7 @@ impl Host {
             bad: BTreeSet::new(),
             bad_errno: Errno::EIO,
             written: BTreeMap::new(),
+            flushed: BTreeMap::new(),
             effects_left: None,
             hung: Vec::new(),
             opening: Vec::new(),
@@ -253,7 +266,10 @@ impl Host {
                 image[at..at + len.len()].fill(0);
                 None
             }
-            DiskOp::Flush => None,
+            DiskOp::Flush => {
+                *self.flushed.entry(disk).or_default() += 1;
+                None
+            }
         }
     }
 

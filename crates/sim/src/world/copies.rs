@@ -80,9 +80,14 @@ impl Host {
         }
         let (disk, block) = (self.topology.disk(Role::Leg { dev, site }), self.topology.block().0);
         self.oracle.spoiled(site);
+        let size = self.topology.layout().size(dev).0;
         for _ in 0..rng.range(1, 4) {
-            let first = rng.below(self.topology.layout().size(dev).0 / block) * block;
+            let first = rng.below(size / block) * block;
             self.bad.extend((first..first + block).map(|sector| (disk, sector)));
+        }
+        if site != 0 && self.bad.len() as u64 == size {
+            // A remote disk of which nothing can be read is one that fails: that is weather.
+            self.bad.retain(|(_, sector)| *sector >= block);
         }
     }
 

@@ -223,6 +223,11 @@ impl<'p, M: Subject> World<'p, M> {
         &self.machine
     }
 
+    /// The machine alone, for who goes on with it without a world.
+    pub fn into_machine(self) -> M {
+        self.machine
+    }
+
     /// Opens the machine and judges what it brought back.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! What is said of a site can be changed while it is in use: policy, limit, options; and
 //! which devices it has.
 
-use blk::{DevNr, DiskId, Effect, Time};
+use blk::{DevNr, DiskId, DiskSeen, Effect, Errno, NotOpened, Sector, Time};
 use replog::Replog;
 use table::SlinkTable;
 
 use super::notice::Notice;
 use super::{Mode, Ordered, Probing};
-use crate::event::Transition;
+use crate::event::{Transition, Why};
 use crate::feed::Failed;
 use crate::health::Failure;
 use crate::link::Leg;
@@ -63,6 +63,42 @@ impl Ordered {
             (true, true) => self.note(now, Transition::Demoted),
             (true, false) => log.change_site(self.nr, |site| site.demoted = false),
         }
+    }
+
+    /// A device has grown. What a remote disk holds behind the old end nobody knows; and whether
+    /// it reaches that far, only who opens it anew.
+    pub(super) fn has_grown(
+        &mut self,
+        now: Time,
+        log: &mut Replog,
+        spec: &dirty_log::Spec,
+        seen: &Result<DiskSeen, NotOpened>,
+    ) {
+        let (dev, is_local) = (spec.dev, self.nr.is_local());
+        let Some(before) = self.legs.all.get(&dev).map(|leg| leg.size) else { return };
+        if before == spec.len {
+            return;
+        }
+        if matches!(self.mode, Mode::New) {
+            self.join(now, log);
+        }
+        if !is_local && !matches!(self.mode, Mode::Detached(_)) {
+            self.detach(now, log, Why::Grown);
+        }
+        let leg = self.legs.all.get_mut(&dev).expect("it was just looked at");
+        leg.size = spec.len;
+        leg.dirty_log.grow(spec);
+        if is_local {
+            leg.seen.clone_from(seen);
+            return;
+        }
+        leg.dirty_log.mark(Sector(0) + before, spec.len - before);
+        let why = "its device has grown, and it is opened anew".to_owned();
+        leg.seen = Err(NotOpened { errno: Errno::ENODEV, why: why.clone() });
+        self.attach_after = now;
+        let failed = Failed { dev, what: "opening it", how: Failure::NotOpened(why) };
+        self.went_down(now, now, log, failed);
+        self.health.hurry(now);
     }
 
     /// The site keeps its own state elsewhere, or nowhere, from now on: what is there is read, and

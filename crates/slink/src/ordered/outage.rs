@@ -1,7 +1,7 @@
 //! Outages: a site fails as one, is left alone while anything of it hangs, and is tried
 //! again, less and less often, by opening its disks afresh.
 
-use blk::{BufMut, DevNr, DiskOp, Effect, Errno, Sector, Time};
+use blk::{BufMut, DevNr, DiskOp, Effect, Errno, Sector, Sectors, Time};
 use replog::{Doubt, Replog};
 
 use super::{Mode, Ordered, Step};
@@ -146,7 +146,8 @@ impl Ordered {
         }
     }
 
-    /// Reads a block of every disk that was opened.
+    /// Reads a block of every disk that was opened; at each attempt another one, as one that can't
+    /// be read is not the end of its disk.
     pub(super) fn read_probes(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.probing != Probing::Opened {
             return;
@@ -154,7 +155,9 @@ impl Ordered {
         self.probing = Probing::Reading { left: self.legs.all.len(), well: true };
         for leg in self.legs.iter() {
             let buf = BufMut::zeroed(leg.block as usize);
-            let op = DiskOp::Read { sector: Sector(0), buf };
+            let block = Sectors::from_bytes(u64::from(leg.block));
+            let sector = self.health.block_to_try(leg.size.0 / block.0) * block.0;
+            let op = DiskOp::Read { sector: Sector(sector), buf };
             let flight = (leg.dev, "a read", To::Site, Step::Probe);
             self.flights.submit(now, leg.disk, op, flight, effects);
         }
