@@ -60,5 +60,5 @@ fn look(nr: u64, disk: DiskId) -> Effect {
 
 /// Whose these reads are.
 pub(crate) const LOOK_IO: IoOwner = IoOwner(u16::MAX - 2);
-/// A disk that has to spin up is one that answers.
-const LIMIT: Span = Span::from_secs(10);
+/// Longer than a disk takes that is well; requests of a dead daemon's devices wait meanwhile.
+const LIMIT: Span = Span::from_secs(3);
