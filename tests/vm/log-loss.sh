@@ -122,6 +122,28 @@ a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_w
     replicas_are_equal
 }
 
+a_dead_log_is_refused_also_where_the_host_has_forgotten_that_it_died() {
+    dirty_log='disk 3 LEG.dirty 128 nosync' group_with_log '1 async timeout_io:2s'
+    replicator create table
+    printf 'before' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    disk_is log failing
+    printf 'behind' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    log_is lost,bypassed
+    eventually says_it_is_lost d0.1.dirty
+    kill_daemon
+    mv "$REPLICATOR_STATE_DIR" forgotten
+    disk_is log healthy
+    refused "says the dirty log $work/d0.1.dirty" replicator recover repl
+    mv forgotten "$REPLICATOR_STATE_DIR"
+    replicator recover repl
+    log_is lost,bypassed
+    [[ $(head -c 6 /dev/replicator/d0) == behind ]]
+    replicator message repl 0 replace-log
+    replicas_are_equal
+}
+
+says_it_is_lost() { replicator dirty check --live "$1" | grep -q 'was lost, and is not to be replayed'; }
+
 table_names() { replicator table repl | grep -qF "$(disk "$1")"; }
 
 # A group whose log is a disk that can fail.
@@ -141,4 +163,5 @@ run_cases \
     a_log_that_hangs_is_done_without_after_its_deadline \
     a_daemon_that_is_killed_without_its_log_goes_on_without_it \
     a_log_on_another_device_takes_the_place_of_one_that_is_gone \
-    a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_well
+    a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_well \
+    a_dead_log_is_refused_also_where_the_host_has_forgotten_that_it_died
