@@ -33,6 +33,8 @@ pub(super) struct Marks {
     batch: Option<Seq>,
     /// The roster must say so before anything is covered.
     detached: Version,
+    /// Everything up to here becomes dirty regions: the site is not attached before.
+    least: Seq,
 }
 
 impl Marks {
@@ -46,10 +48,14 @@ impl Marks {
             // P7: that the LD is lost, a program that can't rebuild it understands, too.
             site.lost_since = legs.site.is_local().then_some(covered);
         });
-        Self { marked: log.covered(legs.site), batch: None, detached: log.standing() }
+        let (marked, detached) = (log.covered(legs.site), log.standing());
+        Self { marked, batch: None, detached, least: Seq::default() }
     }
 
-    /// The site was detached when the log was opened.
+    /// The site was detached when the log was opened. What is in the log now is not fed to it: had
+    /// the log been lost, and the daemon died before the LD stood in for it, the LD may hold more
+    /// than the log that is back (P8). A copy of that, with the log's writes over it, would lack
+    /// what nobody brings again.
     pub(super) fn resumed(session: u64, legs: &mut Legs, log: &Replog) -> Self {
         let (site, log_uuid) = (legs.site, log.superblock().uuid);
         for leg in legs.iter_mut() {
@@ -60,17 +66,18 @@ impl Marks {
                 leg.dirty_log.load(log_uuid, session);
             }
         }
-        Self { marked: log.covered(site), batch: None, detached: log.standing() }
+        let (marked, detached) = (log.covered(site), log.standing());
+        Self { marked, batch: None, detached, least: log.written() }
     }
 
     /// A site that was attached leaves the log again, in the session it is in.
     pub(super) fn resumed_at(covered: Seq, log: &Replog) -> Self {
-        Self { marked: covered, batch: None, detached: log.standing() }
+        Self { marked: covered, batch: None, detached: log.standing(), least: Seq::default() }
     }
 
     /// Everything marked is covered: the site could be attached here.
     pub(super) fn is_even(&self) -> bool {
-        self.batch.is_none()
+        self.batch.is_none() && self.marked >= self.least
     }
 
     /// Marks what became durable since; without the log, what the LD is about to get (P8).

@@ -95,7 +95,9 @@ impl Ordered {
 
     /// From attached to streaming, from inconsistent to consistent, from far behind to in force.
     pub(super) fn advance(&mut self, now: Time, log: &mut Replog) {
+        // Not before it is up: nobody knows whether the disks that are there then are its own.
         if matches!(self.mode, Mode::Attached)
+            && self.may_ask()
             && !self.is_dirty()
             && self.copier.is_idle()
             && self.feeding.is_idle()
