@@ -148,7 +148,7 @@ load_begins() {
     done
     fio --ioengine=io_uring --direct=1 --iodepth=8 --bsrange=512-64k --rw=randwrite --size="${load_size:-16M}" \
         --thinktime=50ms --thinktime_blocks=8 \
-        --verify=crc32c --verify_backlog=128 --verify_fatal=1 --fsync=32 --randrepeat=0 --time_based --runtime=120 \
+        --verify=crc32c --verify_backlog=128 --verify_fatal=1 --fsync=32 --randrepeat=0 --time_based --runtime=300 \
         --trigger-file="$work/stop" --trigger=/bin/true --minimal --terse-version=3 --output=load.fio \
         "${jobs[@]}" >load.txt 2>&1 &
     load=$!
