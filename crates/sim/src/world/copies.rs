@@ -71,6 +71,13 @@ impl Host {
         self.bad.iter().any(here)
     }
 
+    /// Whether one of its disks is another that no machine was told to take.
+    fn has_stranger(&self, site: usize) -> bool {
+        let here =
+            |disk: &DiskId| self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site));
+        self.strangers.iter().any(here)
+    }
+
     /// A few blocks of one leg can't be read from now on, if another site has them.
     pub fn spoil_sectors(&mut self, rng: &mut Rng) {
         let site = *rng.pick(&[0, 0, 0, self.topology.sites.len() - 1]);
@@ -156,10 +163,17 @@ impl<M: Subject> World<'_, M> {
             return Ok(());
         }
         let local = self.host.truths[0];
+        let strange: Vec<bool> =
+            (0..self.views.len()).map(|site| self.host.has_stranger(site)).collect();
         for (site, (truth, view)) in self.host.truths.iter_mut().zip(&self.views).enumerate() {
             // Who lacks a device, or all of them, has nothing that others could do with.
             let is_complete = self.host.topology.is_complete(site);
-            *truth = if is_complete { truth.after(view) } else { Truth::Partial };
+            *truth = match is_complete {
+                // That it is to be copied may have been said, and forgotten in a crash.
+                true if strange[site] && !view.detached => Truth::Hollow,
+                true => truth.after(view),
+                false => Truth::Partial,
+            };
         }
         let lost = local != Truth::Partial && self.host.truths[0] == Truth::Partial;
         self.met.lost_local += u64::from(lost);
