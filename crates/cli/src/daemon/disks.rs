@@ -181,6 +181,13 @@ impl Disks {
     }
 }
 
+/// What is known of a disk whose link is to look.
+fn being_opened(id: DiskId, path: String) -> (String, DiskFacts) {
+    let why = format!("{path}: it is being opened");
+    let seen = Err(NotOpened { errno: Errno(Word::INPROGRESS.raw_os_error()), why });
+    (path.clone(), DiskFacts { id, path, seen })
+}
+
 impl Places {
     fn of(
         group: &Group,
@@ -216,20 +223,13 @@ impl Places {
         // A path that serves another end is another disk: the earlier one is yet to be closed.
         let known = Plan::paths(old);
         let fresh = Plan::paths(new).into_iter().filter(|named| !known.contains(named));
-        let facts = fresh.map(|(path, role)| {
-            let why = format!("{path}: it is being opened");
-            let seen = Err(NotOpened { errno: Errno(Word::INPROGRESS.raw_os_error()), why });
-            (path.clone(), DiskFacts { id: self.add(path.clone(), role), path, seen })
-        });
-        facts.collect()
+        fresh.map(|(path, role)| being_opened(self.add(path.clone(), role), path)).collect()
     }
 
     /// A disk in use that can't be said to be as it was when it was opened, nor how it is now.
     pub(super) fn unseen(&self, role: Role, path: &str) -> Option<(String, DiskFacts)> {
         let id = self.lock().iter().find(|it| it.role == role && it.text == path)?.id;
-        let why = format!("{path}: it is being opened");
-        let seen = Err(NotOpened { errno: Errno(Word::INPROGRESS.raw_os_error()), why });
-        Some((path.to_owned(), DiskFacts { id, path: path.to_owned(), seen }))
+        Some(being_opened(id, path.to_owned()))
     }
 
     /// A disk in use as it is now: it may have grown since it was opened.

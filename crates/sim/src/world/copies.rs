@@ -65,17 +65,16 @@ impl Host {
     }
 
     pub(super) fn has_bad_sectors(&self, site: usize) -> bool {
-        let here = |(disk, _): &(DiskId, u64)| {
-            self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site))
-        };
-        self.bad.iter().any(here)
+        self.bad.iter().any(|(disk, _)| self.is_at(*disk, site))
     }
 
     /// Whether one of its disks is another that no machine was told to take.
     fn has_stranger(&self, site: usize) -> bool {
-        let here =
-            |disk: &DiskId| self.disks.role(*disk).is_ok_and(|role| role.site() == Some(site));
-        self.strangers.iter().any(here)
+        self.strangers.iter().any(|disk| self.is_at(*disk, site))
+    }
+
+    fn is_at(&self, disk: DiskId, site: usize) -> bool {
+        self.disks.role(disk).is_ok_and(|role| role.site() == Some(site))
     }
 
     /// A few blocks of one leg can't be read from now on, if another site has them.
