@@ -56,7 +56,10 @@ impl Daemon {
         for dev in grown {
             let device = plan.device(*dev).expect("a device of the table is in the plan");
             self.serve_anew(device).with_context(|| {
-                format!("device {} has grown, and could not be made anew", device.name)
+                let name = &device.name;
+                format!(
+                    "device {name} has grown, and could not be made anew (`remove` and `create` do)"
+                )
             })?;
         }
         Ok(())

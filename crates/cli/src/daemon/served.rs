@@ -77,11 +77,13 @@ impl Daemon {
     /// Serves a device anew that has grown, with the number and the blocks that it had: the driver
     /// tells nobody of another size. Nobody may have it open.
     pub(super) fn serve_anew(&mut self, device: &DevicePlan) -> Result<()> {
-        let place = self.state.devices.iter().position(|it| it.nr == device.nr.0);
-        let before = self.state.devices[place.expect("a device that is served")].clone();
+        let known = self.state.devices.iter().find(|it| it.nr == device.nr.0);
+        let before = known.context("it is not there any more")?.clone();
         let block = logical_block_of(&before)?;
         let place = self.served.iter().position(|it| it.id() == before.ublk);
-        let served = self.served.remove(place.expect("a device that is served"));
+        // One that could not be taken away is served no more, and still known.
+        let place = place.context("it could not be taken away before")?;
+        let served = self.served.remove(place);
         self.take_away(served)?;
         let added = self.add(device, Some((before.ublk, block)))?;
         let served = added.start(self.drive.handle(), device.nr)?;
@@ -133,7 +135,8 @@ impl Daemon {
         self.end(false)
     }
 
-    /// Adds a device to the driver, and records it before it can be used.
+    /// Adds a device to the driver, and records it before it can be used; one that was there before,
+    /// with its number and the bytes of its logical block.
     fn add(&mut self, device: &DevicePlan, as_before: Option<(u32, u32)>) -> Result<Added> {
         let mark = random_u64()?;
         let block = self.drive.plan()?.logical_block(device.nr);
