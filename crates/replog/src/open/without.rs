@@ -3,7 +3,7 @@
 use super::{Lost, OpenError, Opening};
 use crate::format::kept::Kept;
 use crate::format::superblock::{Anchor, LegRecord, LogState, Superblock};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, SLOTS};
 use crate::log::Replog;
 use crate::roster::Members;
 
@@ -81,7 +81,14 @@ impl Opening {
             let path = self.spec.path.clone();
             return Err(OpenError::Bypassed { path, epoch: found.epoch });
         }
-        Ok(if kept.is_newer_than(found) { LogState::Valid(kept.superblock.clone()) } else { state })
+        if !kept.is_newer_than(found) {
+            return Ok(state);
+        }
+        // The other slot may have been torn when the log was lost. The next superblock goes there,
+        // and not over the only one that is whole: it may be torn as well.
+        let mut superblock = kept.superblock.clone();
+        superblock.generation += u64::from(superblock.generation % SLOTS != found.generation % SLOTS);
+        Ok(LogState::Valid(superblock))
     }
 
     /// The host's record stood before any dirty log said so, and it would have begun without the
