@@ -232,7 +232,10 @@ impl Replicator {
             log.sites_of(dev).filter(|nr| device.leg(*nr).is_none()).collect();
         for slink in known {
             log.change_leg(dev, slink, |leg| leg.all_dirty = true);
-            log.change_site(slink, |site| site.inconsistent = true);
+            // One that is at work without it has an image of what it has.
+            if plan.slinks.iter().all(|table| table.nr != slink) {
+                log.change_site(slink, |site| site.inconsistent = true);
+            }
         }
         self.devices.get_mut(&dev).expect("a device of the plan").size = to;
     }

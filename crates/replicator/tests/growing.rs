@@ -6,7 +6,7 @@ mod host;
 
 use std::collections::BTreeMap;
 
-use blk::{DiskId, Errno, ReqId, Sectors, Span};
+use blk::{DiskId, Errno, Event, Machine, ReqId, Sectors, Span};
 use host::{Fault, Host, assert_same};
 use replicator::SiteState;
 
@@ -161,4 +161,39 @@ fn a_device_that_grew_between_two_openings_is_copied_anew_and_a_shorter_one_is_r
     shorter.run();
     let phase = format!("{:?}", shorter.machine.phase());
     assert!(phase.contains("Shorter"), "{phase}");
+}
+
+/// A look at the site before the last growth says nothing of the disk that it needs now.
+#[test]
+fn a_device_grows_again_while_its_site_is_looked_at() {
+    for dirty_log in DIRTY_LOGS {
+        let mut host = host(dirty_log);
+        host.faults.insert(RD, Fault::Hangs);
+        grow(&mut host, AFTER - 512).unwrap();
+        host.run_for(Span::from_millis(100));
+        assert!(!host.hung.is_empty(), "its disk is open again, and being read");
+        grow(&mut host, AFTER).unwrap();
+        host.faults.clear();
+        for (io, buf) in std::mem::take(&mut host.hung) {
+            host.machine.handle(host.now, Event::Done { io, result: Ok(()), buf });
+        }
+        is_equal(&mut host);
+    }
+}
+
+#[test]
+fn a_device_grows_that_a_site_does_not_have_any_more() {
+    let mut host = host(DIRTY_LOGS[0]);
+    let with = host.machine.plan().group();
+    let mut without = with.clone();
+    without.devices[0].table.legs.retain(|leg| leg.slink.is_local());
+    host.reload(&without, &[]).unwrap();
+    host.run_for(Span::from_secs(10));
+    grow(&mut host, AFTER).unwrap();
+    host.run_for(Span::from_secs(60));
+    assert!(host.site().consistent, "nothing that it has has changed");
+    let mut with = with;
+    with.devices[0].len = Sectors(AFTER);
+    host.reload(&with, &[("/rd0", RD.0)]).unwrap();
+    is_equal(&mut host);
 }

@@ -34,7 +34,7 @@ pub(crate) struct Host {
     /// After so many effects the host is dead: nothing is carried out any more.
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
-    hung: Vec<(IoId, Option<BufMut>)>,
+    pub(crate) hung: Vec<(IoId, Option<BufMut>)>,
     /// Disks whose opening does.
     opening: Vec<DiskId>,
     /// Disks that were let go of.

@@ -93,12 +93,10 @@ impl Ordered {
             return;
         }
         leg.dirty_log.mark(Sector(0) + before, spec.len - before);
-        let why = "its device has grown, and it is opened anew".to_owned();
-        leg.seen = Err(NotOpened { errno: Errno::ENODEV, why: why.clone() });
+        let why = "its device has grown, and it is opened anew";
+        leg.seen = Err(NotOpened { errno: Errno::ENODEV, why: why.to_owned() });
         self.attach_after = now;
-        let failed = Failed { dev, what: "opening it", how: Failure::NotOpened(why) };
-        self.went_down(now, now, log, failed);
-        self.health.hurry(now);
+        self.is_opened_anew(now, log, dev, why);
     }
 
     /// The site keeps its own state elsewhere, or nowhere, from now on: what is there is read, and
