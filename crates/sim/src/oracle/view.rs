@@ -128,6 +128,10 @@ impl Oracle {
         belief.view = (!self.recovering).then_some(view);
         let promised = (view.consistent || belief.marked) && belief.replaced.is_empty();
         belief.bound &= !view.demoted;
+        if (!promised || view.is_well()) && self.sites[site].has_longer_devices() {
+            self.promise(site, false)?;
+        }
+        let belief = &mut self.beliefs[site];
         if !view.in_force {
             belief.joined = None;
             let given_up = std::mem::take(&mut belief.in_force);
@@ -203,6 +207,9 @@ impl Oracle {
         }
         let said = belief.view.map_or(self.sites[site].is_promised(), |view| view.consistent);
         let promised = (said || consistent) && belief.replaced.is_empty();
+        if !promised {
+            self.sites[site].has_longer_devices();
+        }
         self.sites[site].promise(promised, &self.history, &self.layout)
     }
 
@@ -237,6 +244,29 @@ impl Oracle {
             }
             self.sites[site].take_back(at, values);
         }
+    }
+
+    /// Nobody has these sectors yet: a device may grow by them.
+    pub fn set_aside(&mut self, row: &Range<usize>) {
+        self.sites.iter_mut().for_each(|site| site.leave_out(row.clone()));
+    }
+
+    /// A device has grown by these sectors, and holds there what its local disk does. What a remote
+    /// site has there is no part of its image before that is out of order, or everything is there:
+    /// what it was is whole, and older.
+    pub fn grown(&mut self, site: usize, row: Range<usize>, values: impl Fn(usize) -> Values) {
+        for at in row {
+            let values = values(at);
+            if !self.rules[site].ordered {
+                self.history.begin_with(at, values[0]);
+            }
+            self.sites[site].grow(at, values, &self.history);
+        }
+        if !self.rules[site].ordered {
+            self.sites[site].has_longer_devices();
+        }
+        // It is given up for that, whatever its table says.
+        self.asked_to_resync(site);
     }
 
     /// Whether nobody looks at that copy.
