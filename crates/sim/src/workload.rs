@@ -37,6 +37,8 @@ pub enum Deed {
     Resync(usize),
     /// The log is to have another size.
     Resize(Sectors),
+    /// The first device is to be longer by that.
+    Grow(Sectors),
 }
 
 /// What a workload wants now.

@@ -117,8 +117,13 @@ impl Site {
         self.shown[at] = values;
     }
 
-    /// Its image, when it is in order next, is one of the devices as long as they are now; whether
-    /// that is new.
+    /// Whether these are other values of a sector that is no part of its image yet.
+    #[must_use]
+    pub fn comes_to(&self, at: usize, values: &Values) -> bool {
+        self.aside.contains(&at) && self.shown[at] != *values
+    }
+
+    /// Its image is one of the devices as long as they are now; whether that is new.
     pub fn has_longer_devices(&mut self) -> bool {
         !std::mem::take(&mut self.aside).is_empty()
     }

@@ -128,8 +128,8 @@ impl Oracle {
         belief.view = (!self.recovering).then_some(view);
         let promised = (view.consistent || belief.marked) && belief.replaced.is_empty();
         belief.bound &= !view.demoted;
-        if (!promised || view.is_well()) && self.sites[site].has_longer_devices() {
-            self.promise(site, false)?;
+        if view.is_well() {
+            self.has_longer_devices(site)?;
         }
         let belief = &mut self.beliefs[site];
         if !view.in_force {
@@ -207,9 +207,6 @@ impl Oracle {
         }
         let said = belief.view.map_or(self.sites[site].is_promised(), |view| view.consistent);
         let promised = (said || consistent) && belief.replaced.is_empty();
-        if !promised {
-            self.sites[site].has_longer_devices();
-        }
         self.sites[site].promise(promised, &self.history, &self.layout)
     }
 
@@ -252,8 +249,8 @@ impl Oracle {
     }
 
     /// A device has grown by these sectors, and holds there what its local disk does. What a remote
-    /// site has there is no part of its image before that is out of order, or everything is there:
-    /// what it was is whole, and older.
+    /// site has there is no part of its image before anything comes there, or is said to be there: what
+    /// it was is whole, and older.
     pub fn grown(&mut self, site: usize, row: Range<usize>, values: impl Fn(usize) -> Values) {
         for at in row {
             let values = values(at);
@@ -267,6 +264,16 @@ impl Oracle {
         }
         // It is given up for that, whatever its table says.
         self.asked_to_resync(site);
+    }
+
+    /// What a site has where devices have grown is part of its image from now on.
+    pub(super) fn has_longer_devices(&mut self, site: usize) -> Result<(), Violation> {
+        let promised = self.sites[site].is_promised();
+        if self.sites[site].has_longer_devices() {
+            self.promise(site, false)?;
+            self.promise(site, promised)?;
+        }
+        Ok(())
     }
 
     /// Whether nobody looks at that copy.

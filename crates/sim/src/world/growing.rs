@@ -99,9 +99,19 @@ impl<M: Subject> World<'_, M> {
     /// A device grows, if the machine lets it.
     fn grow(&mut self, rng: &mut Rng) {
         let Some(topology) = self.host.topology.grown(rng) else { return };
-        if self.host.truths[0] != Truth::Whole {
-            return;
+        if self.host.truths[0] == Truth::Whole {
+            self.grow_to(topology);
         }
+    }
+
+    /// The first device becomes longer by that.
+    pub(super) fn grow_first(&mut self, by: Sectors) {
+        let mut topology = (*self.host.topology).clone();
+        topology.spare[0] = topology.spare[0] - by;
+        self.grow_to(topology);
+    }
+
+    fn grow_to(&mut self, topology: Topology) {
         self.tell(|| format!("     devices grow, but for {:?}", topology.spare));
         if self.machine.reload(self.clock.now, &topology) {
             self.met.grown += 1;
