@@ -1,5 +1,5 @@
 #!/bin/bash
-# Devices become longer: while the group is at work, between two starts, and not where a disk is too short.
+# Devices become longer: while the group is at work, between two starts, and not where a disk is too short. And more, or fewer.
 # shellcheck source=tests/vm/sites.bash
 . "$(dirname -- "${BASH_SOURCE[0]}")/sites.bash"
 
@@ -91,6 +91,43 @@ a_device_that_grew_between_two_starts_is_copied_anew() {
     replicas_are_equal
 }
 
+# The daemon died when the table, and the log or not, had the new size, and the device had the old one.
+a_daemon_that_dies_while_a_device_grows_is_followed_and_another_reload_makes_it_longer() {
+    group '1 async timeout_io:2s'
+    replicator create table
+    printf 'first' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    disks_grow d0
+    printf 'unknown' | dd of=d0.1 conv=notrunc bs=1M seek=40 status=none
+    kill_daemon
+    replicator table repl >served
+    sed 's/ 65536 / 98304 /' served >run/repl/table
+    replicator recover repl
+    is_long d0 32
+    replicator reload longer
+    is_long d0 48
+    printf 'last' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 seek=12287 status=none
+    replicas_are_equal
+}
+
+a_device_comes_and_goes_with_a_start() {
+    devices=2 dirty_log='core 2 128 sync' group '1 async timeout_io:2s'
+    printf 'unknown' | dd of=d1.1 conv=notrunc bs=1M seek=20 status=none
+    grep -v '^d1:' table >one
+    replicator create one
+    printf 'first' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    refused 'device 1 (d1): it is new: devices come and go with a start' replicator reload table
+    replicator remove repl
+    replicator create table
+    printf 'second' | dd of=/dev/replicator/d1 conv=sync oflag=direct bs=4096 status=none
+    replicator wait --timeout 60s repl
+    cmp d1.0 d1.1
+    refused 'device 1 (d1): it is not in the table' replicator reload one
+    replicator remove repl
+    replicator create one
+    [[ ! -e /dev/replicator/d1 ]]
+    replicas_are_equal
+}
+
 # Makes the disks of a device longer, and a table that says so.
 disks_grow() {
     local - device_mib=48
@@ -111,4 +148,6 @@ run_cases \
     a_device_grows_with_its_file_system_while_others_are_in_use \
     a_device_grows_only_as_far_as_its_disks_and_never_shrinks \
     a_device_grows_while_its_site_is_away_and_the_site_gets_it_all_when_it_is_back \
-    a_device_that_grew_between_two_starts_is_copied_anew
+    a_device_that_grew_between_two_starts_is_copied_anew \
+    a_daemon_that_dies_while_a_device_grows_is_followed_and_another_reload_makes_it_longer \
+    a_device_comes_and_goes_with_a_start

@@ -291,4 +291,4 @@ impl fmt::Display for Change {
     }
 }
 
-const DEVICES: &str = "devices come and go with a start";
+const DEVICES: &str = "devices come and go with a start: `remove`, then `create` with this table";

@@ -63,7 +63,7 @@ pub fn table_text(topology: &Topology) -> String {
             dev_nr: dev,
             legs: (0..topology.sites.len()).filter_map(|site| leg(topology, dev, site)).collect(),
         };
-        let size = topology.layout().size(dev);
+        let size = topology.length(dev);
         file.entries.push(entry(format!("dev{dev}"), size, Target::ReplicatorDev(target)));
     }
     file.to_string()
@@ -188,7 +188,10 @@ impl Subject for Replicator {
         match Self::reload(self, now, &group, &disks) {
             Ok(_) => true,
             Err(
-                ReloadError::Leaving { .. } | ReloadError::LastCopy { .. } | ReloadError::LogLost,
+                ReloadError::Leaving { .. }
+                | ReloadError::LastCopy { .. }
+                | ReloadError::Grow { .. }
+                | ReloadError::LogLost,
             ) => false,
             Err(error) => panic!("{error}"),
         }

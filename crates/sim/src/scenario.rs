@@ -52,6 +52,10 @@ pub fn all() -> Vec<Scenario> {
         make("replaced", on_disk(), replaced()),
         make("resize", resizable(), resize()),
         make("resize-outage", resizable(), resize_in_outage()),
+        make("grow", growable(on_disk()), grow()),
+        make("grow-core", growable(in_core()), grow()),
+        make("grow-sync", growable(with_sync(on_disk(), Some(OnDown::Hold))), grow()),
+        make("grow-outage", growable(on_disk()), grow_in_outage()),
         local("local-outage", in_core(), outage(Trouble::Absent)),
         local("local-hang", in_core(), outage(Trouble::Hangs)),
         local("local-overflow", in_core(), overflow(Trouble::Absent)),
@@ -123,6 +127,13 @@ fn in_core() -> Topology {
 /// The log's disk has room for a larger log.
 fn resizable() -> Topology {
     Topology { log: Sectors(8192), ..on_disk() }
+}
+
+/// The first device has longer disks than it needs.
+fn growable(mut topology: Topology) -> Topology {
+    let spare = Sectors(400);
+    (topology.devices[0], topology.spare[0]) = (topology.devices[0] + spare, spare);
+    topology
 }
 
 fn joining() -> Topology {
@@ -317,6 +328,30 @@ fn resize_in_outage() -> Vec<Step> {
     steps.extend([rest(Span::from_millis(100)), Step::Do(Deed::Heal), small(1), flush()]);
     steps.extend([rest(Span::from_secs(2)), small(2), to(4096), small(3), flush()]);
     steps
+}
+
+/// The device becomes longer twice, and is written to there at once.
+fn grow() -> Vec<Step> {
+    let by = |sectors| Step::Do(Deed::Grow(Sectors(sectors)));
+    let mut steps = vec![small(0), flush(), small(1), by(104), beyond(1020, 9), small(2)];
+    steps.extend([rest(Span::from_millis(2)), small(3), by(296), beyond(1400, 20), flush()]);
+    steps.extend([rest(Span::from_millis(600)), beyond(1120, 30), small(4), flush()]);
+    steps.extend([rest(Span::from_secs(2)), small(1), flush()]);
+    steps
+}
+
+/// It does so while its site is down, and the log holds, or does not, what that lacks.
+fn grow_in_outage() -> Vec<Step> {
+    let by = |sectors| Step::Do(Deed::Grow(Sectors(sectors)));
+    let mut steps = vec![small(0), strike(Trouble::Absent), small(1), by(104), beyond(1020, 9)];
+    steps.extend(fill());
+    steps.extend([small(2), flush(), by(296), beyond(1400, 20), Step::Do(Deed::Heal), small(3)]);
+    steps.extend([rest(Span::from_secs(2)), small(4), flush()]);
+    steps
+}
+
+fn beyond(sector: u64, len: u64) -> Step {
+    Step::Together(vec![write(0, sector, len, false), write(1, 2, 3, true)])
 }
 
 fn strike(trouble: Trouble) -> Step {

@@ -44,6 +44,9 @@ pub struct Swarm {
     /// Percent of lives in which somebody asks for other sizes of the log; dice of his own.
     resizes: u64,
     resizer: Rng,
+    /// Percent of lives in which devices grow, before them or while they last; dice of his own.
+    grows: u64,
+    grower: Rng,
 }
 
 /// Where a seed found a broken promise.
@@ -79,9 +82,14 @@ impl Swarm {
         if resizes > 0 {
             topology.log = Sectors(topology.log_size.0 + resizer.pick(&[800, 4096, 9000]));
         }
+        let mut grower = Rng::new(seed ^ 0x6c6f_6e67_6572);
+        let grows = *grower.pick(&[0, 0, 60]);
+        if grows > 0 {
+            topology.make_room(&mut grower);
+        }
         let of_sites = Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) };
         let of_log = Self { log_losses, misfortune, resizes, resizer, ..of_sites };
-        (topology, Self { auditor, messages, teller, ..of_log })
+        (topology, Self { auditor, messages, teller, grows, grower, ..of_log })
     }
 
     /// Plain sites and disks that never fail, for machines that know no errors.
@@ -112,6 +120,8 @@ impl Swarm {
             misfortune: Rng::new(0),
             resizes: 0,
             resizer: Rng::new(0),
+            grows: 0,
+            grower: Rng::new(0),
         }
     }
 
@@ -159,7 +169,7 @@ impl Swarm {
         let most = *self.rng.pick(&[30, 150, 600]);
         let requests = self.rng.range(1, most).min(self.requests);
         self.requests -= requests;
-        let workload = Workload::mixed(&rig.topology, requests, self.longest, &mut self.rng);
+        let workload = Workload::mixed(host.topology(), requests, self.longest, &mut self.rng);
         let crashes = self.rng.chance(self.crashes);
         let end = match crashes {
             true => *self.rng.pick(&[End::Crash, End::Crash, End::Converge]),
@@ -167,7 +177,12 @@ impl Swarm {
         };
         // How legs join, only their first table says.
         if self.rng.chance(self.retables) && !host.recovered().is_empty() {
-            host.retable(rig.topology.retabled(&mut self.rng));
+            let spare = host.topology().spare.clone();
+            host.retable(Topology { spare, ..rig.topology.clone() }.retabled(&mut self.rng));
+        }
+        let grows = self.grower.chance(self.grows);
+        if grows && self.grower.chance(30) {
+            tally.met.grown += u64::from(host.grow_at_random(&mut self.grower));
         }
         let faults = match self.rng.chance(self.faults) {
             true => Faults::random(&rig.topology, &mut self.rng),
@@ -197,6 +212,7 @@ impl Swarm {
             .traced(rig.trace)
             .told(self.teller.chance(self.messages).then(|| self.teller.fork()))
             .resized(self.resizer.chance(self.resizes).then(|| self.resizer.fork()))
+            .grown(grows.then(|| self.grower.fork()))
             .with_faults(faults);
         let halt = serve(&mut world, end, tally);
         (rig.watch)(world.machine());

@@ -11,8 +11,10 @@ use crate::payload::Content;
 /// The group, its sites and its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// Sizes of the devices, numbered from 0.
+    /// Sizes of the devices' disks, numbered from 0: what a device may grow to.
     pub devices: Vec<Sectors>,
+    /// What of each the table does not give its device yet.
+    pub spare: Vec<Sectors>,
     /// The sites, the local one first.
     pub sites: Vec<Site>,
     /// Size of the log's disk.
@@ -69,6 +71,7 @@ impl Topology {
         let site = |(nr, &sync): (usize, &bool)| Site::plain(nr, sync, devices.len());
         Self {
             devices: devices.to_vec(),
+            spare: vec![Sectors(0); devices.len()],
             sites: sync.iter().enumerate().map(site).collect(),
             log: Sectors(4096),
             log_size: Sectors(4096),
@@ -77,10 +80,16 @@ impl Topology {
         }
     }
 
-    /// The devices in a row.
+    /// The devices in a row, as long as they may become.
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout::new(&self.devices)
+    }
+
+    /// How long a device is, by the table.
+    #[must_use]
+    pub fn length(&self, dev: DevNr) -> Sectors {
+        self.devices[index(dev)] - self.spare[index(dev)]
     }
 
     /// What each site promises: remote ones are in order at every instant.

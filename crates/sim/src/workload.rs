@@ -37,6 +37,8 @@ pub enum Deed {
     Resync(usize),
     /// The log is to have another size.
     Resize(Sectors),
+    /// The first device is to be longer by that.
+    Grow(Sectors),
 }
 
 /// What a workload wants now.
@@ -142,6 +144,13 @@ impl Workload {
         Span::from_micros(micros)
     }
 
+    /// The devices are as long as this says from now on.
+    pub fn follow(&mut self, topology: &Topology) {
+        if let Self::Mixed(mixed) = self {
+            mixed.topology.spare.clone_from(&topology.spare);
+        }
+    }
+
     /// Nothing more is asked for from now on.
     pub fn end(&mut self) {
         *self = Self::script(Vec::new());
@@ -199,7 +208,7 @@ impl Mixed {
     /// Half of them in a hot corner, so that requests overlap.
     fn place(&self, dev: DevNr, rng: &mut Rng) -> (Sector, Sectors) {
         let block = self.topology.block().0;
-        let blocks = self.topology.layout().size(dev).0 / block;
+        let blocks = self.topology.length(dev).0 / block;
         let longest = (self.longest.0 / block).clamp(1, blocks);
         let len = if rng.chance(self.long) {
             rng.range(1, longest)

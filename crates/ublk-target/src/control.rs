@@ -183,6 +183,13 @@ pub(crate) fn delete(id: u32) -> Result<(), ControlError> {
     command("DEL_DEV", sys::UBLK_U_CMD_DEL_DEV, Some(id)).send()
 }
 
+/// UPDATE_SIZE: whoever has `/dev/ublkbN` open learns of it. Not of a device that is stopped: drivers
+/// before Linux 7.0 follow a null pointer then.
+pub(crate) fn update_size(id: u32, size: Sectors) -> Result<(), ControlError> {
+    let command = command("UPDATE_SIZE", sys::UBLK_U_CMD_UPDATE_SIZE, Some(id));
+    Command { data: size.0, ..command }.send()
+}
+
 /// START_USER_RECOVERY: hands a quiesced device to this process; EBUSY until the
 /// last trace of its old server is gone.
 pub(crate) fn start_recovery(id: u32) -> Result<(), ControlError> {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use blk::{DevNr, Machine};
+use blk::{DevNr, Machine, Sectors};
 
 use crate::channel::Channel;
 use crate::control::{self, DeviceInfo, DeviceSpec, DeviceState};
@@ -147,6 +147,18 @@ impl Device {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/dev/ublkb{}", self.id))
+    }
+
+    /// Makes it longer, while it is in use; see [`Features::tells_of_growth`](crate::Features::tells_of_growth).
+    /// The machine takes requests of the new size already.
+    ///
+    /// # Errors
+    /// If it is not served, or the driver refuses; then it is as long as it was.
+    pub fn grow(&self, size: Sectors) -> Result<(), DeviceError> {
+        match control::info(self.id)?.state {
+            DeviceState::Live => Ok(control::update_size(self.id, size)?),
+            state => Err(DeviceError::NotServed { device: self.id, found: state.name() }),
+        }
     }
 
     /// Stops and deletes it. Requests in flight are answered first, by the

@@ -69,6 +69,8 @@ pub enum DeviceError {
     Fetch { device: u32, errno: Errno },
     #[error("ublk device {device}: expected it to wait for a new server, found it {found}")]
     NotRecoverable { device: u32, found: &'static str },
+    #[error("ublk device {device}: expected it to be served, found it {found}")]
+    NotServed { device: u32, found: &'static str },
     #[error(
         "ublk device {device} is not of this replicator: expected mark {expected:#x}, found {found:#x}"
     )]

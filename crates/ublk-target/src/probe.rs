@@ -18,6 +18,14 @@ pub struct Ublk;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features(pub u64);
 
+impl Features {
+    /// Whether it tells those who have a device open that it has grown (Linux 6.16).
+    #[must_use]
+    pub fn tells_of_growth(self) -> bool {
+        self.0 & u64::from(sys::UBLK_F_UPDATE_SIZE) != 0
+    }
+}
+
 impl Ublk {
     /// Asks the driver what it can do, and makes sure that it is enough.
     ///
@@ -87,6 +95,12 @@ mod tests {
     #[test]
     fn the_driver_of_linux_6_12_is_enough() {
         assert_eq!(check(0x1fe).unwrap(), Features(0x1fe));
+    }
+
+    #[test]
+    fn the_driver_of_linux_6_16_tells_of_growth_and_that_of_6_12_does_not() {
+        assert!(!Features(0x1fe).tells_of_growth());
+        assert!(Features(0x5fe).tells_of_growth());
     }
 
     #[test]

@@ -21,9 +21,12 @@ impl Daemon {
         let changes = changes(&self.table, new).map_err(ReloadError::Fixed)?;
         let old = self.table.clone();
         let grown = self.who_grows(new);
-        let claims = claim_some(self, |it| grown.contains(&DevNr(it.nr))).map_err(|error| {
+        let must_be_closed =
+            |it: &DeviceState| !self.grows_in_use() && grown.contains(&DevNr(it.nr));
+        let claims = claim_some(self, must_be_closed).map_err(|error| {
             anyhow!(
-                "nothing was changed: {error}, and can't grow meanwhile; end that, and reload again"
+                "nothing was changed: {error}, and this kernel can't let it grow meanwhile (Linux \
+                 6.16 can); end that, and reload again"
             )
         })?;
         self.keep_table(&without_what_goes(&old, &changes))?;
@@ -41,13 +44,13 @@ impl Daemon {
         Ok(said)
     }
 
-    /// Devices that are shorter than a table has them: it has grown, or did so before a crash.
+    /// Devices that are shorter than a table has them: they grow now, or did so before a crash, or
+    /// an error.
     fn who_grows(&self, new: &Group) -> Vec<DevNr> {
-        let shorter = |it: &&DeviceState| {
-            let device = new.devices.iter().find(|device| device.table.dev_nr == DevNr(it.nr));
-            device.is_some_and(|device| device.len.0 > it.sectors)
-        };
-        self.states().iter().filter(shorter).map(|it| DevNr(it.nr)).collect()
+        let served = |dev: DevNr| self.states().iter().find(|it| it.nr == dev.0);
+        let all = new.devices.iter().map(|device| (device.table.dev_nr, device.len.0));
+        let shorter = all.filter(|(dev, len)| served(*dev).is_none_or(|it| it.sectors < *len));
+        shorter.map(|(dev, _)| dev).collect()
     }
 
     /// The log knows of the new sizes; now those who use the devices may.
@@ -55,11 +58,8 @@ impl Daemon {
         let plan = self.drive.plan()?;
         for dev in grown {
             let device = plan.device(*dev).expect("a device of the table is in the plan");
-            self.serve_anew(device).with_context(|| {
-                let name = &device.name;
-                format!(
-                    "device {name} has grown, and could not be made anew (`remove` and `create` do)"
-                )
+            self.lengthen(device).with_context(|| {
+                format!("device {} has grown, but is not as long yet; reload again", device.name)
             })?;
         }
         Ok(())

@@ -38,6 +38,8 @@ pub(super) struct Shape {
     pub(super) rotational: bool,
     /// The longest request.
     pub(super) request_max: Sectors,
+    /// Whether the driver tells those who have a device open that it has grown.
+    pub(super) tells_of_growth: bool,
 }
 
 impl Daemon {
@@ -74,15 +76,37 @@ impl Daemon {
         self.links.make(&device.name, ublk)
     }
 
-    /// Serves a device anew that has grown, with the number and the blocks that it had: the driver
-    /// tells nobody of another size. Nobody may have it open.
-    pub(super) fn serve_anew(&mut self, device: &DevicePlan) -> Result<()> {
-        let known = self.state.devices.iter().find(|it| it.nr == device.nr.0);
-        let before = known.context("it is not there any more")?.clone();
-        let block = logical_block_of(&before)?;
+    /// Whether a device can grow while somebody has it open.
+    pub(super) fn grows_in_use(&self) -> bool {
+        self.shape.tells_of_growth
+    }
+
+    /// Serves a device that has grown as long as it is.
+    pub(super) fn lengthen(&mut self, device: &DevicePlan) -> Result<()> {
+        let Some(at) = self.state.devices.iter().position(|it| it.nr == device.nr.0) else {
+            // It was taken away for that before, and could not be made anew.
+            return self.serve(device);
+        };
+        let before = self.state.devices[at].clone();
         let place = self.served.iter().position(|it| it.id() == before.ublk);
-        // One that could not be taken away is served no more, and still known.
-        let place = place.context("it could not be taken away before")?;
+        let place = place.expect("a device that is known is served");
+        if !self.grows_in_use() {
+            return self.serve_anew(device, &before, place);
+        }
+        self.served[place].grow(device.size)?;
+        // Only now: a successor that finds the old size here does it again.
+        self.state.devices[at].sectors = device.size.0;
+        self.dir.write_state(&self.state)
+    }
+
+    /// Serves a device anew, with the number and the blocks that it had. Nobody may have it open.
+    fn serve_anew(
+        &mut self,
+        device: &DevicePlan,
+        before: &DeviceState,
+        place: usize,
+    ) -> Result<()> {
+        let block = logical_block_of(before)?;
         let served = self.served.remove(place);
         self.take_away(served)?;
         let added = self.add(device, Some((before.ublk, block)))?;
@@ -101,15 +125,24 @@ impl Daemon {
     }
 
     fn take_away(&mut self, device: Device) -> Result<()> {
+        let ublk = device.id();
+        if let Err(error) = self.end_device(&device) {
+            // Another try goes on from there.
+            self.served.push(device);
+            return Err(error);
+        }
+        self.state.devices.retain(|it| it.ublk != ublk);
+        self.dir.write_state(&self.state)
+    }
+
+    fn end_device(&self, device: &Device) -> Result<()> {
         let (ublk, path) = (device.id(), device.path());
         if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
             self.links.remove(&it.name, ublk)?;
         }
         device
             .remove(self.drive.handle())
-            .with_context(|| format!("taking {} away", path.display()))?;
-        self.state.devices.retain(|it| it.ublk != ublk);
-        self.dir.write_state(&self.state)
+            .with_context(|| format!("taking {} away", path.display()))
     }
 
     /// Ends everything: no device is left, the engine stops, the name is free.

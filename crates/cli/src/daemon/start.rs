@@ -88,7 +88,7 @@ fn open(
     if job.require_all {
         disks.require_all()?;
     }
-    Ublk::probe()?;
+    let tells_of_growth = Ublk::probe()?.tells_of_growth();
     for sentence in disks.missing() {
         reporter.notice(&sentence)?;
     }
@@ -99,7 +99,8 @@ fn open(
             if !fresh {
                 go_on_resizing(&drive, &group, &table);
             }
-            let shape = Shape { rotational, request_max: drive.request_max()? };
+            let request_max = drive.request_max()?;
+            let shape = Shape { rotational, request_max, tells_of_growth };
             Ok((drive, shape, table))
         }
         Err(error) => {

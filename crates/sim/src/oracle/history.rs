@@ -89,6 +89,15 @@ impl History {
         self.initial[at]
     }
 
+    /// A sector of which there was no write until now turns out to hold this.
+    ///
+    /// # Panics
+    /// If there was one.
+    pub fn begin_with(&mut self, at: usize, content: Content) {
+        assert_eq!(self.sectors[at].as_slice(), [Nr(0)], "nobody has written there");
+        self.initial[at] = content;
+    }
+
     /// What a write left in one of its sectors.
     #[must_use]
     pub fn content(&self, at: usize, nr: Nr) -> Content {

@@ -331,8 +331,14 @@ impl Oracle {
         row: Range<usize>,
         values: impl Fn(usize) -> Values,
     ) -> Result<(), Violation> {
+        let mut has_come = false;
         for at in row.clone() {
-            self.sites[site].show(at, values(at));
+            let values = values(at);
+            has_come |= self.sites[site].comes_to(at, &values);
+            self.sites[site].show(at, values);
+        }
+        if has_come {
+            self.has_longer_devices(site)?;
         }
         self.refresh(site, row.clone())?;
         self.check_bound(site, row)

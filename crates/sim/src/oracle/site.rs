@@ -16,7 +16,7 @@
 //! A value with several readings (zeroes) may have several stretches with gaps in
 //! between. Then two by two is not enough; the few such sectors are tried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use blk::SlinkNr;
@@ -49,6 +49,8 @@ pub struct Site {
     promised: bool,
     /// What its disks held before they were the site's: of no write.
     foreign: Values,
+    /// Sectors by which a device has grown since its image was in order: it is that of before.
+    aside: BTreeSet<usize>,
 }
 
 /// The stretches of each value of a sector.
@@ -73,6 +75,7 @@ impl Site {
             lenient: false,
             promised: true,
             foreign: Values::new(),
+            aside: BTreeSet::new(),
         };
         let foreign = (0..sectors).filter(|&at| initial[at] != history.initial(at));
         foreign.for_each(|at| site.disown(initial[at]));
@@ -99,7 +102,30 @@ impl Site {
     /// It has a copy of a sector again; nothing is promised.
     pub fn take_back(&mut self, at: usize, values: Values) {
         self.promised = false;
+        self.aside.remove(&at);
         self.shown[at] = values;
+    }
+
+    /// A device has grown by a sector, of which it has these values. Its image is what it was, and
+    /// does not have that sector, until [`Site::has_longer_devices`].
+    pub fn grow(&mut self, at: usize, values: Values, history: &History) {
+        let known = |content| history.readings(at, content).next().is_some();
+        let unknown = values.iter().filter(|&&content| !known(content));
+        let news: Values = unknown.copied().filter(|it| !self.foreign.contains(it)).collect();
+        self.foreign.extend(news);
+        self.aside.insert(at);
+        self.shown[at] = values;
+    }
+
+    /// Whether these are other values of a sector that is no part of its image yet.
+    #[must_use]
+    pub fn comes_to(&self, at: usize, values: &Values) -> bool {
+        self.aside.contains(&at) && self.shown[at] != *values
+    }
+
+    /// Its image is one of the devices as long as they are now; whether that is new.
+    pub fn has_longer_devices(&mut self) -> bool {
+        !std::mem::take(&mut self.aside).is_empty()
     }
 
     /// Some of its disks hold this from now on, and no write wrote it: nothing is promised.
@@ -195,7 +221,7 @@ impl Site {
         if self.lenient {
             return Ok(());
         }
-        if !self.promised {
+        if !self.promised || self.aside.contains(&at) {
             return self.check_contents(at, history, layout);
         }
         let mut values = Gapped::new();

@@ -128,6 +128,10 @@ impl Oracle {
         belief.view = (!self.recovering).then_some(view);
         let promised = (view.consistent || belief.marked) && belief.replaced.is_empty();
         belief.bound &= !view.demoted;
+        if view.is_well() {
+            self.has_longer_devices(site)?;
+        }
+        let belief = &mut self.beliefs[site];
         if !view.in_force {
             belief.joined = None;
             let given_up = std::mem::take(&mut belief.in_force);
@@ -237,6 +241,39 @@ impl Oracle {
             }
             self.sites[site].take_back(at, values);
         }
+    }
+
+    /// Nobody has these sectors yet: a device may grow by them.
+    pub fn set_aside(&mut self, row: &Range<usize>) {
+        self.sites.iter_mut().for_each(|site| site.leave_out(row.clone()));
+    }
+
+    /// A device has grown by these sectors, and holds there what its local disk does. What a remote
+    /// site has there is no part of its image before anything comes there, or is said to be there: what
+    /// it was is whole, and older.
+    pub fn grown(&mut self, site: usize, row: Range<usize>, values: impl Fn(usize) -> Values) {
+        for at in row {
+            let values = values(at);
+            if !self.rules[site].ordered {
+                self.history.begin_with(at, values[0]);
+            }
+            self.sites[site].grow(at, values, &self.history);
+        }
+        if !self.rules[site].ordered {
+            self.sites[site].has_longer_devices();
+        }
+        // It is given up for that, whatever its table says.
+        self.asked_to_resync(site);
+    }
+
+    /// What a site has where devices have grown is part of its image from now on.
+    pub(super) fn has_longer_devices(&mut self, site: usize) -> Result<(), Violation> {
+        let promised = self.sites[site].is_promised();
+        if self.sites[site].has_longer_devices() {
+            self.promise(site, false)?;
+            self.promise(site, promised)?;
+        }
+        Ok(())
     }
 
     /// Whether nobody looks at that copy.

@@ -28,6 +28,7 @@ impl Topology {
         let mut all = vec![local(&devices, rng)];
         all.extend((1..sites).map(|nr| site(nr, &devices, joins, rng)));
         Self {
+            spare: vec![Sectors(0); devices.len()],
             devices,
             sites: all,
             log: Sectors(4096),
@@ -54,11 +55,33 @@ impl Topology {
             new.link.options.mark = old.link.options.mark.take();
             for (dev, leg) in new.legs.iter_mut().enumerate() {
                 let has = old.legs[dev].is_some() && new.named && !rng.chance(leaves_out);
-                *leg = has.then(|| dirty_log(dev, nr, self.devices[dev], Init::Nosync, rng));
+                let length = self.devices[dev] - self.spare[dev];
+                *leg = has.then(|| dirty_log(dev, nr, length, Init::Nosync, rng));
             }
             *old = new;
         }
         topology
+    }
+}
+
+impl Topology {
+    /// Longer disks for the same devices, which may grow then.
+    pub fn make_room(&mut self, rng: &mut Rng) {
+        for (disk, spare) in self.devices.iter_mut().zip(&mut self.spare) {
+            *spare = Sectors(*rng.pick(&[0, 8, 64, 400]));
+            *disk = Sectors(disk.0 + spare.0);
+        }
+    }
+
+    /// The same with a longer device, if one can be; in whole blocks of either size.
+    #[must_use]
+    pub fn grown(&self, rng: &mut Rng) -> Option<Self> {
+        let mut topology = self.clone();
+        let dev = rng.index(self.devices.len());
+        let most = self.spare[dev].0 / BLOCK;
+        let by = *rng.pick(&[1, most, rng.clone().range(1, most.max(1))]);
+        topology.spare[dev] = Sectors(self.spare[dev].0 - by.min(most) * BLOCK);
+        (topology != *self).then_some(topology)
     }
 }
 
@@ -151,3 +174,6 @@ fn dirty_log(dev: usize, site: usize, size: Sectors, init: Init, rng: &mut Rng) 
         }
     }
 }
+
+/// Sectors of the larger logical block.
+const BLOCK: u64 = 8;

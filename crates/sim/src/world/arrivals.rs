@@ -42,6 +42,7 @@ impl<M: Subject> World<'_, M> {
             Deed::Heal => self.heal()?,
             Deed::Resync(site) => self.resync(site, None),
             Deed::Resize(size) => self.resize(size),
+            Deed::Grow(by) => self.grow_first(by),
         }
         Ok(Span::ZERO)
     }

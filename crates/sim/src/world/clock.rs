@@ -31,6 +31,8 @@ pub(super) enum Due {
     Message,
     /// Somebody asks for another size of the log.
     Resize,
+    /// Somebody has a device grow.
+    Grow,
 }
 
 /// What is due, in order of time; of equal times, in order of planning.

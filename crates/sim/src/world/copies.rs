@@ -86,7 +86,7 @@ impl Host {
         }
         let (disk, block) = (self.topology.disk(Role::Leg { dev, site }), self.topology.block().0);
         self.oracle.spoiled(site);
-        let size = self.topology.layout().size(dev).0;
+        let size = self.topology.length(dev).0;
         for _ in 0..rng.range(1, 4) {
             let first = rng.below(size / block) * block;
             self.bad.extend((first..first + block).map(|sector| (disk, sector)));

@@ -90,7 +90,7 @@ impl Host {
             layout.devices().flat_map(sectors).collect()
         };
         let initial: Vec<Vec<Content>> = (0..topology.sites.len()).map(initial).collect();
-        Self {
+        let mut host = Self {
             disks: Disks::new(topology),
             oracle: Oracle::new(layout, &rules, &initial, topology.log),
             weather: Weather::default(),
@@ -108,7 +108,9 @@ impl Host {
             deaths: None,
             recovered: Vec::new(),
             log_resized: false,
-        }
+        };
+        host.set_spare_aside();
+        host
     }
 
     /// What the devices read as after the last recovery, in the row of all sectors.
@@ -211,7 +213,7 @@ impl Host {
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
         for (dev, site) in legs {
             if self.topology.has_leg(dev, site) && self.oracle.is_left_out(site, dev) {
-                let (row, leg) = (self.oracle.layout().device(dev), self.disks.leg(dev, site));
+                let (row, leg) = (self.row_of(dev), self.disks.leg(dev, site));
                 let start = row.start;
                 self.oracle.taken_back(site, row, |at| leg.candidates((at - start) as u64));
             }
@@ -230,7 +232,7 @@ impl Host {
             |site: usize, dev: DevNr| sites.contains(&site) && self.topology.has_leg(dev, site);
         for (dev, site, leg) in self.disks.each_leg().filter(|&(dev, site, _)| is_meant(site, dev))
         {
-            for at in self.oracle.layout().device(dev) {
+            for at in self.row_of(dev) {
                 let place = self.oracle.layout().place(at);
                 let (expected, found) = (self.oracle.newest(at), leg.durable(place.sector.0));
                 if found != expected {
@@ -372,8 +374,9 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn audit(&mut self) -> Result<Halt, Violation> {
         let layout = self.host.oracle.layout().clone();
         for dev in layout.devices() {
-            for start in (0..layout.size(dev).0).step_by(AUDIT_SECTORS) {
-                let len = Sectors((layout.size(dev).0 - start).min(AUDIT_SECTORS as u64));
+            let size = self.host.topology.length(dev).0;
+            for start in (0..size).step_by(AUDIT_SECTORS) {
+                let len = Sectors((size - start).min(AUDIT_SECTORS as u64));
                 let ask = Ask { dev, op: Op::Read { sector: Sector(start), len } };
                 let event = self.front.hand_in_audit(self.clock.now, ask, &self.host.oracle);
                 self.machine.handle(self.clock.now, event);

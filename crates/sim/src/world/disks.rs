@@ -210,9 +210,9 @@ impl Disks {
         &self.legs[index(dev.0) * self.sites + site]
     }
 
-    /// A sector of a leg reads as zeroes, behind everybody's back.
-    pub(super) fn damage_leg(&mut self, dev: DevNr, site: usize, sector: u64) {
-        self.legs[index(dev.0) * self.sites + site].damage(sector, Content::ZEROES);
+    /// A sector of a leg reads as something else, behind everybody's back.
+    pub(super) fn damage_leg(&mut self, dev: DevNr, site: usize, sector: u64, found: Content) {
+        self.legs[index(dev.0) * self.sites + site].damage(sector, found);
     }
 
     /// Hands an operation to a disk of bytes.

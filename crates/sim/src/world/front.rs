@@ -91,7 +91,10 @@ impl Front {
     }
 
     pub(super) fn hand_in_audit(&mut self, now: Time, ask: Ask, oracle: &Oracle) -> Event {
-        self.audited.resize(oracle.layout().total(), Content::ZEROES);
+        if self.audited.is_empty() {
+            // What no device has yet holds what it always has.
+            self.audited = (0..oracle.layout().total()).map(|at| oracle.newest(at)).collect();
+        }
         let row = row(ask, oracle);
         let got = vec![None; row.len()];
         self.admit(now, ask, Kind::Audit { row, got })

@@ -14,6 +14,7 @@ mod ending;
 mod excuses;
 mod faults;
 mod front;
+mod growing;
 mod handles;
 mod log_loss;
 mod messages;
@@ -90,6 +91,8 @@ pub struct World<'p, M> {
     teller: Option<Rng>,
     held: BTreeSet<usize>,
     resizer: Resizer,
+    /// Who has devices grow.
+    grower: Option<Rng>,
     /// Sites that he has taken something of, as they were.
     whole: BTreeMap<usize, Site>,
     /// Tells what happens.
@@ -174,6 +177,7 @@ impl<'p, M: Subject> World<'p, M> {
             teller: None,
             held: BTreeSet::new(),
             resizer: Resizer::default(),
+            grower: None,
             whole: BTreeMap::new(),
             trace: false,
             digest: 0,
@@ -399,6 +403,7 @@ impl<'p, M: Subject> World<'p, M> {
                 self.machine.handle(self.clock.now, event);
             }
             Due::Resize => self.resize_at_random(),
+            Due::Grow => self.grow_at_random(),
             Due::Arrival => self.arrive()?,
         }
         Ok(())

@@ -95,7 +95,7 @@ impl<M: Subject> World<'_, M> {
         let count = left.len().min(most);
         for _ in 0..count {
             let place = layout.place(left.swap_remove(rng.index(left.len())));
-            self.host.disks.damage_leg(place.dev, site, place.sector.0);
+            self.host.disks.damage_leg(place.dev, site, place.sector.0, Content::ZEROES);
             // As good as another disk, for whoever has to believe what is there.
             self.host.oracle.replaced(site, place.dev);
             self.host.unused.insert(self.host.topology.disk(Role::Leg { dev: place.dev, site }));

@@ -69,6 +69,34 @@ fn a_replaced_disk_is_not_what_was_promised_until_it_is_written_to() {
 }
 
 #[test]
+fn a_site_s_image_is_that_of_the_shorter_device_until_something_comes_behind_its_old_end() {
+    let (held, copied) = (Content::initial(1), Z);
+    let grown = || {
+        let initial = [vec![Z; 8], [vec![Z; 6], vec![held; 2]].concat()];
+        let local = SiteRule { nr: SlinkNr(0), ordered: false, ..rule() };
+        let layout = Layout::new(&[Sectors(4), Sectors(4)]);
+        let mut oracle = Oracle::new(layout, &[local, rule()], &initial, Sectors(20));
+        oracle.set_aside(&(6..8));
+        oracle.reported(&[WELL, WELL]).unwrap();
+        oracle.grown(0, 6..8, |_| smallvec![Z]);
+        oracle.grown(1, 6..8, |_| smallvec![held]);
+        let down = View { state: State::Down, detached: true, in_force: false, ..WELL };
+        assert_eq!(oracle.reported(&[WELL, down]), Ok(()), "consistent, and older");
+        oracle
+    };
+    let mut oracle = grown();
+    let said = oracle.reported(&[WELL, WELL]);
+    assert!(matches!(said, Err(Violation::Unsynced { .. })), "{said:?}");
+    let mut oracle = grown();
+    let seen = oracle.changed(1, 6..7, |_| smallvec![copied]);
+    assert!(matches!(seen, Err(Violation::Unsynced { .. })), "{seen:?}");
+    let mut oracle = grown();
+    oracle.reported(&[WELL, View { consistent: false, ..WELL }]).unwrap();
+    oracle.changed(1, 6..8, |_| smallvec![copied]).unwrap();
+    assert_eq!(oracle.reported(&[WELL, WELL]), Ok(()));
+}
+
+#[test]
 fn a_sync_site_out_of_force_may_lack_what_is_acknowledged_and_not_when_it_is_back() {
     let mut oracle = oracle_with(sync_rule());
     oracle.reported(&[View { in_force: false, ..WELL }]).unwrap();
