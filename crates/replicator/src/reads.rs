@@ -11,8 +11,9 @@
 //! | fails with an error of the medium | ends with that error |
 //! | fails otherwise | waits until the site has been looked at, and is tried once more |
 //! | hangs, or can't be read | waits for a base, for as long as it takes (P6) |
+//! | is a remote site's, which has as many reads to do as it may | waits for its turn (P13) |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use blk::{Buf, BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, IoId, IoOwner, ReqId};
 use blk::{Sector, Sectors, Seq, SlinkNr, Span, Time};
@@ -35,6 +36,8 @@ pub(crate) struct Reads {
     given_up: BTreeMap<u64, Option<u64>>,
     /// What waits for a copy that can be read.
     waiting: Vec<Want>,
+    /// What waits for its turn at a remote copy, which has its fill of reads.
+    behind: VecDeque<Want>,
     /// When the first of `flying` may be past its deadline.
     deadline: Option<Time>,
     next_io: u64,
@@ -128,6 +131,7 @@ impl Reads {
             flying: BTreeMap::new(),
             given_up: BTreeMap::new(),
             waiting: Vec::new(),
+            behind: VecDeque::new(),
             deadline: None,
             next_io: 0,
             met_pending: 0,
@@ -202,6 +206,7 @@ impl Reads {
     ) -> bool {
         let Some(seq) = piece.seq else {
             match copy {
+                Some(copy) if self.has_its_fill(copy) => self.behind.push_back(want),
                 Some(copy) => {
                     let disk = self.disks[&(want.dev, copy)];
                     let buf = BufMut::zeroed(want.len.len());
@@ -244,6 +249,16 @@ impl Reads {
             }
             Source::Nothing => unreachable!("a bookmark never shows in the overlay"),
         }
+    }
+
+    /// Whether a remote site has as many reads to do as it may, also of those that nobody waits
+    /// for any more: a site that hangs holds no more memory than that (P13). The local disks have
+    /// what the devices' queues let in.
+    fn has_its_fill(&self, copy: SlinkNr) -> bool {
+        let there = |disk: &&DiskId| {
+            self.disks.iter().any(|((_, site), of_site)| *site == copy && of_site == *disk)
+        };
+        !copy.is_local() && self.at.values().filter(there).count() >= AT_A_REMOTE_MAX
     }
 
     fn ends_by(&mut self, deadline: Time) {
@@ -384,12 +399,22 @@ impl Reads {
         self.deadline
     }
 
-    /// Begins again what waits for a base, if there is one; the reads that end by it.
+    /// Begins again what waits for a base, if there is one, and whose turn it is; the reads that
+    /// end by it.
     pub(crate) fn go_on(&mut self, mut at: At<'_>) -> Vec<EndedRead> {
         let mut ended = Vec::new();
-        if self.waiting.is_empty() || (at.log.readable_base().is_none() && !self.closed) {
-            return ended;
+        let base = at.log.readable_base();
+        if self.closed || base.is_none() {
+            self.waiting.extend(self.behind.drain(..));
         }
+        if base.is_some() || self.closed {
+            self.begin_waiting(&mut at, &mut ended);
+            self.begin_behind(&mut at, &mut ended);
+        }
+        ended
+    }
+
+    fn begin_waiting(&mut self, at: &mut At<'_>, ended: &mut Vec<EndedRead>) {
         for want in std::mem::take(&mut self.waiting) {
             let req = want.req;
             let parts = match () {
@@ -402,11 +427,28 @@ impl Reads {
                     self.waiting.push(want);
                     continue;
                 }
-                () => self.begin_stretch(&want, &mut at),
+                () => self.begin_stretch(&want, at),
             };
             ended.extend(self.replaced(req, parts));
         }
-        ended
+    }
+
+    fn begin_behind(&mut self, at: &mut At<'_>, ended: &mut Vec<EndedRead>) {
+        for _ in 0..self.behind.len() {
+            let Some(want) = self.behind.front() else { return };
+            let beside =
+                (!want.tried.is_empty()).then(|| at.log.another_copy(&want.tried)).flatten();
+            let Some(copy) = beside.or(at.log.readable_base()) else { return };
+            if self.has_its_fill(copy) {
+                return;
+            }
+            let want = self.behind.pop_front().expect("looked at above");
+            let parts = match beside {
+                Some(copy) => self.begin_beside(&want, copy, at),
+                None => self.begin_stretch(&want, at),
+            };
+            ended.extend(self.replaced(want.req, parts));
+        }
     }
 
     /// Whatever waits for a copy, now or later, ends with an error.
@@ -474,3 +516,7 @@ fn is_of_the_medium(errno: Errno) -> bool {
 
 /// Who the I/O of reads belongs to.
 pub(crate) const READ_IO: IoOwner = IoOwner(u16::MAX);
+
+/// Reads in flight to a remote site: with what is fed to it (64) and copied to or from it, they
+/// stay below 128 (P13).
+const AT_A_REMOTE_MAX: usize = 32;

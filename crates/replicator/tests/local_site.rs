@@ -226,6 +226,44 @@ fn with_no_complete_copy_left_reads_and_a_full_log_wait_and_why_says_so() {
     }
 }
 
+/// P13: what a remote site may hold of the daemon's memory has a limit, and costs nobody a read.
+#[test]
+fn reads_from_a_remote_copy_wait_for_their_turn() {
+    let mut host = host();
+    use_it(&mut host, 40);
+    host.run();
+    let whole = host.read(0, 4096);
+    host.faults.insert(LD, Fault::Fails);
+    host.run_for(Span::from_secs(3));
+    host.read(0, 8);
+    assert_eq!(host.reads_from(), Some(1));
+    host.faults.insert(RD, Fault::Hangs);
+    let ask = |at: u64| Op::Read { sector: Sector(at * 20), len: Sectors(8) };
+    let reads: Vec<_> = (0..200).map(|at| host.ask(ask(at), None)).collect();
+    host.run_for(Span::from_millis(100));
+    assert_eq!(host.hung.len(), 32);
+    host.faults.remove(&RD);
+    host.release();
+    host.run_for(Span::from_secs(10));
+    for (at, read) in reads.iter().enumerate() {
+        assert_eq!(host.ended.get(read), Some(&Ok(())), "read {at}");
+        assert_same(&host.reads[read], &whole[at * 20 * 512..][..8 * 512]);
+    }
+    // Those that wait for their turn when the site is found to hang wait for it, or for another.
+    host.faults.insert(RD, Fault::Hangs);
+    let reads: Vec<_> = (0..200).map(|at| host.ask(ask(at), None)).collect();
+    host.run_for(Span::from_secs(20));
+    assert!(host.hung.len() <= 34, "{} hang: the reads, and what looked at it", host.hung.len());
+    host.faults.clear();
+    host.release();
+    host.run();
+    for (at, read) in reads.iter().enumerate() {
+        assert_same(&host.reads[read], &whole[at * 20 * 512..][..8 * 512]);
+        assert_eq!(host.ended.get(read), Some(&Ok(())), "read {at}");
+    }
+    assert_whole(&mut host);
+}
+
 #[test]
 fn what_waits_for_a_copy_ends_when_its_device_is_taken_away() {
     let mut host = host();

@@ -18,7 +18,7 @@ pub(crate) struct Host {
     pub(crate) disks: BTreeMap<DiskId, Vec<u8>>,
     pub(crate) now: Time,
     payloads: BTreeMap<ReqId, Vec<u8>>,
-    reads: BTreeMap<ReqId, Vec<u8>>,
+    pub(crate) reads: BTreeMap<ReqId, Vec<u8>>,
     pub(crate) ended: BTreeMap<ReqId, Result<(), Errno>>,
     next_req: u64,
     /// Disks that are not well.
