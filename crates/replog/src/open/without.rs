@@ -87,7 +87,8 @@ impl Opening {
         // The other slot may have been torn when the log was lost. The next superblock goes there,
         // and not over the only one that is whole: it may be torn as well.
         let mut superblock = kept.superblock.clone();
-        superblock.generation += u64::from(superblock.generation % SLOTS != found.generation % SLOTS);
+        superblock.generation +=
+            u64::from(superblock.generation % SLOTS != found.generation % SLOTS);
         Ok(LogState::Valid(superblock))
     }
 

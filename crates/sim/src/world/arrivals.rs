@@ -12,7 +12,9 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn arrive(&mut self) -> Result<(), Violation> {
         self.arriving = false;
         match self.workload.next(self.front.under_way(), &mut self.rng) {
-            Next::Ask(ask) if self.is_ambiguous(ask) => self.await_arrival(Span::ZERO),
+            Next::Ask(ask) if self.is_ambiguous(ask) || self.is_beyond(ask) => {
+                self.await_arrival(Span::ZERO);
+            }
             Next::Ask(ask) => {
                 let (now, oracle) = (self.clock.now, &mut self.host.oracle);
                 let event = self.front.hand_in(now, ask, None, oracle);
@@ -55,6 +57,13 @@ impl<M: Subject> World<'_, M> {
             }
             Op::Read { .. } | Op::Write { .. } | Op::Flush => false,
         }
+    }
+
+    /// A script writes where a device has not grown, which the machine refused to do, the log being
+    /// lost: a kernel lets nothing through to there.
+    fn is_beyond(&self, ask: Ask) -> bool {
+        let end = ask.op.range().map(|(sector, len)| sector.0 + len.0);
+        end > Some(self.host.topology.length(ask.dev).0)
     }
 
     pub(super) fn await_arrival(&mut self, pause: Span) {
