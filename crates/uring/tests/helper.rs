@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use blk::{DiskId, DiskOp, Errno, Gather, IoId, IoOwner, Sector, Sectors};
@@ -109,7 +110,22 @@ fn a_helper_that_dies_while_it_opens_is_a_refusal() {
     kill("KILL", &helpers(300)[0]);
     let refusal = opening.open(&fixture.path, &OpenSpec::default()).unwrap_err();
     assert_eq!(refusal.errno, Errno::EIO);
-    assert!(refusal.why.starts_with(&fixture.path.display().to_string()), "{}", refusal.why);
+    let expected = "could not be opened: the process that was to open it has ended";
+    assert_eq!(refusal.why, format!("{}: {expected}", fixture.path.display()));
+}
+
+#[test]
+fn a_helper_that_died_before_it_was_asked_to_open_is_the_same_refusal() {
+    let fixture = Fixture::file("file", None, SIZE);
+    // One leaves nothing unread, the other does.
+    for reads in ["head -c 1 >/dev/null <&0;", ""] {
+        let script = format!("{reads} printf '\\012\\0\\0\\0\\0\\0\\0\\0' >&0");
+        let program = Program::new("/bin/sh".into(), ["-c", &script]);
+        let mut opening = Lane::new(301, Arc::new(program)).opening().unwrap();
+        thread::sleep(Duration::from_millis(300));
+        let refusal = opening.open(&fixture.path, &OpenSpec::default()).unwrap_err();
+        assert!(refusal.why.ends_with("has ended"), "{reads:?}: {}", refusal.why);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Opening disks that may hang: another process opens them, and hands them over.
 
-use std::io;
+use std::io::{self, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Child;
@@ -54,9 +54,15 @@ impl Opening {
 
     fn ask(&self, request: &Request) -> io::Result<(Reply, Option<OwnedFd>)> {
         let socket = self.socket.as_ref().expect("dropped only at the end").as_fd();
-        wire::send(socket, request, None, SendFlags::empty())?;
-        wire::receive(socket, RecvFlags::empty())?
-            .ok_or_else(|| io::Error::other("the process that was to open it has ended"))
+        let sent = wire::send(socket, request, None, SendFlags::empty());
+        let received = sent.and_then(|()| wire::receive(socket, RecvFlags::empty()));
+        let ended = || io::Error::other("the process that was to open it has ended");
+        match received {
+            Ok(reply) => reply.ok_or_else(ended),
+            // It did before it was asked; which of them it is depends on what it had not read.
+            Err(error) if [BrokenPipe, ConnectionReset].contains(&error.kind()) => Err(ended()),
+            Err(error) => Err(error),
+        }
     }
 }
 
