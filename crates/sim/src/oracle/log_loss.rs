@@ -17,6 +17,7 @@ impl Oracle {
     /// Everything has drained.
     pub(super) fn log_is_there(&mut self) {
         self.without_log = false;
+        self.cache_lost.clear();
         self.sites[0].set_lenient(false);
     }
 
@@ -41,6 +42,15 @@ impl Oracle {
         }
     }
 
+    /// A local disk that stands in for the log lost its power, and this is what it still holds.
+    /// The machine has what the cache held, and writes it again; if it dies before, that is gone
+    /// where no FLUSH had been made, as on any disk (P1, P8).
+    pub fn cache_is_lost(&mut self, dev: DevNr, sector: Sector, content: Content) {
+        if let Some(row) = self.layout.range(dev, sector, Sectors(1)) {
+            self.cache_lost.insert(row.start, content);
+        }
+    }
+
     /// What [`Oracle::recovered`] demands, sector by sector.
     ///
     /// # Errors
@@ -54,7 +64,8 @@ impl Oracle {
         // What one sector shows of a write is no promise about its others.
         let mut all = Vec::with_capacity(shown.len());
         for (at, &content) in shown.iter().enumerate() {
-            let promised = self.history.promised(at, power_cut);
+            let was_lost = self.cache_lost.get(&at) == Some(&content);
+            let promised = self.history.promised(at, power_cut || was_lost);
             let Some(found) = self.history.readings(at, content).next() else {
                 let (place, heads) = (self.layout.place(at), Vec::new());
                 return Err(Violation::NotAPrefix { place, content, heads });
@@ -76,6 +87,7 @@ impl Oracle {
             self.refresh(site, 0..self.layout.total())?;
         }
         self.recovering = false;
+        self.cache_lost.clear();
         Ok(newest)
     }
 }

@@ -18,6 +18,7 @@ mod tests;
 mod view;
 mod violation;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use blk::{DevNr, Sector, Sectors, SlinkNr, Time};
@@ -69,6 +70,8 @@ pub struct Oracle {
     lags: Vec<Lag>,
     /// The log is, or was, lost: the local site may be ahead of any log.
     without_log: bool,
+    /// What sectors of the local site held after its cache was lost, while it stood in for the log.
+    cache_lost: BTreeMap<usize, Content>,
     /// A machine is opening, or what it brought back was not looked at yet.
     recovering: bool,
     history: History,
@@ -113,6 +116,7 @@ impl Oracle {
             beliefs: vec![Belief::default(); rules.len()],
             lags: vec![Lag::default(); rules.len()],
             without_log: false,
+            cache_lost: BTreeMap::new(),
             recovering: false,
             rules: rules.to_vec(),
             history,

@@ -213,6 +213,30 @@ fn a_kill_loses_no_acknowledged_write() {
 }
 
 #[test]
+fn without_a_log_a_kill_loses_what_no_flush_covered_only_where_a_local_cache_was_lost() {
+    let mut oracle = oracle();
+    oracle.log_is_lost();
+    let flushed = acked_write(&mut oracle, 0);
+    let flush = oracle.flush_submitted();
+    oracle.flush_acked(flush).unwrap();
+    let cached = acked_write(&mut oracle, 4);
+    let required = oracle.required(Death::Kill);
+    let recovered =
+        |oracle: &Oracle, left: &[_]| oracle.clone().recovered(required, false, &image(left));
+    let lost = |write: Logged| Err(Violation::Lost { promised: write.nr, head: Nr(0) });
+    assert_eq!(recovered(&oracle, &[(0, flushed)]), lost(cached));
+    for at in 0..4 {
+        oracle.cache_is_lost(DevNr(1), Sector(at), Z);
+    }
+    assert!(recovered(&oracle, &[(0, flushed)]).is_ok());
+    assert_eq!(recovered(&oracle, &[(4, cached)]), lost(flushed));
+    for at in 0..4 {
+        oracle.cache_is_lost(DevNr(0), Sector(at), Z);
+    }
+    assert_eq!(recovered(&oracle, &[(4, cached)]), lost(flushed), "that was on its media");
+}
+
+#[test]
 fn a_power_cut_loses_nothing_that_a_flush_or_fua_covered() {
     let mut oracle = oracle();
     acked_write(&mut oracle, 0);

@@ -129,12 +129,20 @@ impl Host {
         }
     }
 
-    /// What a dead machine left in the cache of a local disk that stood in for its log is gone, as
-    /// with a power cut of all: FLUSH is what it takes (P1).
+    /// What was in the cache of a local disk that stands in for its log is gone. A machine that
+    /// lives writes it again; what a dead one left there is lost as with a power cut of all: FLUSH
+    /// is what it takes (P1).
     pub(super) fn local_power_is_cut(&mut self, role: Role) {
-        let stood_in = matches!(role, Role::Leg { site: 0, .. }) && self.oracle.is_without_log();
-        if let Some(deaths) = self.deaths.as_mut().filter(|_| stood_in) {
-            deaths.power_cut = true;
+        let Role::Leg { site: 0, dev } = role else { return };
+        match &mut self.deaths {
+            _ if !self.oracle.is_without_log() => {}
+            Some(deaths) => deaths.power_cut = true,
+            None => {
+                for at in 0..self.topology.layout().size(dev).0 {
+                    let content = self.disks.leg(dev, 0).durable(at);
+                    self.oracle.cache_is_lost(dev, Sector(at), content);
+                }
+            }
         }
     }
 
