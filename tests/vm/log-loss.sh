@@ -142,6 +142,56 @@ a_dead_log_is_refused_also_where_the_host_has_forgotten_that_it_died() {
     replicas_are_equal
 }
 
+a_log_that_works_moves_to_another_disk_under_load() {
+    group_with_log '1 async timeout_io:2s'
+    replicator create table
+    load_begins d0
+    truncate -s "${device_mib}M" log2
+    disk_comes log2
+    refused 'expected another device' replicator message repl 0 replace-log
+    refused 'does not fit' replicator message repl 0 replace-log "$(disk log2)" 0 999999999
+    load_goes_on
+    replicator message repl 0 replace-log "$(disk log2)"
+    table_names log2
+    eventually site 1 streaming consistent
+    # Nobody asks the old one for anything any more.
+    disk_is log failing
+    load_goes_on
+    refute log_is lost,bypassed
+    kill_daemon
+    replicator recover repl
+    load_goes_on
+    refute log_is lost,bypassed
+    load_ends
+    disk_is log healthy
+    replicator remove repl
+    refused 'have run without this log' replicator create table
+    sed "s,$(disk log) ,$(disk log2) ," table >table.new
+    replicator create table.new
+    replicas_are_equal
+}
+
+a_daemon_that_is_killed_while_its_log_moves_goes_on_with_the_old_one() {
+    group_with_log '1 async timeout_io:2s'
+    replicator create table
+    printf 'before' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    truncate -s "${device_mib}M" log2
+    disk_comes log2
+    disk_is log2 slow 3000
+    replicator message repl 0 replace-log "$(disk log2)" 2>said &
+    sleep 2
+    kill_daemon
+    wait $! && fail "it was moved by a daemon that was killed"
+    replicator recover repl
+    table_names log
+    refute log_is lost,bypassed
+    [[ $(head -c 6 /dev/replicator/d0) == before ]]
+    disk_is log2 healthy
+    replicator message repl 0 replace-log "$(disk log2)"
+    table_names log2
+    replicas_are_equal
+}
+
 says_it_is_lost() { replicator dirty check --live "$1" | grep -q 'was lost, and is not to be replayed'; }
 
 table_names() { replicator table repl | grep -qF "$(disk "$1")"; }
@@ -164,4 +214,6 @@ run_cases \
     a_daemon_that_is_killed_without_its_log_goes_on_without_it \
     a_log_on_another_device_takes_the_place_of_one_that_is_gone \
     a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_well \
-    a_dead_log_is_refused_also_where_the_host_has_forgotten_that_it_died
+    a_dead_log_is_refused_also_where_the_host_has_forgotten_that_it_died \
+    a_log_that_works_moves_to_another_disk_under_load \
+    a_daemon_that_is_killed_while_its_log_moves_goes_on_with_the_old_one

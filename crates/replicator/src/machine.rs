@@ -388,6 +388,7 @@ impl Replicator {
         self.watch_reads(now);
         self.poll_links(now, effects);
         self.go_on_reading(now, effects);
+        self.watch_catching_up(now);
         self.poll_log(now, effects);
         self.go_on_without_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.

@@ -9,7 +9,7 @@
 //! statistics {on|off|reset}               show counters of the front end in `status`
 //! replog statistics {on|off|reset}        the ring's
 //! replog resize SECTORS                   another size for the log
-//! replace-log [PATH [START [SIZE]]]       another log in the place of one that is lost
+//! replace-log [PATH [START [SIZE]]]       another log in the place of one, lost or at work
 //! resync [all | SITE [DEV]]               copy everything there anew, whatever disk is there by now
 //! invalidate ...                          the same
 //! rebuild [DEV]                           the same for the local disks, from a remote site

@@ -80,6 +80,7 @@ impl Replicator {
             held: log.held().map(|held| held.to_string()),
             replacing: match self.relog() {
                 Relog::UnderWay(step) => Some(step.to_owned()),
+                Relog::Prepared | Relog::GivenUp => Some("about to be at work".to_owned()),
                 Relog::Failed(_) | Relog::Done => None,
             },
             replace_failed: self.relog_trouble.clone(),

@@ -86,7 +86,7 @@ impl Replog {
         let pending = self.checkpointing.stale || self.written > self.durable;
         let free = !self.checkpointing.is_busy() && self.launched.is_none();
         let mark = (pending && free).then(|| self.checkpointing.last_active + MARK_AFTER);
-        mark.into_iter().chain(self.deadline()).min()
+        mark.into_iter().chain(self.deadline()).chain(self.replacing_wakeup()).min()
     }
 
     /// Writes a last checkpoint, so that the next opening finds nothing to scan. True when

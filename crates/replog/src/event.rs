@@ -13,6 +13,8 @@ use crate::replace::ReplaceError;
 pub enum LogEvent {
     /// Nothing is asked of its device any more.
     Lost(Failure),
+    /// It works, and another is to take its place.
+    GivenUp,
     /// The record of that could not be kept; it is tried again.
     NotKept(Errno),
     /// The local disks stand in for it.
@@ -32,6 +34,7 @@ impl fmt::Display for LogEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(Failure { what, errno }) => write!(f, "lost: {what} ended with: {errno}"),
+            Self::GivenUp => f.write_str("given up for another one"),
             Self::NotKept(errno) => write!(
                 f,
                 "that it is not to be replayed can't be kept on this host ({errno}); it is tried again"
@@ -40,7 +43,7 @@ impl fmt::Display for LogEvent {
                 f.write_str("the devices go on without it; it is never replayed again")
             }
             Self::Replaced { uuid, path } => {
-                write!(f, "log {uuid} on {path} has taken the place of the lost one")
+                write!(f, "log {uuid} on {path} has taken its place")
             }
             Self::NotReplaced(error) => write!(f, "it is not replaced: {error}"),
         }

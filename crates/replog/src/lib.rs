@@ -25,6 +25,7 @@ pub mod geometry;
 pub mod index;
 pub mod log;
 mod membership;
+pub mod moving;
 pub mod open;
 pub mod overlay;
 mod own_io;

@@ -290,6 +290,10 @@ impl Replog {
     /// Does what is to be done by now.
     pub fn poll(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.watch_deadlines(now);
+        if !self.is_lost() {
+            // It may end with this log given up.
+            self.poll_replacing(now, effects);
+        }
         if self.is_lost() {
             self.go_on_without_log(now, effects);
             return;

@@ -1,9 +1,11 @@
-//! Another log takes the place of one that was lost, while the devices are at work (P8).
+//! Another log takes the place of one that was lost, while the devices are at work (P8); or of
+//! one that works, which is given up when the new one is ready ([`crate::moving`]).
 //!
 //! ```text
-//!  Look ─▶ Zero ─▶ Blank ─▶ Hold ─────────────▶ Format ─▶ Retire ─▶ the new log is at work
-//!                           no write is taken;   both      the record
-//!                           the LD is flushed    slots     says so
+//!  Look ─▶ Zero ─▶ Blank ─▶ Prepared ─▶ Hold ─────────────▶ Format ─▶ Retire ─▶ the new log is
+//!                             │  ▲      no write is taken;   both      the record    at work
+//!                             ▼  │      the LD is flushed    slots     says so
+//!                           CatchUp
 //! ```
 //!
 //! A crash before the record says that the old log is *retired* finds it bypassed, and what is
@@ -50,11 +52,36 @@ pub struct NewLog {
 /// Why no other log takes the place of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplaceError {
-    /// The log works.
-    #[error(
-        "the log is at work: only one that is lost, and that the devices go on without, is replaced"
-    )]
+    /// The log is lost, and the LD does not stand in for it.
+    #[error("the log is lost, and the local disks do not stand in for it yet")]
     NotBypassed,
+    /// The log works, and is there.
+    #[error(
+        "the log is at work on {path}: expected another device for it (`replog resize` makes it longer where it is)"
+    )]
+    AtWork {
+        /// The device.
+        path: String,
+    },
+    /// The log works, and there is none yet that could take its place.
+    #[error("there is no log yet that could take the place of the one at work")]
+    NotPrepared,
+    /// The log works, and has what the LD lacks.
+    #[error("the log stays where it is: the local disks could not stand in for it meanwhile")]
+    NoStandIn,
+    /// The log works, and is all that a site has to catch up from.
+    #[error(
+        "the log stays where it is: site {slink} lacks {writes} of the writes in it, and the table says to wait for that site"
+    )]
+    Lacking {
+        /// The site.
+        slink: SlinkNr,
+        /// Writes that it lacks.
+        writes: u64,
+    },
+    /// Somebody does not want it any more.
+    #[error("the new log is not wanted any more")]
+    Cancelled,
     /// It is being replaced already.
     #[error("the log is being replaced already")]
     UnderWay,
@@ -119,17 +146,23 @@ pub enum ReplaceError {
 pub(crate) struct Replacing {
     new: NewLog,
     geometry: Geometry,
-    stage: Stage,
+    pub(crate) stage: Stage,
+    /// Whether the new log may be at work as soon as the LD stands in for the old one.
+    pub(crate) may_begin: bool,
+    /// Whether the old log was given up for it.
+    pub(crate) given_up: bool,
     /// I/O in flight, and when the last of it began.
     flying: usize,
     began: Time,
 }
 
 #[derive(Debug)]
-enum Stage {
+pub(crate) enum Stage {
     Look { asked: bool, read: [Option<Buf>; 2] },
     Zero { next: u64 },
     Blank { asked: bool },
+    Prepared,
+    CatchUp { since: Time },
     Hold { since: Time },
     Format { superblock: Superblock, says: Version, asked: bool },
     Retire { superblock: Superblock, says: Version, again_at: Option<Time>, kept: bool },
@@ -141,6 +174,8 @@ impl Stage {
             Self::Look { .. } => "reading what is there",
             Self::Zero { .. } => "writing zeroes over the new log",
             Self::Blank { .. } => "flushing the new log",
+            Self::Prepared => "waiting until the local disks stand in for the old log",
+            Self::CatchUp { .. } => "waiting until the sites have what is in the old log",
             Self::Hold { .. } => {
                 "waiting until the local disks have every write, and sites are marked"
             }
@@ -151,13 +186,17 @@ impl Stage {
 }
 
 impl Replog {
-    /// Has a new log take the place of the one that is lost.
+    /// Has a new log take the place of the one that is lost; or made ready to take that of the
+    /// one at work, if [`Replog::give_up`] says so.
     ///
     /// # Errors
     /// If nothing of the kind can begin; nothing has changed then.
     pub fn replace(&mut self, new: NewLog) -> Result<(), ReplaceError> {
-        if !self.is_bypassed() {
+        if self.is_lost() && !self.is_bypassed() {
             return Err(ReplaceError::NotBypassed);
+        }
+        if !self.is_lost() && new.disk == self.config.disk {
+            return Err(ReplaceError::AtWork { path: new.path });
         }
         if self.replacing.is_some() {
             return Err(ReplaceError::UnderWay);
@@ -178,7 +217,9 @@ impl Replog {
         let began = Time::default();
         self.replaced = None;
         self.replacements += 1;
-        self.replacing = Some(Replacing { new, geometry, stage, flying: 0, began });
+        let (may_begin, given_up) = (self.is_bypassed(), false);
+        self.replacing =
+            Some(Replacing { new, geometry, stage, may_begin, given_up, flying: 0, began });
         Ok(())
     }
 
@@ -195,8 +236,11 @@ impl Replog {
 
     /// Whether no write is taken, because a new log is about to be at work.
     pub(crate) fn holds_for_new_log(&self) -> bool {
-        let holds = |it: &Replacing| {
-            matches!(it.stage, Stage::Hold { .. } | Stage::Format { .. } | Stage::Retire { .. })
+        let holds = |it: &Replacing| match it.stage {
+            Stage::Look { .. } | Stage::Zero { .. } | Stage::Blank { .. } => false,
+            Stage::Prepared => it.given_up,
+            Stage::CatchUp { .. } | Stage::Hold { .. } => true,
+            Stage::Format { .. } | Stage::Retire { .. } => true,
         };
         self.replacing.as_ref().is_some_and(holds)
     }
@@ -211,6 +255,8 @@ impl Replog {
     pub(crate) fn poll_replacing(&mut self, now: Time, effects: &mut Vec<Effect>) {
         loop {
             let quiet = self.is_quiet_for_new_log();
+            let has_caught_up = self.has_caught_up();
+            let is_bypassed = self.is_bypassed();
             let Some(replacing) = &mut self.replacing else { return };
             if replacing.flying > 0 {
                 if replacing.began + self.config.timeout <= now {
@@ -234,10 +280,13 @@ impl Replog {
                     self.looked(&read);
                 }
                 Stage::Zero { .. } => replacing.stage = Stage::Blank { asked: false },
-                Stage::Blank { .. } => {
+                Stage::Blank { .. } => replacing.stage = Stage::Prepared,
+                Stage::Prepared if is_bypassed && replacing.may_begin => {
                     replacing.stage = Stage::Hold { since: now };
                     self.cover_nothing();
                 }
+                Stage::CatchUp { .. } if has_caught_up => self.leave_old_log(),
+                Stage::Prepared | Stage::CatchUp { .. } => return,
                 Stage::Hold { .. } if quiet => self.begin_format(),
                 Stage::Hold { since } => {
                     // A site that the table says to wait for is in the way.
@@ -265,6 +314,7 @@ impl Replog {
         match replacing.stage {
             Stage::Retire { again_at, .. } => again_at,
             Stage::Hold { since } => Some(since + self.config.timeout),
+            Stage::CatchUp { since } => Some(self.catch_up_until(since)),
             _ => (replacing.flying > 0).then(|| replacing.began + self.config.timeout),
         }
     }
@@ -290,6 +340,7 @@ impl Replog {
     }
 
     fn looked(&mut self, read: &[Option<Buf>; 2]) {
+        let is_lost = self.is_lost();
         let replacing = self.replacing.as_mut().expect("looked at before");
         let slot = |nr: usize| Superblock::decode(read[nr].as_ref().expect("both were read"));
         let path = replacing.new.path.clone();
@@ -297,8 +348,10 @@ impl Replog {
             LogState::Absent | LogState::Damaged(_) => None,
             LogState::Newer(newer) => Some(ReplaceError::Newer { path, reason: newer.to_string() }),
             LogState::Valid(found) => {
-                let is_ours = self.superblock.uuid == found.uuid
-                    || found.legs.iter().any(|leg| self.superblock.legs.contains(leg));
+                // One at work that is there, too, is there by another name.
+                let is_same = self.superblock.uuid == found.uuid;
+                let is_ours = (is_same && is_lost)
+                    || !is_same && found.legs.iter().any(|leg| self.superblock.legs.contains(leg));
                 (!is_ours).then_some(ReplaceError::InUse { path, uuid: found.uuid })
             }
         };
@@ -424,8 +477,8 @@ impl Replog {
         self.end_replacing(ReplaceError::Io { path, what, errno });
     }
 
-    /// The devices stay without a log.
-    fn end_replacing(&mut self, error: ReplaceError) {
+    /// The devices stay without a log, or with the one at work.
+    pub(crate) fn end_replacing(&mut self, error: ReplaceError) {
         self.events.push(LogEvent::NotReplaced(error.clone()));
         self.replacing = None;
         self.replaced = Some(Err(error));
@@ -483,6 +536,7 @@ impl Replacing {
                 };
                 [superblock.generation - 1, superblock.generation].map(write).into()
             }
+            Stage::Prepared | Stage::CatchUp { .. } => Vec::new(),
             Stage::Hold { .. } | Stage::Retire { .. } => Vec::new(),
         };
         self.began = now;

@@ -39,6 +39,9 @@ pub trait SiteLink: Send {
         false
     }
 
+    /// Whether nobody has to wait for the site if it can't have what it lacks from the log.
+    fn may_be_left(&self) -> bool;
+
     /// When `poll` is to be called even if nothing happens.
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time>;
 

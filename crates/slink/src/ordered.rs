@@ -412,6 +412,10 @@ impl SiteLink for Ordered {
         self.gate.has_changed()
     }
 
+    fn may_be_left(&self) -> bool {
+        Self::may_be_left(self)
+    }
+
     fn wakeup(&self, log: &Replog, load: &Load) -> Option<Time> {
         let copying = self.wants_copies() && self.may_ask() && !log.is_lost();
         let copies = copying.then(|| [self.copier.pace.wakeup(self.polled), idle_at(load)]);

@@ -1,4 +1,4 @@
-//! The message `replace-log`: another log in the place of one that was lost.
+//! The message `replace-log`: another log in the place of one that was lost, or that works.
 //!
 //! ```text
 //! replace-log                       on the device that the table names, once more
@@ -7,7 +7,7 @@
 //! ```
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use blk::{DiskId, Sector, Sectors};
@@ -35,12 +35,13 @@ pub(super) fn replace_log(daemon: &mut Daemon, ask: &Ask, words: &[String]) -> R
     let uuid = random_uuid()?;
     let wish = LogWish { disk, path: path.clone(), start, size: wish.size, uuid };
     let old = daemon.table.clone();
-    // P8: a crash meanwhile is followed by one who goes by this table. The new device is good for
-    // that at any time: until the new log is at work it does not matter what the table names, and
-    // from then on the old one is refused.
-    daemon.keep_table(&renamed(&old, &LogTable { path: path.clone(), start, ..before.table }))?;
-    match carry_out(daemon, ask, wish) {
+    let table = renamed(&old, &LogTable { path: path.clone(), start, ..before.table });
+    match carry_out(daemon, ask, wish, &table) {
         Err(why) => {
+            if !daemon.drive.handle().call(|machine, _| machine.cancel_new_log())? {
+                // The old log may be refused by now.
+                return Err(why);
+            }
             daemon.keep_table(&old)?;
             if !same {
                 let_go(daemon, disk)?;
@@ -58,14 +59,33 @@ pub(super) fn replace_log(daemon: &mut Daemon, ask: &Ask, words: &[String]) -> R
     }
 }
 
-fn carry_out(daemon: &Daemon, ask: &Ask, wish: LogWish) -> Result<()> {
-    let handle = daemon.drive.handle();
-    handle.call(move |machine, _| machine.replace_log(wish))??;
+/// P8: a crash is followed by one who goes by the table. As long as there is a log at work that
+/// has to name it: nothing else knows what is in it. When the local disks stand in for it, what
+/// the table names does not matter, and from when the new log is at work the old one is refused.
+fn carry_out(daemon: &mut Daemon, ask: &Ask, wish: LogWish, table: &Group) -> Result<()> {
+    let lost = daemon.drive.handle().call(|machine, _| machine.has_lost_its_log())?;
+    if lost {
+        daemon.keep_table(table)?;
+    }
+    daemon.drive.handle().call(move |machine, _| machine.replace_log(wish))??;
+    let mut given_up = None;
     loop {
+        let handle = daemon.drive.handle();
         match handle.call(|machine, _| machine.relog())? {
             Relog::UnderWay(step) => ask.progress(step),
+            Relog::Prepared => {
+                handle.call(|machine, now| machine.give_up_log(now))??;
+                given_up = Some(Instant::now());
+            }
+            Relog::GivenUp => {
+                daemon.keep_table(table)?;
+                daemon.drive.handle().call(|machine, _| machine.begin_new_log())??;
+            }
             Relog::Failed(why) => bail!(why),
             Relog::Done => return Ok(()),
+        }
+        if given_up.is_some_and(|at| at.elapsed() > HOLD_LIMIT) {
+            bail!("it takes longer than {HOLD_LIMIT:?}, and everything waits for it: `why` tells");
         }
         thread::sleep(POLL);
     }
@@ -116,8 +136,10 @@ impl Wish {
     }
 }
 
-/// How often it is asked how far it is.
-const POLL: Duration = Duration::from_millis(50);
+/// How often it is asked how far it is: writers may be waiting.
+const POLL: Duration = Duration::from_millis(5);
+/// After this a log that was given up is not waited for any more.
+const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

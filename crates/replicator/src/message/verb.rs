@@ -101,7 +101,7 @@ Messages; the first word may be cut short, and the first line that has it is mea
   statistics on|off|reset               counters of the front end in `status`
   replog statistics on|off|reset        the ring's
   replog resize SECTORS                 another size for the log, as soon as it can be
-  replace-log [PATH [START [SIZE]]]     another log in the place of one that is lost
+  replace-log [PATH [START [SIZE]]]     another log in the place of one, lost or at work
   device add NR 1 PATH DIRTY_LOG...     to a device: it comes to a site
   device del NR                         to a device: it goes from a site
   resync [all | SITE [DEV]]             copy everything there anew (also invalidate)

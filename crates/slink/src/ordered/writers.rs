@@ -62,10 +62,12 @@ impl Ordered {
         }
     }
 
-    /// P8: without a log no remote site can be fed: as if it were down and the log full.
+    /// P8: without a log no remote site can be fed: as if it were down and the log full. Where
+    /// another log is about to be at work, that is nothing to who lacks nothing.
     fn decide_without_log(&mut self, now: Time, log: &mut Replog) {
+        let lacks = !log.is_given_up() || log.covered(self.nr) < log.written();
         let goes = match self.mode {
-            _ if self.nr.is_local() || !log.may_take_over() => false,
+            _ if self.nr.is_local() || !log.may_take_over() || !lacks => false,
             Mode::New | Mode::Detached(_) => false,
             Mode::Attached => true,
             Mode::Streaming => {
@@ -74,6 +76,17 @@ impl Ordered {
         };
         if goes {
             self.detach(now, log, Why::LogLost);
+        }
+    }
+
+    /// Whether the table lets nobody wait for the site, were it down and the log full.
+    pub(super) fn may_be_left(&self) -> bool {
+        let left = Condition { up: false, over_limit: false, log_full: true };
+        match self.mode {
+            Mode::New | Mode::Detached(_) | Mode::Attached => true,
+            Mode::Streaming => {
+                !self.stands.in_force || self.policy.verdict(left) == Verdict::Detach
+            }
         }
     }
 
