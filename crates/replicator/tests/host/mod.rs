@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) effects_left: Option<u64>,
     /// I/O that hangs.
     pub(crate) hung: Vec<(IoId, Option<BufMut>)>,
+    /// I/O that was done, and has not ended.
+    late: Vec<(IoId, Option<BufMut>)>,
     /// Disks whose opening does.
     opening: Vec<DiskId>,
     /// Disks that were let go of.
@@ -53,6 +55,12 @@ pub(crate) enum Fault {
     Fails,
     /// No I/O ends.
     Hangs,
+    /// No read does.
+    ReadsHang,
+    /// Nothing is written, and nothing but reads ends.
+    WritesHang,
+    /// Everything is done at once, and nobody told before `land`.
+    Slow,
     /// It can't be opened, and what was open fails.
     Absent,
     /// Another disk is in its place; what was open fails.
@@ -137,6 +145,7 @@ impl Host {
             flushed: BTreeMap::new(),
             effects_left: None,
             hung: Vec::new(),
+            late: Vec::new(),
             opening: Vec::new(),
             closed: BTreeSet::new(),
             kept,
@@ -217,16 +226,27 @@ impl Host {
             }
             Effect::Submit { io, disk, op } => {
                 let (result, buf) = match (self.faults.get(&disk), op) {
-                    (Some(Fault::Hangs), op) => {
-                        let buf = if let DiskOp::Read { buf, .. } = op { Some(buf) } else { None };
-                        return self.hung.push((io, buf));
+                    (Some(Fault::Hangs | Fault::ReadsHang), DiskOp::Read { buf, .. }) => {
+                        return self.hung.push((io, Some(buf)));
+                    }
+                    (Some(Fault::WritesHang), DiskOp::Read { sector, buf }) => {
+                        (Ok(()), self.disk_op(disk, DiskOp::Read { sector, buf }))
+                    }
+                    (Some(Fault::Hangs | Fault::WritesHang), _) => {
+                        return self.hung.push((io, None));
+                    }
+                    (Some(Fault::Slow), op) => {
+                        let buf = self.disk_op(disk, op);
+                        return self.late.push((io, buf));
                     }
                     (None | Some(Fault::OtherForGood), DiskOp::Read { sector, buf })
                         if self.is_bad(disk, sector, &buf) =>
                     {
                         (Err(self.bad_errno), Some(buf))
                     }
-                    (None | Some(Fault::OtherForGood), op) => (Ok(()), self.disk_op(disk, op)),
+                    (None | Some(Fault::OtherForGood | Fault::ReadsHang), op) => {
+                        (Ok(()), self.disk_op(disk, op))
+                    }
                     (Some(_), DiskOp::Read { buf, .. }) => (Err(Errno::EIO), Some(buf)),
                     (Some(_), _) => (Err(Errno::EIO), None),
                 };
@@ -316,6 +336,13 @@ impl Host {
         }
         for (io, buf) in std::mem::take(&mut self.hung) {
             self.machine.handle(self.now, Event::Done { io, result: Err(Errno::EIO), buf });
+        }
+    }
+
+    /// What is late ends well.
+    pub(crate) fn land(&mut self) {
+        for (io, buf) in std::mem::take(&mut self.late) {
+            self.machine.handle(self.now, Event::Done { io, result: Ok(()), buf });
         }
     }
 
