@@ -12,6 +12,7 @@ use host::{Fault, Host, assert_same};
 use replicator::{LogWish, Phase, Relog, SiteState};
 
 const LOG: DiskId = DiskId(0);
+const LD: DiskId = DiskId(1);
 const RD: DiskId = DiskId(2);
 const NEW: DiskId = DiskId(4);
 const SITES: &str = "blockdev 2 0 async blockdev 3 1 async timeout_io:1s";
@@ -241,4 +242,43 @@ fn a_site_that_is_to_be_waited_for_keeps_the_log_where_it_is() {
     host.run_for(Span::from_secs(60));
     assert_eq!(host.ended.get(&held), Some(&Ok(())));
     assert_equal(&mut host, &[(0, 1), (80, 2)]);
+}
+
+#[test]
+fn a_log_stays_that_the_local_disks_could_not_stand_in_for() {
+    let stays = |host: &mut Host| {
+        prepare(host);
+        let now = host.now;
+        host.machine.give_up_log(now).unwrap();
+        host.run_for(Span::from_secs(11));
+        let Relog::Failed(why) = host.machine.relog() else { panic!("{:?}", host.machine.relog()) };
+        assert!(why.contains("could not stand in"), "{why}");
+        assert!(!is_lost(host));
+    };
+    // They are away.
+    let mut host = started(SITES, CORE);
+    write(&mut host, 0, 1);
+    host.faults.insert(LD, Fault::Absent);
+    write(&mut host, 80, 2);
+    host.run_for(Span::from_secs(3));
+    stays(&mut host);
+    host.faults.clear();
+    assert_equal(&mut host, &[(0, 1), (80, 2)]);
+
+    // The log alone has what they lack: memory holds less than that.
+    let mut disks = Host::blank();
+    disks.insert(NEW, vec![0; disks[&LOG].len()]);
+    let sites = "blockdev 3 0 async timeout_io:60s blockdev 2 1 async";
+    let log = "auto 8000 tail:1m ld_lag:log";
+    let mut host = Host::of(sites, log, CORE, disks, BTreeMap::new());
+    host.faults.insert(LD, Fault::WritesHang);
+    for i in 0..40 {
+        let req = host.write(i * 96, 64, i as u8);
+        host.run_for(Span::from_millis(20));
+        assert_eq!(host.ended.get(&req), Some(&Ok(())), "write {i}");
+    }
+    stays(&mut host);
+    host.faults.clear();
+    host.release();
+    assert_equal(&mut host, &[(96, 1), (39 * 96, 39)]);
 }

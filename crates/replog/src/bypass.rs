@@ -225,11 +225,6 @@ impl Replog {
         self.bypass.keeping.is_some()
     }
 
-    /// Whether the LD could stand in for the log, were that lost now.
-    pub(crate) fn can_do_without(&self) -> bool {
-        self.reads_locally() && self.has_all_in_memory()
-    }
-
     fn has_all_in_memory(&self) -> bool {
         let in_memory = |seq: Seq| {
             let write = self.index.write(seq).filter(|write| !write.shown.is_empty());

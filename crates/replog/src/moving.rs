@@ -1,15 +1,17 @@
 //! A log that works is given up for another one, on another device (P8).
 //!
-//! The new log is made ready while the old one is at work. Then writes are held: the sites that
-//! are up catch up, and the old log is left as if it had failed ([`crate::bypass`]): the LD gets
-//! what it lacks from memory, the record says that the old log is never to be replayed, and the
-//! new one takes over with everything ([`crate::replace`]). A crash before the record finds the
-//! old log, with all that was ever acknowledged; one after it finds the LD standing in for it.
+//! The new log is made ready while the old one is at work. Then writes are held, the sites catch
+//! up, the LD too, and the old log is left as if it had failed ([`crate::bypass`]): the record
+//! says that it is never to be replayed, and the new one takes over ([`crate::replace`]). A crash
+//! before the record finds the old log, with all that was ever acknowledged; one after it finds
+//! the LD standing in for it. That the LD has everything before the old log is left is not what
+//! a lost log needs; but here a log is left that works, and must not be for an LD that does not.
 //!
-//! | a site that has not caught up in a second | and the old log is |
+//! | has not caught up | and the old log is |
 //! |---|---|
-//! | may be left behind, by the table | given up: what the site lacks becomes dirty regions |
-//! | is to be waited for | kept, with an error that names the site |
+//! | a remote site in a second, which the table does not make wait for | given up: what the site lacks becomes dirty regions |
+//! | another remote site in a second | kept, with an error that names the site |
+//! | the LD in ten seconds, or it can't be read | kept |
 
 use blk::{SlinkNr, Span, Time};
 
@@ -41,7 +43,8 @@ impl Replog {
     pub fn give_up(&mut self, now: Time) -> Result<(), ReplaceError> {
         let ready = self.has_new_log_ready();
         let replacing = self.replacing.as_mut().filter(|_| ready);
-        replacing.ok_or(ReplaceError::NotPrepared)?.stage = Stage::CatchUp { since: now };
+        replacing.ok_or(ReplaceError::NotPrepared)?.stage =
+            Stage::CatchUp { since: now, left_behind: false };
         Ok(())
     }
 
@@ -72,40 +75,78 @@ impl Replog {
         self.replacing.as_ref().is_some_and(|it| it.given_up)
     }
 
-    /// Whether every remote site has what was written, or is marked for it.
-    pub(crate) fn has_caught_up(&self) -> bool {
-        let is_still = self.open.is_none() && self.launched.is_none();
-        let mut remote = self.consumers.iter().filter(|it| !it.slink.is_local());
-        is_still && remote.all(|it| it.covered >= self.written)
+    /// Whether writers wait until the sites, and the local disks first of all, have what is in
+    /// the log.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        self.catch_up().is_some()
     }
 
-    /// Since when it has been waited for sites, if that is long enough.
+    fn catch_up(&self) -> Option<(Time, bool)> {
+        match self.replacing.as_ref()?.stage {
+            Stage::CatchUp { since, left_behind } => Some((since, left_behind)),
+            _ => None,
+        }
+    }
+
+    /// Whether every site has what was written, or is marked for it; or is left behind.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        let Some((_, left_behind)) = self.catch_up() else { return false };
+        let is_still = self.open.is_none() && self.launched.is_none();
+        let mut awaited = self.consumers.iter().filter(|it| it.slink.is_local() || !left_behind);
+        is_still && awaited.all(|it| it.covered >= self.written)
+    }
+
+    /// Whether it has been waited long enough for remote sites.
     #[must_use]
     pub fn catches_up_in_vain(&self, now: Time) -> bool {
-        let stage = self.replacing.as_ref().map(|it| &it.stage);
-        matches!(stage, Some(Stage::CatchUp { since }) if self.catch_up_until(*since) <= now)
+        self.catch_up().is_some_and(|(since, left)| !left && since + CATCH_UP_MAX <= now)
     }
 
-    pub(crate) fn catch_up_until(&self, since: Time) -> Time {
-        since + CATCH_UP_MAX.min(self.config.timeout)
+    /// When somebody is to look who has not caught up.
+    pub(crate) fn catching_up_wakeup(&self) -> Option<Time> {
+        let (since, left_behind) = self.catch_up()?;
+        let most = if left_behind { self.catch_up_local_max() } else { CATCH_UP_MAX };
+        Some(since + most)
     }
 
-    /// It is not waited for a site that lacks something; `keep`: nor is it left behind.
+    /// It is not waited for remote sites any more; `keep`: nor is that one left behind.
     pub fn stop_catching_up(&mut self, keep: Option<SlinkNr>) {
-        match keep {
-            None => self.leave_old_log(),
-            Some(slink) => {
-                let writes = self.written.0 - self.consumers.of(slink).covered.0;
-                self.end_replacing(ReplaceError::Lacking { slink, writes });
+        let Some(slink) = keep else {
+            if let Some(Stage::CatchUp { left_behind, .. }) = self.replacing_stage() {
+                *left_behind = true;
             }
+            return;
+        };
+        let writes = self.written.0 - self.consumers.of(slink).covered.0;
+        self.end_replacing(ReplaceError::Lacking { slink, writes });
+    }
+
+    fn catch_up_local_max(&self) -> Span {
+        CATCH_UP_LOCAL_MAX.min(self.config.timeout)
+    }
+
+    fn replacing_stage(&mut self) -> Option<&mut Stage> {
+        self.replacing.as_mut().map(|it| &mut it.stage)
+    }
+
+    /// Goes on with it: the old log is left when everybody has caught up.
+    pub(crate) fn poll_catching_up(&mut self, now: Time) {
+        let Some((since, _)) = self.catch_up() else { return };
+        self.want_durable(self.written);
+        match () {
+            () if !self.reads_locally() => self.end_replacing(ReplaceError::NoStandIn),
+            () if self.has_caught_up() => self.leave_old_log(),
+            // The local disks are up, and too slow: there is more than they can do meanwhile.
+            () if since + self.catch_up_local_max() <= now => {
+                self.end_replacing(ReplaceError::NoStandIn);
+            }
+            () => {}
         }
     }
 
-    /// The old log is left, if the LD can stand in for it.
-    pub(crate) fn leave_old_log(&mut self) {
-        if !self.can_do_without() {
-            return self.end_replacing(ReplaceError::NoStandIn);
-        }
+    /// The old log is left: whoever is not left behind has everything in it.
+    fn leave_old_log(&mut self) {
         let replacing = self.replacing.as_mut().expect("one that is ready is what it is left for");
         (replacing.stage, replacing.given_up) = (Stage::Prepared, true);
         self.events.push(LogEvent::GivenUp);
@@ -113,5 +154,7 @@ impl Replog {
     }
 }
 
-/// How long writers wait for sites that are slow or down.
+/// How long writers wait for remote sites that are slow or down.
 const CATCH_UP_MAX: Span = Span::from_secs(1);
+/// And for the LD: what memory holds for it may be a lot.
+const CATCH_UP_LOCAL_MAX: Span = Span::from_secs(10);

@@ -162,7 +162,7 @@ pub(crate) enum Stage {
     Zero { next: u64 },
     Blank { asked: bool },
     Prepared,
-    CatchUp { since: Time },
+    CatchUp { since: Time, left_behind: bool },
     Hold { since: Time },
     Format { superblock: Superblock, says: Version, asked: bool },
     Retire { superblock: Superblock, says: Version, again_at: Option<Time>, kept: bool },
@@ -255,7 +255,6 @@ impl Replog {
     pub(crate) fn poll_replacing(&mut self, now: Time, effects: &mut Vec<Effect>) {
         loop {
             let quiet = self.is_quiet_for_new_log();
-            let has_caught_up = self.has_caught_up();
             let is_bypassed = self.is_bypassed();
             let Some(replacing) = &mut self.replacing else { return };
             if replacing.flying > 0 {
@@ -285,8 +284,8 @@ impl Replog {
                     replacing.stage = Stage::Hold { since: now };
                     self.cover_nothing();
                 }
-                Stage::CatchUp { .. } if has_caught_up => self.leave_old_log(),
-                Stage::Prepared | Stage::CatchUp { .. } => return,
+                Stage::Prepared => return,
+                Stage::CatchUp { .. } => return self.poll_catching_up(now),
                 Stage::Hold { .. } if quiet => self.begin_format(),
                 Stage::Hold { since } => {
                     // A site that the table says to wait for is in the way.
@@ -314,7 +313,7 @@ impl Replog {
         match replacing.stage {
             Stage::Retire { again_at, .. } => again_at,
             Stage::Hold { since } => Some(since + self.config.timeout),
-            Stage::CatchUp { since } => Some(self.catch_up_until(since)),
+            Stage::CatchUp { .. } => self.catching_up_wakeup(),
             _ => (replacing.flying > 0).then(|| replacing.began + self.config.timeout),
         }
     }

@@ -3,7 +3,7 @@
 //! | application | log and RAM tail | copies in flight |
 //! |---|---|---|
 //! | idle | any | all |
-//! | any | the log is lost | all |
+//! | any | the log is lost, or about to be left for another | all |
 //! | active | less than half full | none |
 //! | active | half full to 90 % | in proportion |
 //! | active | above 90 %, or a write waits for space | all |
@@ -15,7 +15,8 @@ use replog::Replog;
 
 /// How many copies to the LDs may be in flight.
 pub(crate) fn copies_wanted(log: &Replog, idle: bool) -> usize {
-    if idle || log.is_starved() || log.is_tail_full() || log.is_lost() {
+    let waited_for = log.is_starved() || log.is_tail_full() || log.is_catching_up();
+    if idle || waited_for || log.is_lost() {
         return COPIES_MAX;
     }
     copies_for(fill_permille(log))

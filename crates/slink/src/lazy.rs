@@ -395,7 +395,7 @@ impl Lazy {
         let ring = log.ring_bytes();
         let gain = log.bytes_behind(log.covered(work.legs.site)) - log.bytes_behind(upto);
         log.is_starved()
-            || (all_copied && load.is_idle(work.now, log))
+            || (all_copied && (log.is_catching_up() || load.is_idle(work.now, log)))
             || gain >= (ring / 8).min(COVER_BYTES)
     }
 
