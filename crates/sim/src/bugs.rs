@@ -10,6 +10,7 @@ use blk::{
 use slink::State;
 use table::{Policy, Sync};
 
+use crate::coverage::Told;
 use crate::oracle::{Admission, View};
 use crate::topology::{Role, Topology};
 use crate::world::{Groups, Loss, Stage, Subject};
@@ -413,6 +414,10 @@ impl<M: Subject> Subject for Buggy<M> {
 
     fn differing(&self, now: Time) -> Vec<(usize, u64)> {
         self.inner.differing(now)
+    }
+
+    fn told(&self, now: Time) -> Vec<Told> {
+        self.inner.told(now)
     }
 
     fn reload(&mut self, now: Time, topology: &Topology) -> bool {

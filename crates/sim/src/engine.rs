@@ -10,6 +10,7 @@ use replog::index::{Group, Write};
 use replog::{EntryOp, Held, ReplaceError, Replog, Source};
 use table::{LegTable, LogTable, Mode, ReplicatorDevTable, ReplicatorTable, TableFile, Target};
 
+use crate::coverage::Told;
 use crate::oracle::{Admission, View};
 use crate::payload::{self, Content, Decoded};
 use crate::topology::{Role, Topology};
@@ -171,6 +172,16 @@ impl Subject for Replicator {
     fn differing(&self, now: Time) -> Vec<(usize, u64)> {
         let found = self.reports(now).filter_map(|(nr, report)| Some((nr, report.verified?)));
         found.map(|(nr, found)| (usize::from(nr.0), found.differing_ranges)).collect()
+    }
+
+    fn told(&self, now: Time) -> Vec<Told> {
+        let events = self.status(now).events.into_iter();
+        let told = events.map(|event| Told {
+            seconds: event.seconds,
+            site: event.slink.map(usize::from),
+            what: event.what,
+        });
+        told.collect()
     }
 
     fn reload(&mut self, now: Time, topology: &Topology) -> bool {

@@ -13,16 +13,20 @@
 
 pub mod bugs;
 pub mod cell;
+pub mod coverage;
 pub mod disk;
 pub mod engine;
 mod image;
+pub mod less;
 pub mod oracle;
 pub mod payload;
+pub mod prove;
 pub mod rig;
 pub mod rng;
 pub mod rot;
 pub mod runs;
 pub mod scenario;
+pub mod shrink;
 pub mod swarm;
 pub mod sweep;
 pub mod topology;

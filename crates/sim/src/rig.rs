@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::oracle::Violation;
 use crate::topology::Topology;
-use crate::world::{Host, Met, Subject, World};
+use crate::world::{Cut, Host, Met, Subject, World};
 
 /// Makes machines.
 pub struct Rig<'a, M> {
@@ -61,6 +61,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts a death.
+    pub fn count(&mut self, cut: Cut) {
+        match cut {
+            Cut::Kill => self.kills += 1,
+            Cut::Power(_) | Cut::PowerEverywhere(_) => self.power_cuts += 1,
+        }
+    }
+
     /// Counts what a world did.
     pub fn add<M: Subject>(&mut self, world: &World<'_, M>) {
         self.digest = self.digest.rotate_left(5) ^ world.digest();

@@ -1,6 +1,7 @@
 //! Runs of the engine itself: one seed, many seeds, the sweep.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use blk::{Sectors, Span};
 use replicator::Replicator;
@@ -8,6 +9,7 @@ use replicator::Replicator;
 use crate::bugs::{Bug, Buggy};
 use crate::disk::Keep;
 use crate::engine;
+use crate::less::{Less, Part, Sieve};
 use crate::oracle::Violation;
 use crate::rig::{Failure, Rig, Tally};
 use crate::scenario::Scenario;
@@ -18,46 +20,92 @@ use crate::workload::Workload;
 use crate::world::Host;
 use crate::world::weather::{Trouble, Whom};
 
+/// One random life, or what is left of it.
+#[derive(Clone, Debug, Default)]
+pub struct Seed {
+    /// The seed.
+    pub seed: u64,
+    /// Requests of all its lives together, instead of what the seed draws.
+    pub requests: Option<u64>,
+    /// A planted bug.
+    pub bug: Option<Bug>,
+    /// What is left out.
+    pub less: Less,
+    /// Tell on standard error what happens.
+    pub trace: bool,
+}
+
+impl Seed {
+    /// The whole life that belongs to `seed`.
+    #[must_use]
+    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+        Self { seed, bug, ..Self::default() }
+    }
+
+    /// Lives it.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn live(&self) -> Result<Tally, Failure> {
+        self.live_by(&Rc::new(Sieve::new(self.less.clone())))
+    }
+
+    /// The same by a sieve that leaves out what `self` does; it counts what was met.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn live_by(&self, sieve: &Rc<Sieve>) -> Result<Tally, Failure> {
+        let alive = std::panic::AssertUnwindSafe(|| self.alive(sieve));
+        std::panic::catch_unwind(alive).unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|&what| what.to_owned()));
+            let violation = Violation::Panicked { what: what.unwrap_or_default() };
+            let life = sieve.met(Part::Life).saturating_sub(1);
+            Err(self.failure(Broken { violation, life }, &Swarm::new(self.seed).0))
+        })
+    }
+
+    fn alive(&self, sieve: &Rc<Sieve>) -> Result<Tally, Failure> {
+        let (topology, mut swarm) = Swarm::new(self.seed);
+        let topology = self.less.of_topology(topology);
+        if let Some(requests) = self.requests {
+            swarm = swarm.with_requests(requests);
+        }
+        let bug = self.bug;
+        let open = |host: &Host| {
+            let misread = Bug::misread(bug, host.topology());
+            Buggy::new(engine::open(&misread, host), bug, host.topology())
+        };
+        let rig: Rig<'_, Buggy<Replicator>> =
+            Rig { topology: topology.clone(), open: &open, trace: self.trace, watch: &|_| {} };
+        let lived = swarm.sifted(Rc::clone(sieve)).run(&rig);
+        lived.map_err(|broken| self.failure(broken, &topology))
+    }
+
+    /// The words of the command line that live it again.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let requests = self.requests.map(|n| format!(" --requests {n}")).unwrap_or_default();
+        let bug = self.bug.map(|bug| format!(" --bug {bug:?}")).unwrap_or_default();
+        format!("seed {}{requests}{bug}{}", self.seed, self.less)
+    }
+
+    fn failure(&self, broken: Broken, topology: &Topology) -> Failure {
+        let table = engine::table_text(topology);
+        Failure {
+            violation: broken.violation,
+            place: format!("life {} of {}", broken.life, table.trim().replace('\n', " ; ")),
+            reproduce: format!("cargo run -p sim --release -- {}", self.command()),
+        }
+    }
+}
+
 /// Lives one seed.
 ///
 /// # Errors
 /// The first broken promise.
 pub fn seed(seed: u64, requests: Option<u64>, bug: Option<Bug>) -> Result<Tally, Failure> {
-    told(seed, requests, bug, false)
-}
-
-/// Lives one seed and tells what happens, if `trace`.
-///
-/// # Errors
-/// The first broken promise.
-pub fn told(
-    seed: u64,
-    requests: Option<u64>,
-    bug: Option<Bug>,
-    trace: bool,
-) -> Result<Tally, Failure> {
-    let alive = std::panic::AssertUnwindSafe(|| live(seed, requests, bug, trace));
-    std::panic::catch_unwind(alive).unwrap_or_else(|panic| {
-        let what = panic.downcast_ref::<String>().cloned();
-        let what = what.or_else(|| panic.downcast_ref::<&str>().map(|&what| what.to_owned()));
-        let violation = Violation::Panicked { what: what.unwrap_or_default() };
-        let (topology, _) = Swarm::new(seed);
-        Err(failure(Broken { violation, life: 0 }, seed, requests, bug, &topology))
-    })
-}
-
-fn live(seed: u64, requests: Option<u64>, bug: Option<Bug>, trace: bool) -> Result<Tally, Failure> {
-    let (topology, mut swarm) = Swarm::new(seed);
-    if let Some(requests) = requests {
-        swarm = swarm.with_requests(requests);
-    }
-    let open = |host: &Host| {
-        let misread = Bug::misread(bug, host.topology());
-        Buggy::new(engine::open(&misread, host), bug, host.topology())
-    };
-    let rig: Rig<'_, Buggy<Replicator>> =
-        Rig { topology: topology.clone(), open: &open, trace, watch: &|_| {} };
-    swarm.run(&rig).map_err(|broken| failure(broken, seed, requests, bug, &topology))
+    Seed { requests, ..Seed::new(seed, bug) }.live()
 }
 
 /// What lives must meet now and then, or they prove little.
@@ -91,7 +139,7 @@ pub fn marked(at: u64, marks: &Cell<Marks>) -> Result<Tally, Failure> {
         });
     };
     let rig = Rig { topology: topology.clone(), open: &open, trace: false, watch: &watch };
-    swarm.run(&rig).map_err(|broken| failure(broken, at, None, None, &topology))
+    swarm.run(&rig).map_err(|broken| Seed::new(at, None).failure(broken, &topology))
 }
 
 /// Lives many seeds, up to the first broken promise.
@@ -112,14 +160,29 @@ pub fn seeds(seeds: impl IntoIterator<Item = u64>, bug: Option<Bug>) -> (Tally, 
 /// # Errors
 /// The first broken promise.
 pub fn sweep(stride: u64, inside: u64) -> Result<Tally, Failure> {
-    let topology = Topology::plain(&[Sectors(16), Sectors(16)], &[false, false, false], 512);
-    let script = Workload::batches(script());
     let mut tally = Tally::default();
     for seed in 0..SWEPT {
-        let again = format!("sweep --stride {stride} --inside {inside}");
-        tally += sweep_one(&topology, &script, (stride, inside, seed), &again)?;
+        tally += sweep_slice(stride, inside, seed, (0, 1))?;
     }
     Ok(tally)
+}
+
+/// A slice of that: of the run with this seed, each `slice.1`-th cut from the `slice.0`-th on.
+///
+/// # Errors
+/// The first broken promise.
+pub fn sweep_slice(
+    stride: u64,
+    inside: u64,
+    seed: u64,
+    slice: (u64, u64),
+) -> Result<Tally, Failure> {
+    let topology = Topology::plain(&[Sectors(16), Sectors(16)], &[false, false, false], 512);
+    let script = Workload::batches(script());
+    let open = |host: &Host| engine::open(host.topology(), host);
+    let whole = sweep_of(&topology, &script, &open, (stride, inside, seed));
+    let again = format!("sweep --stride {stride} --inside {inside}");
+    Sweep { slice, ..whole }.run().map_err(|found| of_sweep(*found, &again))
 }
 
 /// The same with a scenario of outages, `seed` by `seed`.
@@ -188,6 +251,7 @@ fn sweep_of<'a>(
         stride,
         stride_inside,
         seed,
+        slice: (0, 1),
     }
 }
 
@@ -199,30 +263,8 @@ fn of_sweep(found: Found, again: &str) -> Failure {
     }
 }
 
-fn failure(
-    broken: Broken,
-    seed: u64,
-    requests: Option<u64>,
-    bug: Option<Bug>,
-    topology: &Topology,
-) -> Failure {
-    let requests = requests.map(|requests| format!(" --requests {requests}"));
-    let bug = bug.map(|bug| format!(" --bug {bug:?}"));
-    let (requests, bug) = (requests.unwrap_or_default(), bug.unwrap_or_default());
-    Failure {
-        violation: broken.violation,
-        place: format!("life {} of {}", broken.life, one_line(topology)),
-        reproduce: format!("cargo run -p sim --release -- seed {seed}{requests}{bug}"),
-    }
-}
-
-/// The table, in one line.
-fn one_line(topology: &Topology) -> String {
-    engine::table_text(topology).trim_end().replace('\n', " ; ")
-}
-
 /// Runs of the script with other chances: a sweep of one run cuts it as it happened to go.
-const SWEPT: u64 = 3;
+pub(crate) const SWEPT: u64 = 3;
 /// What befalls a site in a sweep, in turn.
 const TROUBLES: [Trouble; 6] = [
     Trouble::PowerLost(Keep::None),

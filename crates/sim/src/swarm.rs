@@ -1,9 +1,12 @@
 //! Random lives: a seed draws a topology, applications, crashes, and what a power cut
 //! leaves; then everything drains and every leg is compared with the model.
 
+use std::rc::Rc;
+
 use blk::Sectors;
 
 use crate::disk::Keep;
+use crate::less::{Part, Sieve};
 use crate::oracle::Violation;
 use crate::payload::Content;
 use crate::rig::{Rig, Tally};
@@ -47,6 +50,9 @@ pub struct Swarm {
     /// Percent of lives in which devices grow, before them or while they last; dice of his own.
     grows: u64,
     grower: Rng,
+    /// What of all that is left out, and whether lives were.
+    sieve: Rc<Sieve>,
+    skips: bool,
 }
 
 /// Where a seed found a broken promise.
@@ -122,6 +128,8 @@ impl Swarm {
             resizer: Rng::new(0),
             grows: 0,
             grower: Rng::new(0),
+            sieve: Rc::default(),
+            skips: false,
         }
     }
 
@@ -129,6 +137,13 @@ impl Swarm {
     #[must_use]
     pub fn with_requests(mut self, requests: u64) -> Self {
         self.requests = requests;
+        self
+    }
+
+    /// The same without what is left out there; the topology is the rig's business.
+    #[must_use]
+    pub fn sifted(mut self, sieve: Rc<Sieve>) -> Self {
+        self.sieve = sieve;
         self
     }
 
@@ -141,6 +156,10 @@ impl Swarm {
         let mut host = Host::new(&rig.topology);
         let mut life = 0;
         while self.requests > 0 {
+            if !self.sieve.keeps(Part::Life) {
+                self.skip(&host, &rig.topology);
+                continue;
+            }
             host.make_startable();
             let lived = self.try_recoveries(&host, rig, &mut tally);
             host = match lived.and_then(|()| self.live(host, rig, &mut tally)) {
@@ -166,54 +185,10 @@ impl Swarm {
         rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<Host, Violation> {
-        let most = *self.rng.pick(&[30, 150, 600]);
-        let requests = self.rng.range(1, most).min(self.requests);
-        self.requests -= requests;
-        let workload = Workload::mixed(host.topology(), requests, self.longest, &mut self.rng);
-        let crashes = self.rng.chance(self.crashes);
-        let end = match crashes {
-            true => *self.rng.pick(&[End::Crash, End::Crash, End::Converge]),
-            false => *self.rng.pick(&[End::Drain, End::Converge]),
-        };
-        // How legs join, only their first table says.
-        if self.rng.chance(self.retables) && !host.recovered().is_empty() {
-            let spare = host.topology().spare.clone();
-            host.retable(Topology { spare, ..rig.topology.clone() }.retabled(&mut self.rng));
-        }
-        let grows = self.grower.chance(self.grows);
-        if grows && self.grower.chance(30) {
-            tally.met.grown += u64::from(host.grow_at_random(&mut self.grower));
-        }
-        let faults = match self.rng.chance(self.faults) {
-            true => Faults::random(&rig.topology, &mut self.rng),
-            false => Faults::default(),
-        };
-        let nobody = host.disks.dirty_logs().iter().all(|disk| !disk.is_busy());
-        if self.rng.chance(self.rots) && nobody {
-            rot::spoil_dirty_logs(host.disks.dirty_logs(), &mut self.rng);
-        }
-        host.weather.forget_what_is_over(host.time());
-        if self.rng.chance(self.outages) {
-            host.weather.add(Weather::random(&rig.topology, host.time(), &mut self.rng));
-        }
-        if self.rng.chance(self.outages / 4) {
-            host.spoil_sectors(&mut self.rng);
-        }
-        host.make_startable();
-        if self.misfortune.chance(self.log_losses) {
-            host.weather.add(Weather::log_loss(host.time(), &mut self.misfortune));
-        }
+        let life = self.draw(&mut host, &rig.topology, tally);
         let machine = (rig.open)(&host);
-        let mut world = World::start(host, machine, workload, self.rng.fork())
-            .held_up(self.rng.chance(self.pauses))
-            .verified_by(self.auditor.as_mut().map(Rng::fork))
-            .healed_at(self.rng.chance(30).then(|| point(&mut self.rng)))
-            .cut_at(crashes.then(|| point(&mut self.rng)))
-            .traced(rig.trace)
-            .told(self.teller.chance(self.messages).then(|| self.teller.fork()))
-            .resized(self.resizer.chance(self.resizes).then(|| self.resizer.fork()))
-            .grown(grows.then(|| self.grower.fork()))
-            .with_faults(faults);
+        let (end, crashes) = (life.end, life.crashes);
+        let mut world = life.begin(host, machine, rig.trace).sifted(&self.sieve);
         let halt = serve(&mut world, end, tally);
         (rig.watch)(world.machine());
         tally.add(&world);
@@ -224,7 +199,93 @@ impl Swarm {
             Ok(_) | Err(_) => {}
         }
         let cut = self.cut(tally);
+        world.watch_cut(cut);
         Ok(world.crash(cut)?.0)
+    }
+
+    /// Draws a life, and nobody lives it.
+    fn skip(&mut self, host: &Host, topology: &Topology) {
+        let nowhere = &mut Tally::default();
+        for _trial in 0..2 {
+            self.rng.chance(10);
+        }
+        self.skips = true;
+        if self.draw(&mut host.clone(), topology, nowhere).crashes {
+            self.cut(nowhere);
+        }
+    }
+
+    /// What the next life is to be; `host` is as it is at its beginning then.
+    fn draw(&mut self, host: &mut Host, topology: &Topology, tally: &mut Tally) -> Life {
+        let most = *self.rng.pick(&[30, 150, 600]);
+        let requests = self.rng.range(1, most).min(self.requests);
+        self.requests -= requests;
+        let workload = Workload::mixed(host.topology(), requests, self.longest, &mut self.rng);
+        let crashes = self.rng.chance(self.crashes);
+        let end = match crashes {
+            true => *self.rng.pick(&[End::Crash, End::Crash, End::Converge]),
+            false => *self.rng.pick(&[End::Drain, End::Converge]),
+        };
+        // How legs join, only their first table says.
+        let joined = !host.recovered().is_empty();
+        if self.rng.chance(self.retables) && (joined || self.skips) {
+            let spare = host.topology().spare.clone();
+            let other = Topology { spare, ..topology.clone() }.retabled(&mut self.rng);
+            if self.sieve.keeps(Part::Table) && joined {
+                host.retable(other);
+            }
+        }
+        let grows = self.grower.chance(self.grows);
+        if grows && self.grower.chance(30) {
+            let grow = |host: &mut Host| host.grow_at_random(&mut self.grower);
+            let has_grown = on(host, self.sieve.keeps(Part::Growth), grow);
+            tally.met.grown += u64::from(has_grown);
+        }
+        let faults = match self.rng.chance(self.faults) {
+            true => Faults::random(topology, &mut self.rng).sifted(&self.sieve),
+            false => Faults::default(),
+        };
+        self.befall(host, topology);
+        let rng = self.sieve.less().dice(self.rng.fork());
+        Life {
+            workload,
+            end,
+            crashes,
+            faults,
+            rng,
+            held_up: self.rng.chance(self.pauses) && self.sieve.keeps(Part::HoldUp),
+            auditor: self.auditor.as_mut().map(Rng::fork),
+            heal_at: self.rng.chance(30).then(|| point(&mut self.rng)),
+            cut_at: crashes.then(|| point(&mut self.rng)),
+            teller: self.teller.chance(self.messages).then(|| self.teller.fork()),
+            resizer: self.resizer.chance(self.resizes).then(|| self.resizer.fork()),
+            grower: grows.then(|| self.grower.fork()),
+        }
+    }
+
+    /// What befalls the disks of a host before a life, and while it lasts.
+    fn befall(&mut self, host: &mut Host, topology: &Topology) {
+        let nobody = host.disks.dirty_logs().iter().all(|disk| !disk.is_busy());
+        if self.rng.chance(self.rots) && nobody {
+            let rot = |host: &mut Host| {
+                rot::spoil_dirty_logs(host.disks.dirty_logs(), &mut self.rng);
+            };
+            on(host, self.sieve.keeps(Part::Rot), rot);
+        }
+        host.weather.forget_what_is_over(host.time());
+        if self.rng.chance(self.outages) {
+            let weather = Weather::random(topology, host.time(), &mut self.rng);
+            host.weather.add(weather.sifted(&self.sieve, Part::Outage));
+        }
+        if self.rng.chance(self.outages / 4) {
+            let spoil = |host: &mut Host| host.spoil_sectors(&mut self.rng);
+            on(host, self.sieve.keeps(Part::BadSectors), spoil);
+        }
+        host.make_startable();
+        if self.misfortune.chance(self.log_losses) {
+            let weather = Weather::log_loss(host.time(), &mut self.misfortune);
+            host.weather.add(weather.sifted(&self.sieve, Part::LogLoss));
+        }
     }
 
     /// Now and then, on copies of the host: a recovery that is cut and repeated ends like
@@ -235,12 +296,15 @@ impl Swarm {
         rig: &Rig<'_, M>,
         tally: &mut Tally,
     ) -> Result<(), Violation> {
-        if self.rng.chance(10) {
+        if self.rng.chance(10) && self.sieve.keeps(Part::Trial) {
             self.repeat(host, rig, tally)?;
+        }
+        if !self.rng.chance(10) || !self.sieve.keeps(Part::Trial) {
+            return Ok(());
         }
         let mut rotten = host.clone();
         rotten.let_it_be_read();
-        if self.rng.chance(10) && rot::flip(&mut rotten.disks.log, &mut self.rng) {
+        if rot::flip(&mut rotten.disks.log, &mut self.rng) {
             match self.recover(rotten, rig) {
                 Err(Violation::OpenFailed { .. }) => tally.refused += 1,
                 recovered => drop(recovered?),
@@ -289,10 +353,7 @@ impl Swarm {
     fn cut(&mut self, tally: &mut Tally) -> Cut {
         let keep = *self.rng.pick(&[Keep::None, Keep::All, Keep::Any { torn: true }]);
         let cut = *self.rng.pick(&[Cut::Kill, Cut::Power(keep), Cut::PowerEverywhere(keep)]);
-        match cut {
-            Cut::Kill => tally.kills += 1,
-            Cut::Power(_) | Cut::PowerEverywhere(_) => tally.power_cuts += 1,
-        }
+        tally.count(cut);
         cut
     }
 
@@ -304,11 +365,49 @@ impl Swarm {
         tally: &mut Tally,
     ) -> Result<(), Violation> {
         let (machine, none) = ((rig.open)(&host), Workload::script(Vec::new()));
-        let mut world = World::start(host, machine, none, self.rng.fork()).traced(rig.trace);
+        let mut world = World::start(host, machine, none, self.rng.fork())
+            .traced(rig.trace)
+            .sifted(&self.sieve);
         serve(&mut world, End::Converge, tally)?;
         tally.add(&world);
         Ok(())
     }
+}
+
+/// A life that was drawn.
+struct Life {
+    workload: Workload,
+    end: End,
+    crashes: bool,
+    faults: Faults,
+    rng: Rng,
+    held_up: bool,
+    auditor: Option<Rng>,
+    heal_at: Option<u64>,
+    cut_at: Option<u64>,
+    teller: Option<Rng>,
+    resizer: Option<Rng>,
+    grower: Option<Rng>,
+}
+
+impl Life {
+    fn begin<M: Subject>(self, host: Host, machine: M, trace: bool) -> World<'static, M> {
+        World::start(host, machine, self.workload, self.rng)
+            .held_up(self.held_up)
+            .verified_by(self.auditor)
+            .healed_at(self.heal_at)
+            .cut_at(self.cut_at)
+            .traced(trace)
+            .told(self.teller)
+            .resized(self.resizer)
+            .grown(self.grower)
+            .with_faults(self.faults)
+    }
+}
+
+/// Does something to a host; or, with the same dice, to one that nobody sees.
+fn on<T>(host: &mut Host, stays: bool, what: impl FnOnce(&mut Host) -> T) -> T {
+    if stays { what(host) } else { what(&mut host.clone()) }
 }
 
 /// How a life ends.

@@ -40,6 +40,9 @@ pub struct Sweep<'a, M> {
     pub stride_inside: u64,
     /// What is up to chance in the script's run.
     pub seed: u64,
+    /// Of all cuts of the script only each so-many-th, from the n-th on, so that several can
+    /// share a sweep; `(0, 1)` are all.
+    pub slice: (u64, u64),
 }
 
 /// Where a sweep found a broken promise.
@@ -137,10 +140,13 @@ impl<M: Subject> Sweeping<'_, '_, M> {
     /// Lets the script's machine die here, in every way, and judges the recoveries.
     fn cut_here(&self, world: &World<'_, M>) -> Result<(), Violation> {
         let point = world.points();
-        if !(point - 1).is_multiple_of(self.sweep.stride) {
+        let (nth, of) = self.sweep.slice;
+        let is_ours = (point - 1) / self.sweep.stride % of == nth;
+        if !(point - 1).is_multiple_of(self.sweep.stride) || !is_ours {
             return Ok(());
         }
         for &cut in &self.sweep.cuts {
+            self.tally.borrow_mut().count(cut);
             self.at.replace(vec![(point, Did::Cut(cut))]);
             let host = world.crashed(cut, &mut Rng::new(point))?;
             self.recover(&host, point, cut)?;
@@ -162,6 +168,7 @@ impl<M: Subject> Sweeping<'_, '_, M> {
             for &cut in &self.sweep.cuts_inside {
                 self.at.borrow_mut().truncate(1);
                 self.at.borrow_mut().push((inside, Did::Cut(cut)));
+                self.tally.borrow_mut().count(cut);
                 let host = world.crashed(cut, &mut Rng::new(inside))?;
                 let oracle = host.oracle.clone();
                 let (shown, _) = self.come_back(host, inside, None)?;
@@ -282,6 +289,7 @@ mod tests {
             stride: 1,
             stride_inside: 1,
             seed: 1,
+            slice: (0, 1),
         };
         sweep.run()
     }

@@ -39,23 +39,11 @@ fn random_lives_meet_full_rings_and_wraps_and_recoveries() {
 }
 
 #[test]
-fn random_lives_meet_everything_that_befalls_sites() {
-    let (tally, failure) = runs::seeds(1000..1300, None);
-    assert_eq!(failure, None, "{}", failure.as_ref().unwrap());
-    let met = tally.met;
-    let sites = [met.down, met.detached, met.resyncs, met.inconsistent, met.consistent];
-    let disks = [met.outages, met.hung, met.zombies, met.not_opened, met.replaced];
-    let all = [met.demoted, met.promoted, met.converged, met.grown];
-    let all = sites.into_iter().chain(disks).chain(all);
-    assert!(all.clone().all(|count| count > 0), "{met}");
-}
-
-#[test]
 fn lives_in_which_a_promise_was_once_broken_end_well() {
     for seed in [
         1120, 1228, 1872, 2745, 4002, 7497, 10095, 11578, 17490, 27503, 214681239, 708, 1053, 1189,
         1243, 3196, 6828, 99044449, 99045637, 703126, 705375, 2003483, 2003709, 12678176,
-        229091981, 218, 2256, 229093267, 310008213,
+        229091981, 218, 2256, 229093267, 310008213, 5001054, 620001966,
     ] {
         runs::seed(seed, None, None).unwrap_or_else(|failure| panic!("{failure}"));
     }

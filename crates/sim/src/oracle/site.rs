@@ -93,6 +93,8 @@ impl Site {
     /// It has no copy of these sectors any more.
     pub fn leave_out(&mut self, row: Range<usize>) {
         for at in row {
+            // Whatever is there from now on does not come to the site.
+            self.aside.remove(&at);
             self.set_gapped(at, None);
             (self.from[at], self.to[at]) = (Instant(0), Instant::NEVER);
             self.shown[at].clear();
@@ -121,6 +123,12 @@ impl Site {
     #[must_use]
     pub fn comes_to(&self, at: usize, values: &Values) -> bool {
         self.aside.contains(&at) && self.shown[at] != *values
+    }
+
+    /// Whether a sector is no part of its image yet, since its device has grown there.
+    #[must_use]
+    pub fn is_set_aside(&self, at: usize) -> bool {
+        self.aside.contains(&at)
     }
 
     /// Its image is one of the devices as long as they are now; whether that is new.

@@ -354,6 +354,11 @@ impl Oracle {
         row.into_iter().find_map(|at| {
             let answered = |nr: &&Nr| self.history.write(**nr).answered;
             let &nr = self.history.of(at).iter().rev().find(answered)?;
+            // P1: "an acknowledgement also means: on that site's media". What a device holds where it
+            // has grown nobody wrote; it comes to the site by a copy, before that is well again.
+            if nr == Nr(0) && self.sites[site].is_set_aside(at) {
+                return None;
+            }
             Some((nr, at, self.lacks(site, at, nr)?))
         })
     }

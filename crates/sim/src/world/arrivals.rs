@@ -5,6 +5,7 @@ use blk::{Op, Span};
 use super::clock::Due;
 use super::weather::{FOR_EVER, Outage};
 use super::{Subject, World};
+use crate::less::Part;
 use crate::oracle::Violation;
 use crate::workload::{Ask, Deed, Next};
 
@@ -12,6 +13,10 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn arrive(&mut self) -> Result<(), Violation> {
         self.arriving = false;
         match self.workload.next(self.front.under_way(), &mut self.rng) {
+            Next::Ask(_) if !self.sieve.keeps(Part::Request) => {
+                let pause = self.workload.pause(&mut self.rng);
+                self.await_arrival(pause);
+            }
             Next::Ask(ask) if self.is_ambiguous(ask) || self.is_beyond(ask) => {
                 self.await_arrival(Span::ZERO);
             }

@@ -9,6 +9,7 @@ use slink::State;
 use super::crash::Host;
 use super::disks::{self, Outcome, shipment};
 use super::faults::Faults;
+use super::watching::{verb, word};
 use crate::disk::{Command, Ticket};
 use crate::oracle::Violation;
 use crate::payload::Content;
@@ -218,6 +219,13 @@ impl Back {
         }
     }
 
+    /// An operation that is about to end, in a few words.
+    pub(super) fn what(&self, serial: Serial, host: &Host) -> String {
+        let Some(flight) = self.in_flight.get(&serial) else { return "nothing".to_owned() };
+        let of = host.disks.role(flight.disk).map_or("no disk", word);
+        format!("a {} of {of} has ended, or hangs", verb(flight.kind))
+    }
+
     /// The next operation's.
     pub(super) fn next(&self) -> Serial {
         Serial(self.submitted + 1)
@@ -282,7 +290,7 @@ fn allow(
     })
 }
 
-fn kind(op: &DiskOp) -> OpKind {
+pub(super) fn kind(op: &DiskOp) -> OpKind {
     match op {
         DiskOp::Read { .. } => OpKind::Read,
         DiskOp::Write { .. } | DiskOp::WriteZeroes { .. } => OpKind::Write,

@@ -1,6 +1,8 @@
 //! Disks that fail: the n-th operation of a kind, once or from then on.
 
 use super::back::OpKind;
+use super::watching::{verb, word};
+use crate::less::{Part, Sieve};
 use crate::rng::Rng;
 use crate::topology::{Role, Topology};
 
@@ -48,6 +50,16 @@ impl Faults {
             }
         };
         Self::new((0..rng.range(1, 2)).map(|_| fault(rng)).collect())
+    }
+
+    /// Those of them that are not left out.
+    #[must_use]
+    pub fn sifted(mut self, sieve: &Sieve) -> Self {
+        self.planned.retain(|_| sieve.keeps(Part::Fault));
+        for Fault { role, kind, .. } in &self.planned {
+            sieve.saw(|| format!("fault: a {} of {}", verb(*kind), word(*role)));
+        }
+        self
     }
 
     /// From now on nothing fails any more. A log that failed has failed.

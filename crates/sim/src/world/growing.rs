@@ -9,6 +9,7 @@ use blk::{DevNr, Sectors, Span};
 use super::clock::Due;
 use super::copies::Truth;
 use super::{Host, Stage, Subject, World};
+use crate::less::Part;
 use crate::payload::Content;
 use crate::rng::Rng;
 use crate::topology::Topology;
@@ -99,7 +100,7 @@ impl<M: Subject> World<'_, M> {
     /// A device grows, if the machine lets it.
     fn grow(&mut self, rng: &mut Rng) {
         let Some(topology) = self.host.topology.grown(rng) else { return };
-        if self.host.truths[0] == Truth::Whole {
+        if self.host.truths[0] == Truth::Whole && self.sieve.keeps(Part::Growth) {
             self.grow_to(topology);
         }
     }
@@ -113,7 +114,9 @@ impl<M: Subject> World<'_, M> {
 
     fn grow_to(&mut self, topology: Topology) {
         self.tell(|| format!("     devices grow, but for {:?}", topology.spare));
-        if self.machine.reload(self.clock.now, &topology) {
+        let takes = self.machine.reload(self.clock.now, &topology);
+        self.sieve.saw(|| format!("table: a device grows{}", if takes { "" } else { ", refused" }));
+        if takes {
             self.met.grown += 1;
             self.workload.follow(&topology);
             self.host.grow(topology);

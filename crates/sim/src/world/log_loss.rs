@@ -34,16 +34,16 @@ impl<M: Subject> World<'_, M> {
         let loss = self.machine.loss();
         let (newest, groups) = self.machine.groups_behind(self.newest_group);
         self.newest_group = newest;
+        let before = std::mem::replace(&mut self.loss, loss);
+        self.watch_log(before);
         if loss == Loss::None {
-            self.met.replaced_logs += u64::from(self.loss == Loss::Bypassed);
-            self.loss = loss;
+            self.met.replaced_logs += u64::from(before == Loss::Bypassed);
             return Ok(false);
         }
-        if self.loss != loss {
+        if before != loss {
             self.tell(|| format!("the log is lost: {loss:?}"));
             self.met.bypassed += u64::from(loss == Loss::Bypassed);
         }
-        self.loss = loss;
         self.host.oracle.log_is_lost();
         let mut told = false;
         if loss == Loss::Bypassed {

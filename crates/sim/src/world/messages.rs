@@ -5,8 +5,9 @@ use blk::Span;
 
 use super::clock::Due;
 use super::{Stage, Subject, World};
+use crate::less::Part;
 use crate::rng::Rng;
-use crate::topology::{Role, Topology};
+use crate::topology::{Role, Site, Topology};
 
 impl<M: Subject> World<'_, M> {
     /// Now and then, somebody says something; `rng` decides what.
@@ -23,7 +24,8 @@ impl<M: Subject> World<'_, M> {
     /// Somebody says something; not after everything was healed, which would not last.
     pub(super) fn message(&mut self) {
         let Some(mut rng) = self.teller.take() else { return };
-        if self.serving && !self.healed && self.machine.stage() == Stage::Running {
+        let speaks = self.serving && !self.healed && self.machine.stage() == Stage::Running;
+        if speaks && self.sieve.keeps(Part::Message) {
             self.met.messages += 1;
             self.say(&mut rng);
         }
@@ -117,7 +119,10 @@ impl<M: Subject> World<'_, M> {
             return false;
         }
         self.tell(|| format!("     site {site}: {:?}", topology.sites[site]));
-        if !self.machine.reload(self.clock.now, &topology) {
+        let takes = self.machine.reload(self.clock.now, &topology);
+        let (before, after) = (&self.host.topology.sites[site], &topology.sites[site]);
+        self.sieve.saw(|| change(before, after, takes));
+        if !takes {
             return false;
         }
         // One that becomes `sync`, or comes, is given up at first, whatever its table says.
@@ -142,9 +147,26 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn tell_machine(&mut self, words: &str) {
         if self.machine.stage() == Stage::Running {
             self.tell(|| format!("     message: {words}"));
+            self.sieve.saw(|| {
+                let verb = words.split(|letter: char| letter.is_ascii_digit()).next();
+                format!("message: {}", verb.unwrap_or_default().trim())
+            });
             self.machine.message(self.clock.now, words);
         }
     }
+}
+
+/// What another table says of a site, and whether the machine takes it.
+fn change(before: &Site, after: &Site, takes: bool) -> String {
+    let legs = |site: &Site| site.legs.iter().flatten().count();
+    let what = match (before.named, after.named) {
+        (false, true) => "a site comes",
+        (true, false) => "a site goes",
+        _ if legs(before) < legs(after) => "a leg comes",
+        _ if legs(before) > legs(after) => "a leg goes",
+        _ => "other words",
+    };
+    format!("table: {what}{}", if takes { "" } else { ", refused" })
 }
 
 fn pause(rng: &mut Rng) -> Span {

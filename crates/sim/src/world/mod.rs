@@ -27,9 +27,11 @@ mod subject;
 mod tests;
 mod trace;
 mod verifying;
+pub(crate) mod watching;
 pub mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use blk::{DevNr, DiskId, Effect, Span, Time};
 
@@ -42,6 +44,7 @@ pub use met::Met;
 pub use subject::{Stage, Subject};
 pub use weather::Weather;
 
+use crate::less::{Part, Sieve};
 use crate::oracle::{View, Violation};
 use crate::payload::Content;
 use crate::rng::Rng;
@@ -54,6 +57,7 @@ use handles::Handles;
 use resizing::Resizer;
 use trace::ended;
 use verifying::Auditor;
+use watching::Watcher;
 
 /// A machine, its disks, its applications, and the oracle that watches them.
 pub struct World<'p, M> {
@@ -85,6 +89,9 @@ pub struct World<'p, M> {
     /// At which point something befalls the sites, and what.
     strike: Option<(u64, Strike<'p>)>,
     met: Met,
+    /// What is left out, and what was seen.
+    sieve: Rc<Sieve>,
+    watcher: Watcher,
     /// Has sites compared.
     auditor: Option<Auditor>,
     /// Who says something now and then, and which sites he has taken down.
@@ -173,6 +180,8 @@ impl<'p, M: Subject> World<'p, M> {
             heal_at: None,
             strike: None,
             met: Met::default(),
+            sieve: Rc::default(),
+            watcher: Watcher::default(),
             auditor: None,
             teller: None,
             held: BTreeSet::new(),
@@ -324,10 +333,13 @@ impl<'p, M: Subject> World<'p, M> {
         self.set_now(at);
         if self.rng.chance(20) {
             // The driver was busy elsewhere: several things have happened meanwhile.
+            let delayed = self.sieve.keeps(Part::Delay);
             let held_up = self.held_up && self.rng.chance(2);
             let most = if held_up { 3_000_000 } else { 300 };
             let busy = Span::from_micros(self.rng.range(1, most));
-            self.set_now(self.clock.now + busy);
+            if delayed {
+                self.set_now(self.clock.now + busy);
+            }
         }
         while let Some(due) = self.clock.pop() {
             self.happen(due)?;
@@ -356,8 +368,10 @@ impl<'p, M: Subject> World<'p, M> {
     }
 
     fn happen(&mut self, due: Due) -> Result<(), Violation> {
+        self.watch(|_| due.word().to_owned());
         match due {
             Due::Io(serial) => {
+                self.watch(|world| world.back.what(serial, &world.host));
                 let (host, rng) = (&mut self.host, &mut self.rng);
                 match self.back.end(serial, host, &mut self.faults, rng)? {
                     back::Due::Nothing => {}
@@ -439,6 +453,7 @@ impl<'p, M: Subject> World<'p, M> {
         if before.is_empty() && !self.views.is_empty() {
             self.tell(|| format!("sites: {:?}", self.views));
         }
+        self.watch_sites(&before);
         for (site, (before, now)) in before.into_iter().zip(&self.views).enumerate() {
             self.met.compare(before, *now);
             if self.trace && before != *now {
@@ -471,6 +486,7 @@ impl<'p, M: Subject> World<'p, M> {
 
     fn carry_out(&mut self, effect: Effect) -> Result<(), Violation> {
         self.tell(|| self.wanted(&effect));
+        self.watch(|world| world.what(&effect));
         match effect {
             Effect::Fetch { req, buf } => {
                 self.note(2, req.0);
@@ -517,6 +533,7 @@ impl<'p, M: Subject> World<'p, M> {
 
     fn point(&mut self) -> Result<Halt, Violation> {
         self.points += 1;
+        self.sieve.passed();
         if self.points > POINTS_MAX {
             let what = "it does something all the time, and comes to no end".into();
             return Err(Violation::Stuck {
@@ -524,7 +541,8 @@ impl<'p, M: Subject> World<'p, M> {
                 seconds: self.clock.now.since(Time(0)).as_secs(),
             });
         }
-        if self.serving && self.heal_at.take_if(|point| *point <= self.points).is_some() {
+        let heals = self.serving && self.heal_at.take_if(|at| *at <= self.points).is_some();
+        if heals && self.sieve.keeps(Part::Healing) {
             self.heal()?;
         }
         if let Some((_, strike)) = self.strike.take_if(|(point, _)| *point == self.points) {

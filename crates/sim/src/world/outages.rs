@@ -47,7 +47,12 @@ impl<M: Subject> World<'_, M> {
             return;
         }
         let is_safe = self.host.is_kept_beside(site);
-        if !is_safe || !self.machine.resync(self.clock.now, site, dev) {
+        let takes = is_safe && self.machine.resync(self.clock.now, site, dev);
+        self.sieve.saw(|| {
+            let what = if site == 0 { "rebuild" } else { "resync" };
+            format!("message: {what}{}", if takes { "" } else { ", refused" })
+        });
+        if !takes {
             // What it would be copied from has to come back first.
             if self.asking.insert((site, dev)) {
                 let after = Span::from_millis(20) + clock::moment(&mut self.rng) * 20;

@@ -4,6 +4,7 @@ use blk::{Sectors, Span};
 
 use super::clock::Due;
 use super::{Stage, Subject, World};
+use crate::less::Part;
 use crate::rng::Rng;
 
 /// Who asks for other sizes of the log.
@@ -31,7 +32,9 @@ impl<M: Subject> World<'_, M> {
         if self.serving {
             let (least, most) = (self.host.topology.log_size.0, self.host.topology.log.0);
             let size = *rng.pick(&[least, most, rng.clone().range(least, most)]);
-            self.resize(Sectors(size));
+            if self.sieve.keeps(Part::Resize) {
+                self.resize(Sectors(size));
+            }
         }
         if !self.healed {
             let after = pause(&mut rng);

@@ -1,6 +1,9 @@
 //! What a world is to go through, said before it starts.
 
+use std::rc::Rc;
+
 use super::{Faults, Probe, Strike, Subject, World};
+use crate::less::Sieve;
 
 impl<'p, M: Subject> World<'p, M> {
     /// Has `probe` look at it at every point.
@@ -14,6 +17,13 @@ impl<'p, M: Subject> World<'p, M> {
     #[must_use]
     pub fn held_up(mut self, held_up: bool) -> Self {
         self.held_up = held_up;
+        self
+    }
+
+    /// Without what is left out there.
+    #[must_use]
+    pub fn sifted(mut self, sieve: &Rc<Sieve>) -> Self {
+        self.sieve = Rc::clone(sieve);
         self
     }
 

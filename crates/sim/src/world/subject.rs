@@ -3,6 +3,7 @@
 use blk::{DevNr, DiskOp, Machine, Sectors, Time};
 
 use super::log_loss::{Groups, Loss};
+use crate::coverage::Told;
 use crate::oracle::{Admission, View};
 use crate::topology::Topology;
 
@@ -22,6 +23,10 @@ pub trait Subject: Machine {
     fn verify(&mut self, _now: Time, _site: usize, _repair: bool) {}
     /// The ranges in which sites are said to differ, by site.
     fn differing(&self, _now: Time) -> Vec<(usize, u64)> {
+        Vec::new()
+    }
+    /// What it tells of its sites and its log, the newest last; it forgets the oldest.
+    fn told(&self, _now: Time) -> Vec<Told> {
         Vec::new()
     }
     /// Lets it go on as another table says, which describes the same disks; not if something

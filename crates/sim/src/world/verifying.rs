@@ -5,6 +5,7 @@ use blk::{SlinkNr, Span};
 
 use super::clock::{self, Due};
 use super::{Halt, Stage, Subject, World};
+use crate::less::Part;
 use crate::oracle::Violation;
 use crate::payload::Content;
 use crate::rng::Rng;
@@ -41,7 +42,7 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn audit_site(&mut self, site: usize) {
         let Some(auditor) = &mut self.auditor else { return };
         let repair = auditor.rng.chance(50);
-        if self.machine.stage() == Stage::Running {
+        if self.machine.stage() == Stage::Running && self.sieve.keeps(Part::Comparison) {
             self.machine.verify(self.clock.now, site, repair);
             self.met.verified += 1;
             if repair && self.host.has_bad_sectors(site) {

@@ -4,7 +4,9 @@
 
 use blk::{Span, Time};
 
+use super::watching::{ails, word};
 use crate::disk::Keep;
+use crate::less::{Part, Sieve};
 use crate::rng::Rng;
 use crate::topology::{Role, Topology};
 
@@ -80,6 +82,23 @@ impl Weather {
     /// What else is to come.
     pub fn add(&mut self, more: Self) {
         self.outages.extend(more.outages);
+    }
+
+    /// Those that are not left out; they are of that kind.
+    #[must_use]
+    pub fn sifted(mut self, sieve: &Sieve, part: Part) -> Self {
+        self.outages.retain(|_| sieve.keeps(part));
+        for outage in &self.outages {
+            sieve.saw(|| {
+                let whom = match outage.whom {
+                    Whom::Site(0) => "the local site",
+                    Whom::Site(_) => "a remote site",
+                    Whom::Disk(role) => word(role),
+                };
+                format!("outage: {whom} {}", ails(outage.trouble))
+            });
+        }
+        self
     }
 
     /// What is over by `now` is forgotten.
