@@ -236,6 +236,7 @@ pub fn of_log(told: &str) -> String {
     let what = what.unwrap_or_else(|| panic!("{told:?} is no event of a log that is known here"));
     let name = match what {
         LogEvent::Lost(_) => "lost",
+        LogEvent::GivenUp => "given up",
         LogEvent::NotKept(_) => "its loss is not kept",
         LogEvent::Bypassed => "bypassed",
         LogEvent::Replaced { .. } => "replaced",
@@ -247,6 +248,7 @@ pub fn of_log(told: &str) -> String {
 fn beginning(what: &LogEvent) -> &'static str {
     match what {
         LogEvent::Lost(_) => "lost: ",
+        LogEvent::GivenUp => "given up for",
         LogEvent::NotKept(_) => "that it is not to be replayed",
         LogEvent::Bypassed => "the devices go on without it",
         LogEvent::Replaced { .. } => "log ",
@@ -257,6 +259,7 @@ fn beginning(what: &LogEvent) -> &'static str {
 fn log_events() -> Vec<LogEvent> {
     vec![
         LogEvent::Lost(replog::Failure { what: "a write", errno: Errno::EIO }),
+        LogEvent::GivenUp,
         LogEvent::NotKept(Errno::EIO),
         LogEvent::Bypassed,
         LogEvent::Replaced { uuid: uuid::Uuid::nil(), path: String::new() },
