@@ -51,6 +51,8 @@ pub struct Site {
     foreign: Values,
     /// Sectors by which a device has grown since its image was in order: it is that of before.
     aside: BTreeSet<usize>,
+    /// The same of what the table leaves out: it is no part of the image when it is back, either.
+    left_out_aside: BTreeSet<usize>,
 }
 
 /// The stretches of each value of a sector.
@@ -76,6 +78,7 @@ impl Site {
             promised: true,
             foreign: Values::new(),
             aside: BTreeSet::new(),
+            left_out_aside: BTreeSet::new(),
         };
         let foreign = (0..sectors).filter(|&at| initial[at] != history.initial(at));
         foreign.for_each(|at| site.disown(initial[at]));
@@ -94,7 +97,9 @@ impl Site {
     pub fn leave_out(&mut self, row: Range<usize>) {
         for at in row {
             // Whatever is there from now on does not come to the site.
-            self.aside.remove(&at);
+            if self.aside.remove(&at) {
+                self.left_out_aside.insert(at);
+            }
             self.set_gapped(at, None);
             (self.from[at], self.to[at]) = (Instant(0), Instant::NEVER);
             self.shown[at].clear();
@@ -104,8 +109,15 @@ impl Site {
     /// It has a copy of a sector again; nothing is promised.
     pub fn take_back(&mut self, at: usize, values: Values) {
         self.promised = false;
-        self.aside.remove(&at);
+        if self.left_out_aside.remove(&at) {
+            self.aside.insert(at);
+        }
         self.shown[at] = values;
+    }
+
+    /// A device has grown by a sector, of which it has no copy.
+    pub fn grow_left_out(&mut self, at: usize) {
+        self.left_out_aside.insert(at);
     }
 
     /// A device has grown by a sector, of which it has these values. Its image is what it was, and

@@ -252,6 +252,9 @@ impl Oracle {
     /// site has there is no part of its image before anything comes there, or is said to be there: what
     /// it was is whole, and older.
     pub fn grown(&mut self, site: usize, row: Range<usize>, values: impl Fn(usize) -> Values) {
+        if row.clone().next().is_some_and(|at| self.is_left_out(site, self.layout.place(at).dev)) {
+            return row.for_each(|at| self.sites[site].grow_left_out(at));
+        }
         for at in row {
             let values = values(at);
             if !self.rules[site].ordered {

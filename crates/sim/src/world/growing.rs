@@ -52,10 +52,8 @@ impl Host {
             let (start, end) = (self.beyond(dev, before.length(dev)).start, self.row_of(dev).end);
             let first = self.oracle.layout().device(dev).start;
             for site in 0..before.sites.len() {
-                if !self.oracle.is_left_out(site, dev) {
-                    let leg = self.disks.leg(dev, site);
-                    self.oracle.grown(site, start..end, |at| leg.candidates((at - first) as u64));
-                }
+                let leg = self.disks.leg(dev, site);
+                self.oracle.grown(site, start..end, |at| leg.candidates((at - first) as u64));
             }
             self.truths[1..].fill(Truth::Partial);
         }
