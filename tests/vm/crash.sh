@@ -1,5 +1,7 @@
 #!/bin/bash
 # The daemon dies, under load and otherwise: no error reaches an application, nothing is lost.
+#
+#   ROUNDS=2    how often it is killed under one load
 # shellcheck source=tests/vm/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -54,15 +56,17 @@ a_daemon_killed_under_load_is_recovered_without_an_error() {
     replicator create table
     local device
     device=$(readlink -f /dev/replicator/d0)
-    fio_verify --time_based --runtime=15 >fio.txt 2>&1 &
+    local round rounds=${ROUNDS:-2}
+    fio_verify --time_based --runtime=$((5 + 5 * rounds)) >fio.txt 2>&1 &
     local load=$!
-    for _ in first second; do
-        sleep 2
+    for ((round = 0; round < rounds; round++)); do
+        sleep $((1 + round % 2))
         kill_daemon
         replicator ls | grep -E '^repl .* dead$'
         replicator recover repl
     done
     wait $load || fail "fio failed: $(<fio.txt)"
+    echo "# killed $rounds times under load"
     [[ $(readlink -f /dev/replicator/d0) == "$device" ]]
     replicas_are_equal
 }

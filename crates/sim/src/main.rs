@@ -100,10 +100,10 @@ enum Command {
         #[arg(long, default_value_t = 180_000)]
         cuts: u64,
         /// Cut recoveries of the sweep at each so-many-th point; 0 leaves them out.
-        #[arg(long, default_value_t = 7)]
+        #[arg(long, default_value_t = 6)]
         inside: u64,
         /// Cut scenarios at each so-many-th point.
-        #[arg(long, default_value_t = 7)]
+        #[arg(long, default_value_t = 5)]
         stride: u64,
         /// So many at a time, instead of as many as there are cores.
         #[arg(long)]

@@ -68,9 +68,10 @@ impl Host {
         self.bad.iter().any(|(disk, _)| self.is_at(*disk, site))
     }
 
-    /// Whether one of its disks is another that no machine was told to take.
+    /// Whether one of its disks is another that no machine was told to take; or was, and died
+    /// before it wrote there or to its log.
     fn has_stranger(&self, site: usize) -> bool {
-        self.strangers.iter().any(|disk| self.is_at(*disk, site))
+        self.strangers.iter().chain(&self.unused).any(|disk| self.is_at(*disk, site))
     }
 
     fn is_at(&self, disk: DiskId, site: usize) -> bool {
