@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 /// A writer with one write in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,15 @@ impl FromStr for Lane {
     }
 }
 
+/// What an image has where a record belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// The number of the record, 0 if none was written; of a torn one, what it was over.
+    pub(crate) whole: u64,
+    /// The record of which some sectors are there.
+    pub(crate) begun: Option<u64>,
+}
+
 /// One record. Numbers begin with 1; an empty slot is like number 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -59,12 +68,26 @@ impl Record {
         }
     }
 
-    /// The number of the record in a slot, 0 if none was written; an error if it is not whole,
-    /// or belongs elsewhere.
-    pub(crate) fn decode(bytes: &[u8], lane: Lane, slot: u64) -> Result<u64> {
-        let (chunks, []) = bytes.as_chunks::<16>() else { unreachable!("4096 bytes") };
+    /// What is in a slot; an error if anything there is no record's, or belongs elsewhere.
+    pub(crate) fn decode(bytes: &[u8], lane: Lane, slot: u64) -> Result<Slot> {
+        let mut numbers = Vec::new();
+        for sector in bytes.chunks(SECTOR_BYTES) {
+            numbers.push(Self::decode_sector(sector, lane, slot)?);
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        match numbers[..] {
+            [whole] => Ok(Slot { whole, begun: None }),
+            [whole, begun] => Ok(Slot { whole, begun: Some(begun) }),
+            _ => bail!("parts of the records {numbers:?} are there"),
+        }
+    }
+
+    /// The number of the record that a sector is of, 0 if of none.
+    fn decode_sector(bytes: &[u8], lane: Lane, slot: u64) -> Result<u64> {
+        let (chunks, []) = bytes.as_chunks::<16>() else { unreachable!("a sector") };
         let first = chunks[0];
-        ensure!(chunks.iter().all(|chunk| *chunk == first), "the record is torn");
+        ensure!(chunks.iter().all(|chunk| *chunk == first), "a sector is torn");
         if first == [0; 16] {
             return Ok(0);
         }
@@ -94,6 +117,9 @@ pub(crate) fn newest_in_slot(newest: u64, slot: u64) -> u64 {
 /// Bytes of a record: one block.
 pub(crate) const RECORD_BYTES: usize = 4096;
 
+/// Bytes that a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
 /// Slots of a lane on each device.
 pub(crate) const SLOTS: u64 = 128;
 
@@ -121,13 +147,31 @@ mod tests {
     fn a_record_reads_as_itself_and_nothing_else_does() {
         let record = Record { lane: Lane(3), number: 1000 };
         let mut bytes = [0; RECORD_BYTES];
-        assert_eq!(Record::decode(&bytes, record.lane, 5).unwrap(), 0);
+        let whole = |whole| Slot { whole, begun: None };
+        assert_eq!(Record::decode(&bytes, record.lane, 5).unwrap(), whole(0));
         record.encode(&mut bytes);
         let slot = 1000 % SLOTS;
-        assert_eq!(Record::decode(&bytes, record.lane, slot).unwrap(), 1000);
+        assert_eq!(Record::decode(&bytes, record.lane, slot).unwrap(), whole(1000));
         Record::decode(&bytes, record.lane, slot + 1).unwrap_err();
         Record::decode(&bytes, Lane(2), slot).unwrap_err();
         bytes[512] ^= 1;
         Record::decode(&bytes, record.lane, slot).unwrap_err();
+    }
+
+    #[test]
+    fn a_torn_record_is_of_two_and_not_of_three() {
+        let lane = Lane(3);
+        let mut bytes = [0; RECORD_BYTES];
+        for (number, end) in [(1000, RECORD_BYTES), (1000 + SLOTS, 1024), (1000 + 2 * SLOTS, 512)] {
+            let mut record = [0; RECORD_BYTES];
+            Record { lane, number }.encode(&mut record);
+            bytes[..end].copy_from_slice(&record[..end]);
+            let found = Record::decode(&bytes, lane, 1000 % SLOTS);
+            match end {
+                RECORD_BYTES => assert_eq!(found.unwrap(), Slot { whole: 1000, begun: None }),
+                1024 => assert_eq!(found.unwrap(), Slot { whole: 1000, begun: Some(1000 + SLOTS) }),
+                _ => drop(found.unwrap_err()),
+            }
+        }
     }
 }
