@@ -368,7 +368,9 @@ impl Replog {
 
     /// When the record is to be tried again.
     pub(crate) fn keep_again_at(&self) -> Option<Time> {
-        let failed = self.bypass.failed.filter(|_| self.bypass.keeping.is_none());
+        // What it would say is in the new log already, if there is one.
+        let is_due = self.bypass.keeping.is_none() && !self.is_in_new_log();
+        let failed = self.bypass.failed.filter(|_| is_due);
         failed.filter(|_| self.has_to_keep()).map(|(_, at)| at)
     }
 
