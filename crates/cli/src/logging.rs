@@ -11,9 +11,12 @@ use env_logger::{Builder, Target};
 use log::LevelFilter;
 use syslog::{BasicLogger, Facility, Formatter3164};
 
+use crate::log_queue;
+
 /// Log lines on standard error.
-pub(crate) fn to_stderr(verbose: u8) {
-    builder(verbose).target(Target::Stderr).init();
+pub(crate) fn to_stderr(verbose: u8) -> Result<()> {
+    let logger = builder(verbose).target(Target::Stderr).build();
+    log_queue::start(Box::new(logger), level(verbose))
 }
 
 /// Log lines to syslog, or else to `file`.
@@ -25,22 +28,17 @@ pub(crate) fn to_syslog_or_file(file: &Path, verbose: u8) -> Result<()> {
         pid: std::process::id(),
     };
     match syslog::unix(formatter) {
-        Ok(logger) => {
-            log::set_boxed_logger(Box::new(BasicLogger::new(logger)))
-                .context("starting the logger")?;
-            log::set_max_level(level(verbose));
-        }
-        Err(_) => to_file(file, verbose)?,
+        Ok(logger) => log_queue::start(Box::new(BasicLogger::new(logger)), level(verbose)),
+        Err(_) => to_file(file, verbose),
     }
-    Ok(())
 }
 
 fn to_file(file: &Path, verbose: u8) -> Result<()> {
     let mut options = OpenOptions::new();
     let opened = options.append(true).create(true).mode(0o600).open(file);
     let opened = opened.with_context(|| format!("opening the log file {}", file.display()))?;
-    builder(verbose).target(Target::Pipe(Box::new(opened))).init();
-    Ok(())
+    let logger = builder(verbose).target(Target::Pipe(Box::new(opened))).build();
+    log_queue::start(Box::new(logger), level(verbose))
 }
 
 fn builder(verbose: u8) -> Builder {

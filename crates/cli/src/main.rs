@@ -12,6 +12,7 @@ mod control;
 mod daemon;
 mod helper;
 mod links;
+mod log_queue;
 mod logging;
 mod output;
 mod ranges;
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
     if helper::is_asked_for() {
         return helper::serve();
     }
-    match commands::run(args::Arguments::parse()) {
+    let ended = commands::run(args::Arguments::parse());
+    // A daemon's last words are written by another thread.
+    log::logger().flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<commands::Told>() => ExitCode::FAILURE,
         Err(error) => {

@@ -38,9 +38,9 @@ pub(crate) fn serve_job() -> Result<()> {
 
 /// The verb `run`: serves the job until a signal or `remove` ends it.
 pub(crate) fn serve_in_foreground(job: &Job, runtime: &RuntimeDir, limit: Duration) -> Result<()> {
-    logging::to_stderr(job.verbose);
     let group = runtime.group(&job.name.parse()?);
     harden(&group, |sentence| eprintln!("replicator: {sentence}"))?;
+    logging::to_stderr(job.verbose)?;
     let lock = group.lock()?;
     let (desk, orders) = desk();
     let daemon = start(job, group, lock, &desk, &mut OnStderr(Progress::new(&job.name)))?;
@@ -77,6 +77,7 @@ fn stop_on_panic(group: GroupDir, tell: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
         let sentence = format!("an invariant is broken: {panic}").replace('\n', " ");
         log::error!("{sentence}");
+        log::logger().flush();
         tell(&sentence);
         // The directory may be gone, or never have been: the log has it all the same.
         let _ = group.write_last_error(&sentence);
