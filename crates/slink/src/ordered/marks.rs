@@ -75,6 +75,11 @@ impl Marks {
         Self { marked: covered, batch: None, detached: log.standing(), least: Seq::default() }
     }
 
+    /// The site is not attached before it has passed this write.
+    pub(super) fn passes(&mut self, least: Seq) {
+        self.least = self.least.max(least);
+    }
+
     /// Everything marked is covered: the site could be attached here.
     pub(super) fn is_even(&self) -> bool {
         self.batch.is_none() && self.marked >= self.least
@@ -180,7 +185,8 @@ impl Ordered {
                 let flight = (leg.dev, "its dirty log", To::DirtyLog, Step::DirtyLog(ask.nr));
                 self.flights.submit(now, disk, ask.op, flight, effects);
             }
-            if !detached {
+            // What leaves is all dirty, whatever its dirty log says.
+            if !detached || self.leaving.contains(&leg.dev) {
                 continue;
             }
             // The roster stands in for a dirty log that failed, or lives in memory: one of this
