@@ -159,10 +159,15 @@ impl Roster {
         session: u64,
         pending: impl Fn(DevNr) -> u64,
     ) -> Result<Members, RosterError> {
-        self.check_devices(&known, pending)?;
-        self.check_newcomers(&known)?;
         let with_history: Vec<DevNr> = known.devices.iter().map(|device| device.nr).collect();
         let mut members = known;
+        for Joining { leg, .. } in self.legs.iter().filter(|it| it.leg.slink.is_local()) {
+            if members.is_gone(leg.dev) {
+                members.free(leg.dev, leg);
+            }
+        }
+        self.check_devices(&members, pending)?;
+        self.check_newcomers(&members)?;
         for device in &self.devices {
             match members.devices.iter_mut().find(|known| known.nr == device.nr) {
                 Some(known) => {
@@ -221,7 +226,9 @@ impl Roster {
                 continue;
             }
             let site = members.sites.iter().find(|site| site.slink == leg.slink);
-            let lags = site.is_some_and(|site| site.covered < tip || site.detached.is_some());
+            // A local disk that joins has all there is to have: what its device holds is that.
+            let lags = !leg.slink.is_local()
+                && site.is_some_and(|site| site.covered < tip || site.detached.is_some());
             let believed = *in_sync && !(lags && history.contains(&leg.dev));
             members.legs.push(LegRecord { all_dirty: !believed, ..leg.clone() });
             if let Some(site) = members.sites.iter_mut().find(|site| site.slink == leg.slink) {
@@ -274,6 +281,8 @@ impl Roster {
                     });
                 }
                 Some(_) => {}
+                // What sites lack of it they will never get: it is no device any more.
+                None if known.is_gone(old.nr) => {}
                 None => match pending(old.nr) {
                     0 => {}
                     writes => {
