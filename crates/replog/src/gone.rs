@@ -6,8 +6,9 @@
 //! and all dirty. So the number is free at once, even for another device:
 //!
 //! - locally, the opening's replay begins behind all of that;
-//! - a remote leg of another device is all dirty, and its site detached until it has passed that;
-//!   believed to be equal it is only where the site has passed it already.
+//! - a remote leg that the roster has under the number stays all dirty, whatever disk is there now,
+//!   and its site detached until it has passed that: nobody remembers which disk missed what;
+//! - one that it does not have is believed to be equal only where the site has passed it already.
 
 use blk::{DevNr, Sectors, Seq, SlinkNr};
 
@@ -52,24 +53,23 @@ impl Members {
         }
     }
 
-    /// A number that a device had which is gone is free for one with this local disk: itself, whose
-    /// remote legs are still known, to be copied anew; or another.
-    pub(crate) fn free(&mut self, dev: DevNr, local: &LegRecord) {
-        let is_itself = self.local_leg(dev).is_some_and(|leg| leg.identity == local.identity);
+    /// A number is free for a device that comes, or comes back. Its remote legs that were left out
+    /// are copied, to whatever disks are there.
+    pub(crate) fn free(&mut self, dev: DevNr) {
         self.devices.retain(|device| device.nr != dev);
-        self.legs.retain(|leg| leg.dev != dev || (is_itself && !leg.slink.is_local()));
+        self.legs.retain(|leg| leg.dev != dev || !leg.slink.is_local());
+        let remote = self.legs.iter_mut().filter(|leg| leg.dev == dev && leg.left_out);
+        remote.for_each(|leg| leg.identity.clear());
     }
 
     fn take_in(&mut self, device: DeviceRecord, local: LegRecord) {
         let (dev, known) = (device.nr, self.known(&device, &local));
         if matches!(known, Known::Returned | Known::Another) {
             self.leave_out(dev);
-            self.free(dev, &local);
         }
-        self.devices.retain(|known| known.nr != dev);
+        self.free(dev);
         self.devices.push(device);
         self.devices.sort_by_key(|device| device.nr);
-        self.legs.retain(|leg| leg.dev != dev || !leg.slink.is_local());
         self.legs.push(local);
         self.legs.sort_by_key(|leg| (leg.dev, leg.slink));
     }
@@ -108,8 +108,8 @@ impl Replog {
         Err(RosterError::Shorter { dev, name: device.name.clone(), expected, found })
     }
 
-    /// A device joins, with its local leg; not those elsewhere that the roster does not know. What
-    /// is known of others under its number is believed no more, unless it was merely left out.
+    /// A device joins, with its local leg; not those elsewhere that the roster does not know. Those
+    /// that it knows under the number are believed no more, unless it was merely left out.
     ///
     /// # Panics
     /// If it may not, or if something of that number is on its way to a local disk.
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_device_that_went_is_owed_nothing_by_a_table_without_it() {
         let empty = Roster { sites: vec![SlinkNr(0), SlinkNr(1)], ..Roster::default() };
-        let members = empty.join(gone(), Seq(9), 5, |_| 2).unwrap();
+        let members = empty.join(gone(), Seq(9), 5, |_, _| 2).unwrap();
         assert!(members.is_gone(DevNr(1)));
         assert!(members.sites.iter().all(|site| site.detached.is_none()));
     }
@@ -186,10 +186,12 @@ mod tests {
                 let mut members = gone();
                 // Others have writes that the local disks lack: not this one.
                 members.sites[0].covered = Seq(behind);
-                let members = roster(sectors, "ld", "rd").join(members, Seq(9), 5, |_| 2).unwrap();
+                let members =
+                    roster(sectors, "ld", "rd").join(members, Seq(9), 5, |_, _| 2).unwrap();
                 assert_eq!(members.devices, [device(sectors)]);
                 assert_eq!(members.legs[0], leg(0, "ld"));
-                assert_eq!(members.legs[1], LegRecord { all_dirty: true, ..leg(1, "rd") });
+                // Whatever disk is there.
+                assert_eq!(members.legs[1], LegRecord { all_dirty: true, ..leg(1, "") });
                 assert_eq!((members.sites[0].detached, members.sites[1].detached), (None, Some(5)));
                 assert!(members.sites[1].inconsistent);
             }
@@ -197,18 +199,38 @@ mod tests {
     }
 
     #[test]
-    fn another_device_under_its_number_is_new_and_believed_only_where_the_log_holds_nothing() {
-        for (covered, dirty) in [(9, false), (7, true)] {
+    fn another_device_under_its_number_is_believed_only_where_nothing_of_the_other_was_or_will_be()
+    {
+        for (covered, had_leg, dirty) in [(9, true, true), (9, false, false), (7, false, true)] {
             let mut members = gone();
             members.sites[1].covered = Seq(covered);
-            let members = roster(40, "other", "rd2").join(members, Seq(9), 5, |_| 2).unwrap();
+            members.legs.truncate(1 + usize::from(had_leg));
+            let members = roster(40, "other", "rd2").join(members, Seq(9), 5, |_, _| 2).unwrap();
             assert_eq!(members.devices, [device(40)]);
             assert_eq!(members.legs[0], leg(0, "other"));
-            assert_eq!(members.legs[1], LegRecord { all_dirty: dirty, ..leg(1, "rd2") });
+            assert_eq!((members.legs[1].all_dirty, members.legs[1].left_out), (dirty, false));
             assert_eq!(members.sites[1].detached.is_some(), dirty);
         }
-        let error = roster(40, "", "rd2").join(gone(), Seq(9), 5, |_| 2).unwrap_err();
+        let error = roster(40, "", "rd2").join(gone(), Seq(9), 5, |_, _| 2).unwrap_err();
         assert_eq!(error, RosterError::LocalAbsent { dev: DevNr(1), known: false });
+    }
+
+    /// It came again, and a crash left the table without it: what the log holds of its first life is
+    /// for a leg that is copied now.
+    #[test]
+    fn what_a_device_that_came_again_owes_from_before_keeps_no_table_from_being_opened() {
+        let mut members = gone();
+        members.take_in(device(100), leg(0, "ld"));
+        let empty = Roster { sites: vec![SlinkNr(0), SlinkNr(1)], ..Roster::default() };
+        let pending = |_, from| u64::from(from < Seq(8));
+        assert!(empty.join(members.clone(), Seq(9), 5, pending).is_ok());
+        // What is for a leg that is believed is lost without it.
+        members.legs[1].all_dirty = false;
+        members.legs[1].left_out = false;
+        let error = empty.join(members.clone(), Seq(9), 5, pending).unwrap_err();
+        assert!(matches!(error, RosterError::DeviceMissing { writes: 1, .. }));
+        members.sites[1].covered = Seq(8);
+        assert!(empty.join(members, Seq(9), 5, pending).is_ok());
     }
 
     #[test]
@@ -221,8 +243,8 @@ mod tests {
         assert_eq!(took(Members::default(), 100, "ld"), []);
         assert_eq!(took(fresh.clone(), 100, "ld"), [false], "it was left out for a start");
         assert_eq!(took(fresh.clone(), 150, "ld"), [true], "and has grown since");
-        assert_eq!(took(fresh, 100, "other"), []);
+        assert_eq!(took(fresh, 100, "other"), [true]);
         assert_eq!(took(gone(), 100, "ld"), [true]);
-        assert_eq!(took(gone(), 100, "other"), []);
+        assert_eq!(took(gone(), 100, "other"), [true]);
     }
 }

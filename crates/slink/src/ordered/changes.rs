@@ -170,6 +170,8 @@ impl Ordered {
         if !gone.is_empty() {
             // A comparison was to be of all that the site had.
             self.verifier.stop(self.polled);
+            // What was read for it may be meant for another device under its number by then.
+            self.mender.forget();
         }
         for dev in gone {
             self.leaving.remove(&dev);
