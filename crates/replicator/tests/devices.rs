@@ -29,6 +29,18 @@ fn both() -> Host {
     host
 }
 
+/// The same, but the second device has no place on site 1.
+fn both_at_home() -> Host {
+    let mut host = alone();
+    host.disks.insert(LD1, vec![0x11; 8192 * 512]);
+    host.disks.insert(RD1, vec![0x11; 8192 * 512]);
+    let text = table("auto", &[&first("").replace(" 1 1 /rd1 ", "")]);
+    host.reload_seen(&group(&text), &FIRST[..1]).unwrap();
+    host.write_of(1, 40, 8, 6);
+    host.run();
+    host
+}
+
 fn add_first(host: &mut Host, dirty_log: &str) -> Result<Vec<String>, String> {
     host.reload_seen(&group(&table("auto", &[&first(dirty_log)])), &FIRST)
 }
@@ -290,15 +302,16 @@ fn a_device_goes_while_a_site_is_down_which_keeps_what_it_has_of_it() {
 /// Until it has settled the driver names the device; from then on it may leave it out.
 #[test]
 fn a_crash_while_a_device_goes_leaves_it_whole_or_gone() {
-    for is_down in [false, true] {
+    for fault in [None, Some(Fault::Fails), Some(Fault::Hangs)] {
         for effects in (0..60).step_by(2) {
             let mut host = both();
-            if is_down {
-                host.faults.insert(RD, Fault::Fails);
+            if let Some(fault) = fault {
+                host.faults.extend([(RD, fault), (RD1, fault)]);
             }
             host.write(500, 40, 0x43);
             host.write_of(1, 500, 40, 0x44);
-            take_away(&mut host, Span::from_secs(5)).unwrap();
+            // What hangs is down by then.
+            take_away(&mut host, Span::from_secs(20)).unwrap();
             host.effects_left = Some(effects);
             host.write(300, 8, 1);
             host.run_for(Span::from_secs(5));
@@ -356,10 +369,7 @@ fn another_device_under_the_same_number_gets_nothing_of_the_one_before() {
         (true, "nolog 0", true),
     ] {
         for effects in (0..90).step_by(3).chain([u64::MAX]) {
-            let mut host = both();
-            if !had_leg {
-                host.edit(Some(1), "device del 1", &[]).unwrap();
-            }
+            let mut host = if had_leg { both() } else { both_at_home() };
             is_well(&mut host);
             for disk in [RD, RD1] {
                 host.faults.insert(disk, Fault::Fails);
