@@ -115,13 +115,11 @@ a_device_comes_and_goes_with_a_start() {
     grep -v '^d1:' table >one
     replicator create one
     printf 'first' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
-    refused 'device 1 (d1): it is new: devices come and go with a start' replicator reload table
     replicator remove repl
     replicator create table
     printf 'second' | dd of=/dev/replicator/d1 conv=sync oflag=direct bs=4096 status=none
     replicator wait --timeout 60s repl
     cmp d1.0 d1.1
-    refused 'device 1 (d1): it is not in the table' replicator reload one
     replicator remove repl
     replicator create one
     [[ ! -e /dev/replicator/d1 ]]

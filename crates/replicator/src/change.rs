@@ -25,6 +25,15 @@ pub enum Change {
         /// As long as it is to be.
         to: Sectors,
     },
+    /// A device that is new, with its legs on all sites, new ones too.
+    DeviceAdded(GroupDevice),
+    /// A device that goes, with all its legs.
+    DeviceRemoved {
+        /// The device.
+        dev: DevNr,
+        /// Its name.
+        name: String,
+    },
     /// What is said of a site: policy, limit, options.
     Slink {
         /// As it was.
@@ -185,7 +194,10 @@ impl Diff {
                 Some(now) if same_leg(leg, &now) => {}
                 Some(_) => {
                     let (name, what) = (from.name.clone(), "its disk, or its dirty log");
-                    let why = "take it away from the site, and add it anew";
+                    let why = match leg.slink.is_local() {
+                        true => "take the device away, and add it anew",
+                        false => "take it away from the site, and add it anew",
+                    };
                     self.fixed.push(Fixed::Device { dev, name, what, why });
                 }
                 None => self.changes.push(Change::LegRemoved { dev, slink: leg.slink }),
@@ -209,7 +221,8 @@ impl Diff {
                 self.fixed.push(Fixed::Device { dev, name, what, why });
             };
             let Some(to) = new.devices.iter().find(|to| to.table.dev_nr == dev) else {
-                fixed("it is not in the table", DEVICES);
+                let name = from.name.clone();
+                self.changes.push(Change::DeviceRemoved { dev, name });
                 continue;
             };
             if from.name != to.name {
@@ -225,8 +238,7 @@ impl Diff {
         }
         let known = |nr| old.devices.iter().any(|device| device.table.dev_nr == nr);
         for to in new.devices.iter().filter(|to| !known(to.table.dev_nr)) {
-            let (dev, name) = (to.table.dev_nr, to.name.clone());
-            self.fixed.push(Fixed::Device { dev, name, what: "it is new", why: DEVICES });
+            self.changes.push(Change::DeviceAdded(to.clone()));
         }
     }
 }
@@ -249,7 +261,10 @@ impl Change {
     #[must_use]
     pub fn slink(&self) -> Option<SlinkNr> {
         match self {
-            Self::LogSize { .. } | Self::Grown { .. } => None,
+            Self::LogSize { .. }
+            | Self::Grown { .. }
+            | Self::DeviceAdded(_)
+            | Self::DeviceRemoved { .. } => None,
             Self::Slink { to: table, .. } | Self::SlinkAdded(table) => Some(table.nr),
             Self::SlinkRemoved(nr) | Self::LegRemoved { slink: nr, .. } => Some(*nr),
             Self::LegAdded { leg, .. } => Some(leg.slink),
@@ -259,13 +274,15 @@ impl Change {
     /// When it is done.
     fn step(&self) -> u8 {
         match self {
-            Self::LegRemoved { .. } => 0,
+            Self::LegRemoved { .. } | Self::DeviceRemoved { .. } => 0,
             Self::SlinkRemoved(_) => 1,
             Self::Slink { .. } => 2,
-            Self::SlinkAdded(_) => 3,
-            Self::LegAdded { .. } => 4,
-            Self::Grown { .. } => 5,
-            Self::LogSize { .. } => 6,
+            // Its site may be new, too, and then asks which devices it has.
+            Self::DeviceAdded(_) => 3,
+            Self::SlinkAdded(_) => 4,
+            Self::LegAdded { .. } => 5,
+            Self::Grown { .. } => 6,
+            Self::LogSize { .. } => 7,
         }
     }
 }
@@ -282,6 +299,11 @@ impl fmt::Display for Change {
             Self::Grown { dev, from, to } => {
                 write!(f, "device {dev}: grown from {from} to {to} sectors")
             }
+            Self::DeviceAdded(device) => {
+                let (dev, name, len) = (device.table.dev_nr, &device.name, device.len);
+                write!(f, "device {dev} ({name}): added, {len} sectors")
+            }
+            Self::DeviceRemoved { dev, name } => write!(f, "device {dev} ({name}): removed"),
             Self::Slink { from, to } => write!(f, "site {}: {from} is now {to}", to.nr),
             Self::SlinkAdded(table) => write!(f, "site {}: added: {table}", table.nr),
             Self::SlinkRemoved(nr) => write!(f, "site {nr}: removed"),
@@ -290,5 +312,3 @@ impl fmt::Display for Change {
         }
     }
 }
-
-const DEVICES: &str = "devices come and go with a start: `remove`, then `create` with this table";

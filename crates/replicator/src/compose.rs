@@ -29,7 +29,7 @@ pub(crate) struct Leases {
     _replog: Lease<ReplogClass>,
     slinks: Vec<Lease<SlinkClass>>,
     dirty_logs: Vec<Lease<DirtyLogClass>>,
-    _targets: Vec<Lease<TargetClass>>,
+    targets: Vec<Lease<TargetClass>>,
 }
 
 impl Replicator {
@@ -68,17 +68,25 @@ impl Parts {
         }
         let mut devices = BTreeMap::new();
         for device in &plan.devices {
-            let target = registry.get::<TargetClass>("replicator-dev")?;
-            let TargetConstructor::Device(construct) = *target else {
-                unreachable!("the target `replicator-dev` makes a device")
-            };
-            devices.insert(device.nr, construct(device));
-            targets.push(target);
+            devices.insert(device.nr, made(device, registry, &mut targets)?);
         }
         let opening = replog(open_spec(plan, seed));
-        let leases = Leases { _replog: replog, slinks, dirty_logs, _targets: targets };
+        let leases = Leases { _replog: replog, slinks, dirty_logs, targets };
         Ok(Self { opening, links, devices, leases })
     }
+}
+
+fn made(
+    device: &DevicePlan,
+    registry: &Registry,
+    targets: &mut Vec<Lease<TargetClass>>,
+) -> Result<Device, PlanError> {
+    let target = registry.get::<TargetClass>("replicator-dev")?;
+    let TargetConstructor::Device(construct) = *target else {
+        unreachable!("the target `replicator-dev` makes a device")
+    };
+    targets.push(target);
+    Ok(construct(device))
 }
 
 /// Whose I/O a link asks for: a number that stays the site's; the log has number 0.
@@ -102,6 +110,11 @@ impl Leases {
         let link = lease(link_spec(plan, slink, &registry, &mut self.dirty_logs)?);
         self.slinks.push(lease);
         Ok(link)
+    }
+
+    /// A device that joins.
+    pub(crate) fn device(&mut self, device: &DevicePlan) -> Result<Device, PlanError> {
+        made(device, &registry(), &mut self.targets)
     }
 
     /// A leg that joins a site.
@@ -206,12 +219,16 @@ pub(crate) fn complete_sites(group: &table::Group) -> Vec<SlinkNr> {
     group.table.slinks.iter().map(|slink| slink.nr).filter(|slink| has(*slink)).collect()
 }
 
+/// What the roster says of a device.
+pub(crate) fn device_record(device: &DevicePlan) -> DeviceRecord {
+    DeviceRecord { nr: device.nr, size: device.size, name: device.name.clone() }
+}
+
 fn roster(plan: &Plan) -> Roster {
-    let device = |d: &DevicePlan| DeviceRecord { nr: d.nr, size: d.size, name: d.name.clone() };
     let legs = plan.devices.iter().flat_map(|d| d.legs.iter().map(|leg| joining(d.nr, leg)));
     Roster {
         sites: plan.slinks.iter().map(|slink| slink.nr).collect(),
-        devices: plan.devices.iter().map(device).collect(),
+        devices: plan.devices.iter().map(device_record).collect(),
         legs: legs.collect(),
     }
 }

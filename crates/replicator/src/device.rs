@@ -1,6 +1,7 @@
 //! A device of the group: what the target `replicator-dev` makes.
 
 use blk::{DevNr, Sector, Sectors};
+use replog::Version;
 
 use crate::plan::DevicePlan;
 
@@ -11,6 +12,11 @@ pub struct Device {
     pub(crate) size: Sectors,
     /// New requests wait.
     pub(crate) suspended: bool,
+    /// The device is about to go: what is asked of it gets an error.
+    pub(crate) going: bool,
+    /// New requests wait until the log says durably that it is one of its devices: nobody could
+    /// tell otherwise what its writes are.
+    pub(crate) joining: Option<Version>,
     /// Requests that were taken and have not ended.
     pub(crate) in_flight: u64,
     pub(crate) counters: Counters,
@@ -33,6 +39,8 @@ impl Device {
             nr: plan.nr,
             size: plan.size,
             suspended: false,
+            going: false,
+            joining: None,
             in_flight: 0,
             counters: Counters::default(),
         }

@@ -15,6 +15,7 @@ mod acks;
 pub mod change;
 mod compose;
 mod device;
+mod devices;
 mod events;
 mod front;
 mod lost;

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use blk::Time;
 use blk::{BufMut, DevNr, DiskId, Effect, Errno, Event, IoId, Machine};
 use blk::{Op, ReqId, Sectors, Seq, SlinkNr};
-use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, REPLACE_IO, Refusal, Replog};
+use replog::{Change, EntryOp, LOG_IO, OpenError, Opening, REPLACE_IO, Refusal, Replog, Version};
 use slink::link::Ended;
 use slink::{Grant, Load, Report, SiteLink};
 
@@ -44,12 +44,12 @@ pub struct Replicator {
     pub(crate) links: Vec<Box<dyn SiteLink>>,
     /// Links of sites that are gone, while something of theirs is in flight (I15).
     pub(crate) leaving: Vec<Box<dyn SiteLink>>,
-    polled: Time,
+    pub(crate) polled: Time,
     /// Disks that their links have let go of, while somebody else reads there (I15).
     pub(crate) closing: Vec<DiskId>,
     pub(crate) devices: BTreeMap<DevNr, Device>,
     /// Requests that wait: for space, for the group before, for a resume.
-    parked: VecDeque<Parked>,
+    pub(crate) parked: VecDeque<Parked>,
     /// Changes whose payload is on its way into the open group.
     fetching: BTreeMap<ReqId, Seq>,
     acks: Acks,
@@ -68,6 +68,8 @@ pub struct Replicator {
     closed: bool,
     /// Changes get an error, because a site's table says so.
     pub(crate) refusing: bool,
+    /// What the last other table changed, once this stands no crash takes it back.
+    pub(crate) reloaded: Option<Version>,
     pub(crate) events: Events,
     /// A log that is to take the place of the lost one, once its disk is open.
     pub(crate) new_log: Option<LogWish>,
@@ -112,9 +114,9 @@ enum Stage {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Parked {
-    req: ReqId,
-    dev: DevNr,
+pub(crate) struct Parked {
+    pub(crate) req: ReqId,
+    pub(crate) dev: DevNr,
     op: Op,
     /// It did not find room at first.
     waited: bool,
@@ -144,6 +146,7 @@ impl Replicator {
             ring_shown: false,
             closed: false,
             refusing: false,
+            reloaded: None,
             events: Events::default(),
             new_log: None,
             new_disk: None,
@@ -231,7 +234,9 @@ impl Replicator {
         for _ in 0..self.parked.len() {
             let mut request = self.parked.pop_front().expect("counted above");
             let device = &self.devices[&request.dev];
-            let waits = device.suspended || (changes_blocked && request.op.changes_data());
+            let log = self.log.as_ref().expect("requests are taken when the log is open");
+            let joins = device.joining.is_some_and(|version| !log.stands(version));
+            let waits = device.suspended || joins || (changes_blocked && request.op.changes_data());
             if waits {
                 self.parked.push_back(request);
                 continue;
@@ -454,7 +459,8 @@ impl Machine for Replicator {
         match event {
             Event::Request { req, dev, op } => {
                 let holds = |d: &Device| op.range().is_none_or(|(at, len)| d.holds(at, len));
-                if self.closed {
+                let is_going = self.devices.get(&dev).is_some_and(|device| device.going);
+                if self.closed || is_going {
                     self.pending.push(Effect::Complete { req, result: Err(Errno::EIO) });
                 } else if self.devices.get(&dev).is_some_and(holds) {
                     self.front.came(op);

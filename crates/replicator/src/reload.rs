@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use blk::{DevNr, Effect, Sectors, SlinkNr, Time};
-use replog::Replog;
 use replog::format::superblock::{LegRecord, SuperblockError};
+use replog::{Replog, RosterError};
 use table::{Group, LogTable, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
-use crate::compose::{complete_sites, dirty_log_spec, joining};
+use crate::compose::{complete_sites, device_record, dirty_log_spec, joining};
 use crate::machine::{Replicator, is_sync};
 use crate::plan::{DiskFacts, LegPlan, Plan, PlanError};
 use crate::resize::LogSizeError;
@@ -44,6 +44,26 @@ pub enum ReloadError {
         /// The device.
         dev: DevNr,
     },
+    /// A device is to join while the local site lacks something: what it holds only its local disk
+    /// says.
+    NewBesideLost {
+        /// The device.
+        dev: DevNr,
+    },
+    /// A device may not join the log.
+    Roster(RosterError),
+    /// A device is to go, and is in use.
+    Busy {
+        /// The device.
+        dev: DevNr,
+    },
+    /// A device is to go, and a site does not have all of it.
+    Lacks {
+        /// The device.
+        dev: DevNr,
+        /// The site.
+        slink: SlinkNr,
+    },
     /// The log's roster has no room for what is new.
     Room(SuperblockError),
     /// The log can't have the size that the table says.
@@ -66,22 +86,7 @@ impl Replicator {
         new: &Group,
         disks: &BTreeMap<String, DiskFacts>,
     ) -> Result<Vec<Change>, ReloadError> {
-        let changes = changes(&self.plan.group(), new).map_err(ReloadError::Fixed)?;
-        // Whatever joins does so from some write of the log on.
-        if self.log.as_ref().is_some_and(Replog::is_lost) {
-            return Err(ReloadError::LogLost);
-        }
-        let changes = self.without_the_present_size(changes);
-        let mut known = self.plan.disks();
-        known.extend(disks.clone());
-        self.check_copies(&complete_sites(new))?;
-        let mut plan = Plan::new(new, &known).map_err(ReloadError::Plan)?;
-        // How the log was found is of no matter any more.
-        let size = new.table.log.size.or(self.plan.log.table.size);
-        plan.log.table = LogTable { size, ..self.plan.log.table.clone() };
-        self.check_members(&changes, &plan)?;
-        self.check_growth(&changes, &plan)?;
-        self.check_log_size(&changes, &plan)?;
+        let (changes, plan) = self.prepared(new, disks)?;
         let complete = complete_sites(new);
         let log = self.log.as_mut().expect("it was just looked at");
         // What is complete no more is not read from this moment on; what becomes it is worth
@@ -102,11 +107,38 @@ impl Replicator {
         if let Some(log) = &mut self.log {
             log.set_complete_sites(complete);
             log.set_timeout(plan.log_timeout());
+            self.reloaded = Some(log.standing());
         }
         self.plan = plan;
         // Whom writers get an error for is asked anew.
         self.refusing = false;
         Ok(changes)
+    }
+
+    /// What is different, and what the replicator is made of then, if all of it can be done.
+    pub(crate) fn prepared(
+        &self,
+        new: &Group,
+        disks: &BTreeMap<String, DiskFacts>,
+    ) -> Result<(Vec<Change>, Plan), ReloadError> {
+        let changes = changes(&self.plan.group(), new).map_err(ReloadError::Fixed)?;
+        // Whatever joins does so from some write of the log on.
+        if self.log.as_ref().is_some_and(Replog::is_lost) {
+            return Err(ReloadError::LogLost);
+        }
+        let changes = self.without_the_present_size(changes);
+        let mut known = self.plan.disks();
+        known.extend(disks.clone());
+        self.check_copies(&complete_sites(new))?;
+        let mut plan = Plan::new(new, &known).map_err(ReloadError::Plan)?;
+        // How the log was found is of no matter any more.
+        let size = new.table.log.size.or(self.plan.log.table.size);
+        plan.log.table = LogTable { size, ..self.plan.log.table.clone() };
+        self.check_devices(&changes, &plan)?;
+        self.check_members(&changes, &plan)?;
+        self.check_growth(&changes, &plan)?;
+        self.check_log_size(&changes, &plan)?;
+        Ok((changes, plan))
     }
 
     /// P6: what goes leaves a whole copy behind that can be read.
@@ -125,9 +157,14 @@ impl Replicator {
     /// Whether what comes has gone, and finds room.
     fn check_members(&self, changes: &[Change], plan: &Plan) -> Result<(), ReloadError> {
         let log = self.log.as_ref().ok_or(ReloadError::NotRunning)?;
-        let (mut sites, mut legs) = (Vec::new(), Vec::new());
+        let (mut sites, mut devices, mut legs) = (Vec::new(), Vec::new(), Vec::new());
         for change in changes {
             match change {
+                Change::DeviceAdded(device) => {
+                    let device = plan.device(device.table.dev_nr).expect("the table has it");
+                    devices.push(device_record(device));
+                    legs.extend(device.legs.iter().map(|leg| joining(device.nr, leg).leg));
+                }
                 Change::SlinkAdded(table) => {
                     let (slink, dev) = (table.nr, None);
                     let closing = !self.closing.is_empty();
@@ -151,13 +188,17 @@ impl Replicator {
                 }
                 Change::LogSize { .. }
                 | Change::Grown { .. }
+                | Change::DeviceRemoved { .. }
                 | Change::Slink { .. }
                 | Change::SlinkRemoved(_)
                 | Change::LegRemoved { .. } => {}
             }
         }
         legs.retain(|leg| log.leg(leg.dev, leg.slink).is_none());
-        log.room_for(&sites, &legs).map_err(ReloadError::Room)
+        // A device that is new, on a site that is.
+        legs.sort_by_key(|leg| (leg.dev, leg.slink));
+        legs.dedup_by_key(|leg| (leg.dev, leg.slink));
+        log.room_for(&sites, &devices, &legs).map_err(ReloadError::Room)
     }
 
     /// What a device holds behind its old end only its local disk says.
@@ -188,6 +229,8 @@ impl Replicator {
                 log.resize(*to, self.longest).expect("it was looked at before");
             }
             Change::Grown { dev, to, .. } => self.grow(now, *dev, *to, plan),
+            Change::DeviceAdded(device) => self.device_joins(now, device.table.dev_nr, plan)?,
+            Change::DeviceRemoved { dev, .. } => self.device_goes(*dev),
             Change::Slink { from, to } => {
                 let link = &mut self.links[at.expect("a site of the plan has a link")];
                 link.reconfigure(now, log, to);
@@ -276,14 +319,17 @@ impl Replicator {
     /// A leg joins a site that the log knows; whether it has to be copied to. `nosync` is
     /// believed only of one that is new, and if nothing is on its way: the site is fed all that
     /// is, and a leg that has it would go back and forth.
-    fn joins(&mut self, dev: DevNr, slink: SlinkNr, plan: &Plan) -> bool {
+    pub(crate) fn joins(&mut self, dev: DevNr, slink: SlinkNr, plan: &Plan) -> bool {
         let log = self.log.as_mut().expect("only a replicator that runs is changed");
         let (is_dirty, is_whole) = match log.leg(dev, slink) {
             Some(known) => (known.all_dirty, !known.left_out),
             None => {
                 let leg = plan.device(dev).and_then(|device| device.leg(slink));
                 let joining = joining(dev, leg.expect("a leg that joins is in the plan"));
-                let even = log.covered(slink) == log.taken() && log.site(slink).detached.is_none();
+                // Of a device that is new only what another left in the log can be on its way.
+                let is_new = !self.devices.contains_key(&dev);
+                let of_it = if is_new { log.last_of(dev) } else { log.taken() };
+                let even = log.covered(slink) >= of_it && log.site(slink).detached.is_none();
                 let believed = joining.in_sync && even;
                 log.add_leg(LegRecord { all_dirty: !believed, ..joining.leg });
                 (!believed, believed)
@@ -334,6 +380,19 @@ impl fmt::Display for ReloadError {
                 f,
                 "device {dev} can't grow while its local disk lacks something; let that have \
                  everything first"
+            ),
+            Self::NewBesideLost { dev } => write!(
+                f,
+                "device {dev} can't join while the local disks of others lack something; let them \
+                 have everything first"
+            ),
+            Self::Roster(error) => error.fmt(f),
+            Self::Busy { dev } => write!(f, "device {dev} can't go: somebody still waits for it"),
+            Self::Lacks { dev, slink } => write!(
+                f,
+                "device {dev} can't go yet: site {slink} does not have all of it; `replicator \
+                 wait` waits until it has, and a site that is to keep what it has is taken away \
+                 first, or taken down"
             ),
             Self::LogSize(error) => error.fmt(f),
             Self::Room(error) => write!(f, "the log has no room for it: {error}"),

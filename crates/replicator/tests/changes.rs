@@ -77,6 +77,35 @@ fn sites_and_legs_come_and_go() {
 }
 
 #[test]
+fn devices_come_and_go_and_keep_what_they_are() {
+    let wal = "wal: 0 64 replicator-dev repl 1 0 1 /ld1 nolog 0 1 1 /rd1 nolog 0\n";
+    let both = format!("{BEFORE}{wal}");
+    let said = |from: &str, to: &str| -> Vec<String> {
+        let changes = changes(&group(from), &group(to)).unwrap();
+        changes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said(BEFORE, &both), ["device 1 (wal): added, 64 sectors"]);
+    assert_eq!(said(&both, BEFORE), ["device 1 (wal): removed"]);
+    // What goes makes room for what comes, and a site that comes asks which devices there are.
+    let site = |text: &str| text.replace("1 async ios 9", "1 async ios 9 blockdev 1 2");
+    let other = site(BEFORE) + "tmp: 0 8 replicator-dev repl 2 0 1 /ld2 nolog 0 2 1 /rd2 nolog 0\n";
+    let expected = [
+        "device 1 (wal): removed",
+        "device 2 (tmp): added, 8 sectors",
+        "site 2: added: blockdev 1 2",
+    ];
+    assert_eq!(said(&both, &other), expected);
+    // A number is another device's when the one before has gone.
+    let renamed = both.replace("wal:", "tmp:").replace("/ld1", "/ld2");
+    let fixed = changes(&group(&both), &group(&renamed)).unwrap_err();
+    let fixed: Vec<String> = fixed.iter().map(ToString::to_string).collect();
+    assert!(
+        fixed[0].ends_with("its disk, or its dirty log: take the device away, and add it anew")
+    );
+    assert!(fixed[1].starts_with("device 1 (wal): its name: "), "{fixed:?}");
+}
+
+#[test]
 fn how_a_log_is_found_is_of_no_matter_once_it_is_open() {
     assert_eq!(differs("auto 8192", "create 8192"), Ok(Vec::new()));
 }

@@ -22,6 +22,7 @@ pub mod copies;
 pub mod event;
 pub mod format;
 pub mod geometry;
+mod gone;
 pub mod index;
 pub mod log;
 mod membership;

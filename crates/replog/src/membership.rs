@@ -5,7 +5,7 @@
 use blk::{DevNr, Sectors, Seq, SlinkNr};
 
 use crate::commit::OpenGroup;
-use crate::format::superblock::{LegRecord, SiteRecord, Superblock, SuperblockError};
+use crate::format::superblock::{DeviceRecord, LegRecord, SiteRecord, Superblock, SuperblockError};
 use crate::log::Replog;
 use crate::roster::joined_site;
 
@@ -22,17 +22,26 @@ impl Replog {
         self.members.wanted().sites.iter().any(|site| site.slink == slink)
     }
 
-    /// Whether the roster has room for sites and legs more.
+    /// Whether the roster has room for sites, devices and legs more.
     ///
     /// # Errors
     /// What there is too much of, or too long.
-    pub fn room_for(&self, sites: &[SlinkNr], legs: &[LegRecord]) -> Result<(), SuperblockError> {
+    pub fn room_for(
+        &self,
+        sites: &[SlinkNr],
+        devices: &[DeviceRecord],
+        legs: &[LegRecord],
+    ) -> Result<(), SuperblockError> {
         let known = self.members.wanted();
         let mut next = Superblock {
             sites: known.sites.clone(),
+            devices: known.devices.clone(),
             legs: known.legs.clone(),
             ..self.superblock.clone()
         };
+        next.devices.retain(|known| devices.iter().all(|device| device.nr != known.nr));
+        next.devices.extend(devices.iter().cloned());
+        next.devices.sort_by_key(|device| device.nr);
         next.sites.extend(sites.iter().map(|slink| joined_site(*slink, Seq(0))));
         next.sites.sort_by_key(|site| site.slink);
         next.legs.extend(legs.iter().cloned());

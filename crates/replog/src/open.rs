@@ -449,11 +449,10 @@ impl Opening {
             let seen = tip.cursors.iter().find(|cursor| cursor.slink == site.slink);
             site.covered = seen.map_or(site.covered, |c| c.covered.max(site.covered));
         }
-        let head = known.sites.iter().map(|site| site.covered).min().unwrap_or_default();
-        let pending = |dev| {
+        let pending = |dev, from| {
             let entries = groups.iter().flat_map(|group| group.header.numbered());
             let written = entries.filter(|(_, entry)| entry.op != EntryOp::Bookmark);
-            written.filter(|(seq, entry)| *seq > head && entry.dev == dev).count() as u64
+            written.filter(|(seq, entry)| *seq > from && entry.dev == dev).count() as u64
         };
         let members = self.spec.roster.join(known, tip.anchor.seq, old.generation + 1, pending)?;
         let superblock = Superblock {

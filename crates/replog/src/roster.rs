@@ -115,6 +115,17 @@ pub enum RosterError {
 }
 
 impl Members {
+    /// Behind which write the log's are needed for some leg of a device. One that is copied anew,
+    /// whatever it has, needs none; nor one that was left out.
+    fn owed_from(&self, dev: DevNr) -> Option<Seq> {
+        let needs = |leg: &&LegRecord| leg.dev == dev && !leg.all_dirty && !leg.left_out;
+        let covered = |leg: &LegRecord| {
+            let site = self.sites.iter().find(|site| site.slink == leg.slink);
+            site.expect("the roster names the site of each leg").covered
+        };
+        self.legs.iter().filter(needs).map(covered).min()
+    }
+
     /// A device has grown while nobody looked: what its remote legs hold behind its old end is
     /// unknown, and which of them was equal before, no dirty log of the new size says (I7).
     fn distrust(&mut self, dev: DevNr) {
@@ -148,7 +159,7 @@ impl Roster {
     }
 
     /// The members of a log that has `known` ones and ends at `tip`; `pending` says how many
-    /// writes of a device it holds. `session` is a number that no site was detached under.
+    /// writes of a device it holds behind some write. `session` is a number that no site was detached under.
     ///
     /// # Errors
     /// The first member that may not be used.
@@ -157,12 +168,17 @@ impl Roster {
         known: Members,
         tip: Seq,
         session: u64,
-        pending: impl Fn(DevNr) -> u64,
+        pending: impl Fn(DevNr, Seq) -> u64,
     ) -> Result<Members, RosterError> {
-        self.check_devices(&known, pending)?;
-        self.check_newcomers(&known)?;
         let with_history: Vec<DevNr> = known.devices.iter().map(|device| device.nr).collect();
         let mut members = known;
+        for device in &self.devices {
+            if members.is_gone(device.nr) {
+                members.free(device.nr);
+            }
+        }
+        self.check_devices(&members, pending)?;
+        self.check_newcomers(&members)?;
         for device in &self.devices {
             match members.devices.iter_mut().find(|known| known.nr == device.nr) {
                 Some(known) => {
@@ -221,7 +237,9 @@ impl Roster {
                 continue;
             }
             let site = members.sites.iter().find(|site| site.slink == leg.slink);
-            let lags = site.is_some_and(|site| site.covered < tip || site.detached.is_some());
+            // A local disk that joins has all there is to have: what its device holds is that.
+            let lags = !leg.slink.is_local()
+                && site.is_some_and(|site| site.covered < tip || site.detached.is_some());
             let believed = *in_sync && !(lags && history.contains(&leg.dev));
             members.legs.push(LegRecord { all_dirty: !believed, ..leg.clone() });
             if let Some(site) = members.sites.iter_mut().find(|site| site.slink == leg.slink) {
@@ -261,7 +279,7 @@ impl Roster {
     fn check_devices(
         &self,
         known: &Members,
-        pending: impl Fn(DevNr) -> u64,
+        pending: impl Fn(DevNr, Seq) -> u64,
     ) -> Result<(), RosterError> {
         for old in &known.devices {
             match self.devices.iter().find(|device| device.nr == old.nr) {
@@ -274,7 +292,7 @@ impl Roster {
                     });
                 }
                 Some(_) => {}
-                None => match pending(old.nr) {
+                None => match known.owed_from(old.nr).map_or(0, |from| pending(old.nr, from)) {
                     0 => {}
                     writes => {
                         let name = old.name.clone();
@@ -378,26 +396,29 @@ mod tests {
     fn a_leg_that_joined_once_is_not_asked_again() {
         let members = two_sites().found().unwrap();
         let later = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "rd", false)]);
-        let members = later.join(members, Seq(9), 5, |_| 0).unwrap();
+        let members = later.join(members, Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!(members.sites[1].detached, None);
     }
 
     #[test]
     fn another_local_disk_is_refused_and_another_remote_one_is_its_sites_trouble() {
         let swapped = roster(vec![leg(0, 0, "ld", true), leg(0, 1, "other", true)]);
-        let members = swapped.join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap();
+        let members = swapped.join(two_sites().found().unwrap(), Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!(members.legs[1].identity, "rd", "the log remembers what it was");
         let swapped = || roster(vec![leg(0, 0, "other", true), leg(0, 1, "rd", true)]);
         let mut members = two_sites().found().unwrap();
-        assert!(swapped().join(members.clone(), Seq(9), 5, |_| 0).is_ok(), "site 1 has everything");
+        assert!(
+            swapped().join(members.clone(), Seq(9), 5, |_, _| 0).is_ok(),
+            "site 1 has everything"
+        );
         members.sites[1].detached = Some(4);
-        let error = swapped().join(members, Seq(9), 5, |_| 0).unwrap_err();
+        let error = swapped().join(members, Seq(9), 5, |_, _| 0).unwrap_err();
         assert!(matches!(error, RosterError::OtherDisk { ref expected, .. } if expected == "ld"));
         let crossed = roster(vec![leg(0, 0, "rd", true), leg(0, 1, "ld", true)]);
         // The remote site could stand in for it, were it not detached (P7).
         let mut alone = two_sites().found().unwrap();
         alone.sites[1].detached = Some(4);
-        let error = crossed.join(alone, Seq(9), 5, |_| 0).unwrap_err().to_string();
+        let error = crossed.join(alone, Seq(9), 5, |_, _| 0).unwrap_err().to_string();
         assert!(error.contains("names rd, which is that of device 0 on site 1; put"), "{error}");
     }
 
@@ -406,17 +427,17 @@ mod tests {
         let absent = || roster(vec![leg(0, 0, "", true), leg(0, 1, "rd", true)]);
         assert_eq!(absent().found(), Err(RosterError::LocalAbsent { dev: DevNr(0), known: false }));
         let mut members = two_sites().found().unwrap();
-        let joined = absent().join(members.clone(), Seq(9), 5, |_| 0).unwrap();
+        let joined = absent().join(members.clone(), Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!((joined.legs[0].identity.as_str(), joined.sites[0].detached), ("ld", None));
         members.legs[1].all_dirty = true;
-        let error = absent().join(members.clone(), Seq(9), 5, |_| 0).unwrap_err();
+        let error = absent().join(members.clone(), Seq(9), 5, |_, _| 0).unwrap_err();
         assert_eq!(error, RosterError::LocalAbsent { dev: DevNr(0), known: true });
         // The other site's table has to have all of the devices.
         members.legs[1].all_dirty = false;
         let mut two = absent();
         two.devices.push(DeviceRecord { nr: DevNr(1), size: Sectors(9), name: "wal".to_owned() });
         two.legs.push(leg(1, 0, "ld1", true));
-        let error = two.join(members, Seq(9), 5, |_| 0).unwrap_err();
+        let error = two.join(members, Seq(9), 5, |_, _| 0).unwrap_err();
         assert_eq!(error, RosterError::LocalAbsent { dev: DevNr(0), known: true });
     }
 
@@ -427,17 +448,17 @@ mod tests {
             sized.devices[0].size = Sectors(sectors);
             sized
         };
-        let members = sized(150).join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap();
+        let members = sized(150).join(two_sites().found().unwrap(), Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!(members.devices[0].size, Sectors(150));
         assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
         assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(5), true));
         assert_eq!((members.sites[0].detached, members.sites[0].inconsistent), (None, false));
-        let error = sized(149).join(members.clone(), Seq(9), 5, |_| 0).unwrap_err();
+        let error = sized(149).join(members.clone(), Seq(9), 5, |_, _| 0).unwrap_err();
         assert!(matches!(error, RosterError::Shorter { expected: Sectors(150), .. }), "{error}");
         // The local disk lacks something: nobody has it all then (P6).
         let mut lost = members;
         lost.sites[0].detached = Some(4);
-        let error = sized(200).join(lost, Seq(9), 5, |_| 0).unwrap_err();
+        let error = sized(200).join(lost, Seq(9), 5, |_, _| 0).unwrap_err();
         assert!(matches!(error, RosterError::LocalLost { .. }), "{error}");
     }
 
@@ -446,19 +467,19 @@ mod tests {
         let mut members = two_sites().found().unwrap();
         members.sites[1].covered = Seq(3);
         let alone = roster(vec![leg(0, 0, "ld", true)]);
-        let members = alone.join(members, Seq(9), 5, |_| 0).unwrap();
+        let members = alone.join(members, Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!(members.sites[1].covered, Seq(3));
     }
 
     #[test]
     fn a_leg_that_a_table_leaves_out_is_copied_anew_when_it_is_back() {
         let without = Roster { sites: two_sites().sites, ..roster(vec![leg(0, 0, "ld", true)]) };
-        let members = without.join(two_sites().found().unwrap(), Seq(9), 5, |_| 0).unwrap();
+        let members = without.join(two_sites().found().unwrap(), Seq(9), 5, |_, _| 0).unwrap();
         assert!(members.legs[1].left_out);
         assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (None, false));
-        let members = without.join(members, Seq(12), 6, |_| 0).unwrap();
+        let members = without.join(members, Seq(12), 6, |_, _| 0).unwrap();
         assert_eq!(members.sites[1].detached, None, "what is left out makes no site detached");
-        let members = two_sites().join(members, Seq(19), 7, |_| 0).unwrap();
+        let members = two_sites().join(members, Seq(19), 7, |_, _| 0).unwrap();
         assert!(members.legs[1].all_dirty && !members.legs[1].left_out);
         assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(7), true));
     }
@@ -468,9 +489,10 @@ mod tests {
     fn a_site_that_is_left_out_as_a_whole_comes_back_as_it_was() {
         let mut members = two_sites().found().unwrap();
         (members.sites[1].detached, members.legs[1].all_dirty) = (Some(3), true);
-        let members = roster(vec![leg(0, 0, "ld", true)]).join(members, Seq(9), 5, |_| 0).unwrap();
+        let members =
+            roster(vec![leg(0, 0, "ld", true)]).join(members, Seq(9), 5, |_, _| 0).unwrap();
         assert!(!members.legs[1].left_out);
-        let members = two_sites().join(members, Seq(9), 6, |_| 0).unwrap();
+        let members = two_sites().join(members, Seq(9), 6, |_, _| 0).unwrap();
         assert_eq!((members.sites[1].detached, members.sites[1].inconsistent), (Some(3), false));
     }
 
@@ -480,7 +502,7 @@ mod tests {
             let mut members = two_sites().found().unwrap();
             members.sites[1].detached = detached;
             let empty = Roster { sites: two_sites().sites, ..Roster::default() };
-            let members = empty.join(members, Seq(9), 5, |_| 0).unwrap();
+            let members = empty.join(members, Seq(9), 5, |_, _| 0).unwrap();
             assert_eq!((members.legs[0].left_out, members.legs[1].left_out), (false, left_out));
         }
     }
@@ -489,8 +511,8 @@ mod tests {
     fn a_device_with_writes_in_the_log_may_not_be_left_out() {
         let members = two_sites().found().unwrap();
         let empty = Roster { sites: vec![SlinkNr(0), SlinkNr(1)], ..Roster::default() };
-        assert!(empty.join(members.clone(), Seq(9), 5, |_| 0).is_ok());
-        let error = empty.join(members, Seq(9), 5, |_| 2).unwrap_err();
+        assert!(empty.join(members.clone(), Seq(9), 5, |_, _| 0).is_ok());
+        let error = empty.join(members, Seq(9), 5, |_, _| 2).unwrap_err();
         assert!(matches!(error, RosterError::DeviceMissing { writes: 2, .. }));
     }
 
@@ -498,7 +520,7 @@ mod tests {
     fn a_site_that_has_to_be_copied_anew_has_all_its_legs_dirty() {
         let mut members = two_sites().found().unwrap();
         members.sites[1].all_dirty = true;
-        let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
+        let members = two_sites().join(members, Seq(9), 5, |_, _| 0).unwrap();
         assert!(members.legs[1].all_dirty && !members.legs[0].all_dirty);
         assert_eq!((members.sites[1].detached, members.sites[1].all_dirty), (Some(5), false));
     }
@@ -507,17 +529,17 @@ mod tests {
     fn a_local_copy_that_lost_writes_is_copied_anew_or_the_log_is_not_opened() {
         let mut members = two_sites().found().unwrap();
         members.sites[0].lost_since = Some(Seq(4));
-        let joined = two_sites().join(members.clone(), Seq(9), 5, |_| 0).unwrap();
+        let joined = two_sites().join(members.clone(), Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!((joined.sites[0].detached, joined.legs[0].all_dirty), (Some(5), true));
         members.sites[1].all_dirty = true;
-        let error = two_sites().join(members, Seq(9), 5, |_| 0).unwrap_err();
+        let error = two_sites().join(members, Seq(9), 5, |_, _| 0).unwrap_err();
         assert_eq!(error, RosterError::LocalLost { since: Seq(4) });
     }
 
     #[test]
     fn a_site_joins_at_the_end_of_the_log() {
         let members = roster(vec![leg(0, 0, "ld", true)]).found().unwrap();
-        let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
+        let members = two_sites().join(members, Seq(9), 5, |_, _| 0).unwrap();
         assert_eq!((members.sites[1].covered, members.sites[1].detached), (Seq(9), None));
     }
 
@@ -526,7 +548,7 @@ mod tests {
         let mut members = two_sites().found().unwrap();
         members.legs.retain(|leg| leg.slink == SlinkNr(0));
         members.sites[1].covered = Seq(3);
-        let members = two_sites().join(members, Seq(9), 5, |_| 0).unwrap();
+        let members = two_sites().join(members, Seq(9), 5, |_, _| 0).unwrap();
         assert!(members.legs[1].all_dirty);
         assert_eq!((members.sites[1].covered, members.sites[1].detached), (Seq(3), Some(5)));
     }

@@ -71,6 +71,14 @@ impl Feeding {
         }
     }
 
+    /// A disk is none of the site's any more: what was written there is nobody's.
+    pub(crate) fn forget(&mut self, disk: DiskId) {
+        match self {
+            Self::InOrder(feed) => feed.unflushed.remove(&disk),
+            Self::Lazy(lazy) => lazy.unflushed.remove(&disk),
+        };
+    }
+
     /// Whether nothing of it is under way.
     pub(crate) fn is_idle(&self) -> bool {
         match self {

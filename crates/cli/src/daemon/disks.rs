@@ -8,6 +8,8 @@
 //! step, all at a time. A local one is waited for; who else has it open may change it, so that a fresh
 //! start without it is none. Whether a start without it is one at all, the log says.
 
+mod newcomers;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -25,6 +27,7 @@ use uring::helper::{Lane, Program};
 use uring::{Access, Disk, Extent, Identity, OpenSpec};
 
 use crate::runtime::{Claim, Claims};
+pub(super) use newcomers::Newcomers;
 
 /// The disks of one replicator, open for it alone.
 #[derive(Debug)]
@@ -228,14 +231,14 @@ impl Places {
 
     /// A disk in use that can't be said to be as it was when it was opened, nor how it is now.
     pub(super) fn unseen(&self, role: Role, path: &str) -> Option<(String, DiskFacts)> {
-        let id = self.lock().iter().find(|it| it.role == role && it.text == path)?.id;
+        let id = self.lock().iter().rfind(|it| it.role == role && it.text == path)?.id;
         Some(being_opened(id, path.to_owned()))
     }
 
     /// A disk in use as it is now: it may have grown since it was opened.
     pub(super) fn look_at(&self, role: Role, path: &str) -> Result<Option<(String, DiskFacts)>> {
         let all = self.lock().clone();
-        let place = all.iter().find(|place| place.role == role && place.text == path);
+        let place = all.iter().rfind(|place| place.role == role && place.text == path);
         let Some(place) = place else { return Ok(None) };
         let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
         let disk = Disk::open(&place.path(), &look).with_context(|| place.role.to_string())?;

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use blk::{DevNr, Sectors};
-use replicator::{DiskFacts, MessageError, Phase, Plan, Replicator, Role, Seed, Status};
+use replicator::{
+    DiskFacts, MessageError, Phase, Plan, ReloadError, Replicator, Role, Seed, Status,
+};
 use table::Group;
 use ublk_target::{Engine, EngineSpec, Handle, Keeper};
 use uring::RingSpec;
 
-use super::disks::{Disks, Places};
+use super::disks::{Disks, Newcomers, Places};
 use crate::runtime::KeptFile;
 
 /// A replicator at work. Calls wait for the engine, which never waits for them.
@@ -129,14 +131,85 @@ impl Drive {
         }
     }
 
-    /// Goes on as another table says; what it names that `old` does not is opened by and by.
-    pub(super) fn reload(&self, old: &Group, new: Group) -> Result<()> {
-        let mut disks = self.places.extend(old, &new);
+    /// The disks that `new` names and `old` does not, and those that may have grown; nothing has
+    /// changed.
+    pub(super) fn newcomers(&self, old: &Group, new: &Group) -> Result<Newcomers> {
+        let mut newcomers = self.places.newcomers(old, new)?;
         if new.table.log.size != old.table.log.size {
-            disks.extend(self.places.look_at(Role::Log, &new.table.log.path)?);
+            newcomers.facts.extend(self.places.look_at(Role::Log, &new.table.log.path)?);
         }
-        disks.extend(self.look_at_who_grows(old, &new)?);
-        self.handle().call(move |machine, now| machine.reload(now, &new, &disks))??;
+        newcomers.facts.extend(self.look_at_who_grows(old, new)?);
+        Ok(newcomers)
+    }
+
+    /// Waits until `going` may go, and has them turned away what is asked of them. Nobody has them
+    /// open; what sites lack of them is sent there first.
+    pub(super) fn let_go(
+        &self,
+        new: &Group,
+        facts: &BTreeMap<String, DiskFacts>,
+        going: &[DevNr],
+    ) -> Result<()> {
+        let deadline = Instant::now() + PART_LIMIT;
+        self.handle().call(|machine, _| machine.hurry())?;
+        loop {
+            let (new, facts, going) = (new.clone(), facts.clone(), going.to_vec());
+            let may = self.handle().call(move |machine, _| {
+                machine.may_reload(&new, &facts)?;
+                // In one step: nothing may come between.
+                going.into_iter().for_each(|dev| machine.turn_away(dev));
+                Ok(())
+            })?;
+            match may {
+                Err(ReloadError::Lacks { .. } | ReloadError::Busy { .. })
+                    if Instant::now() < deadline =>
+                {
+                    thread::sleep(POLL);
+                }
+                may => return Ok(may?),
+            }
+        }
+    }
+
+    /// They stay after all.
+    pub(super) fn stay(&self, devs: &[DevNr]) -> Result<()> {
+        let devs = devs.to_vec();
+        Ok(self
+            .handle()
+            .call(move |machine, _| devs.into_iter().for_each(|it| machine.stay(it)))?)
+    }
+
+    /// Goes on as another table says; what is not open of its disks is opened by and by.
+    pub(super) fn reload(&self, new: Group, mut newcomers: Newcomers) -> Result<()> {
+        let facts = std::mem::take(&mut newcomers.facts);
+        let mut added = Vec::new();
+        for (id, disk) in newcomers.take() {
+            self.handle().add_disk(id, disk)?;
+            added.push(id);
+        }
+        let done = self.handle().call(move |machine, now| machine.reload(now, &new, &facts))?;
+        if let Err(refusal) = done {
+            for id in added {
+                drop(self.handle().remove_disk(id)?);
+                self.places.forget(id);
+            }
+            return Err(refusal.into());
+        }
+        Ok(())
+    }
+
+    /// Waits until no crash takes back what another table has changed.
+    pub(super) fn wait_until_settled(&self) -> Result<()> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        while !self.handle().call(|machine, _| machine.has_settled())? {
+            ensure!(
+                Instant::now() < deadline,
+                "the log has not said so within {} s: a successor may not know of it yet; reload \
+                 again",
+                SETTLE_LIMIT.as_secs()
+            );
+            thread::sleep(POLL);
+        }
         Ok(())
     }
 
@@ -228,6 +301,12 @@ pub(super) fn random_u64() -> Result<u64> {
 
 /// How long a message waits for room in the log.
 const ROOM_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long sites may take to get all of a device that is to go. Longer is for `wait`.
+const PART_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the log may take to know who belongs to it: one that hangs is lost by then.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long who asks for another size of the log waits for it; then he is told what it waits for.
 const RESIZE_LIMIT: Duration = Duration::from_secs(1);

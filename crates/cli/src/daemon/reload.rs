@@ -2,7 +2,10 @@
 //!
 //! The table file is what a successor goes on with, should this daemon die at any moment. So it
 //! names what comes only after the log knows of it, or what was said of it then would be
-//! believed later; and what goes no more before the devices go on without it.
+//! believed later; and what goes no more before the devices go on without it. But a device that
+//! goes is named until the log says that it is gone: until then its writes are owed to its disks.
+
+use std::fs::File;
 
 use anyhow::{Context, Result, anyhow};
 use blk::DevNr;
@@ -10,6 +13,7 @@ use replicator::message::edit_noun;
 use replicator::{Change, ReloadError, changes};
 use table::Group;
 
+use super::disks::Newcomers;
 use super::served::Daemon;
 use super::stop::claim_some;
 use crate::runtime::DeviceState;
@@ -20,19 +24,21 @@ impl Daemon {
         // The engine knows the log as it was opened, this the words that asked for it.
         let changes = changes(&self.table, new).map_err(ReloadError::Fixed)?;
         let old = self.table.clone();
-        let grown = self.who_grows(new);
-        let must_be_closed =
-            |it: &DeviceState| !self.grows_in_use() && grown.contains(&DevNr(it.nr));
-        let claims = claim_some(self, must_be_closed).map_err(|error| {
-            anyhow!(
-                "nothing was changed: {error}, and this kernel can't let it grow meanwhile (Linux \
-                 6.16 can); end that, and reload again"
-            )
-        })?;
+        let (grown, going) = (self.who_grows(new), who_goes(&changes));
+        let claims = self.claim_grown(&grown)?;
+        let newcomers = self.look_at_newcomers(&changes, new).context("nothing was changed")?;
+        self.part_with(&going, new, &newcomers)?;
         self.keep_table(&without_what_goes(&old, &changes))?;
-        if let Err(refusal) = self.drive.reload(&old, new.clone()) {
+        if let Err(refusal) = self.drive.reload(new.clone(), newcomers) {
             self.keep_table(&old)?;
+            self.take_back(&going)?;
             return Err(refusal);
+        }
+        self.table = new.clone();
+        if changes.iter().any(comes_or_goes) {
+            // Not before: a log that does not know that a device has gone is not opened by a table
+            // without it.
+            self.drive.wait_until_settled()?;
         }
         self.keep_table(new)?;
         let mut said: Vec<String> = changes.iter().map(ToString::to_string).collect();
@@ -42,6 +48,56 @@ impl Daemon {
             said.push(self.drive.wait_for_log_size()?);
         }
         Ok(said)
+    }
+
+    fn claim_grown(&self, grown: &[DevNr]) -> Result<Vec<File>> {
+        let must_be_closed =
+            |it: &DeviceState| !self.grows_in_use() && grown.contains(&DevNr(it.nr));
+        claim_some(self, must_be_closed).map_err(|error| {
+            anyhow!(
+                "nothing was changed: {error}, and this kernel can't let it grow meanwhile (Linux \
+                 6.16 can); end that, and reload again"
+            )
+        })
+    }
+
+    fn look_at_newcomers(&self, changes: &[Change], new: &Group) -> Result<Newcomers> {
+        for change in changes {
+            if let Change::DeviceAdded(device) = change {
+                self.check_link(&device.name)?;
+            }
+        }
+        self.drive.newcomers(&self.table, new)
+    }
+
+    /// Devices go: nobody has them open, every site that is up has all of them, and then they are
+    /// there no more. Until the first is gone a refusal leaves everything as it was.
+    fn part_with(&mut self, going: &[DevNr], new: &Group, newcomers: &Newcomers) -> Result<()> {
+        if going.is_empty() {
+            return Ok(());
+        }
+        let claims = claim_some(self, |it| going.contains(&DevNr(it.nr)))
+            .map_err(|error| anyhow!("nothing was changed: {error}; end that, and reload again"))?;
+        self.drive.let_go(new, &newcomers.facts, going)?;
+        drop(claims);
+        for dev in going {
+            if let Err(error) = self.remove_device(*dev) {
+                self.take_back(going)?;
+                return Err(error.context("nothing was changed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Devices that were to go stay.
+    fn take_back(&mut self, going: &[DevNr]) -> Result<()> {
+        self.drive.stay(going)?;
+        let plan = self.drive.plan()?;
+        let devices = plan.devices.iter().filter(|device| going.contains(&device.nr));
+        for device in devices.filter(|device| !self.has(device.nr)).collect::<Vec<_>>() {
+            self.serve(device).with_context(|| format!("device {}", device.name))?;
+        }
+        Ok(())
     }
 
     /// Devices that are shorter than a table has them: they grow now, or did so before a crash, or
@@ -59,7 +115,7 @@ impl Daemon {
         for dev in grown {
             let device = plan.device(*dev).expect("a device of the table is in the plan");
             self.lengthen(device).with_context(|| {
-                format!("device {} has grown, but is not as long yet; reload again", device.name)
+                format!("device {} is not there yet, or not as long; reload again", device.name)
             })?;
         }
         Ok(())
@@ -79,14 +135,28 @@ impl Daemon {
 
     /// Serves this table from now on, and has a successor do so.
     pub(super) fn keep_table(&mut self, table: &Group) -> Result<()> {
-        if *table == self.table {
+        self.table = table.clone();
+        if self.kept.as_ref() == Some(table) {
             return Ok(());
         }
-        self.table = table.clone();
         self.dir
             .write_table(&table.file().to_string())
-            .context("it is changed until this daemon ends; its table could not be written")
+            .context("it is changed until this daemon ends; its table could not be written")?;
+        self.kept = Some(table.clone());
+        Ok(())
     }
+}
+
+fn who_goes(changes: &[Change]) -> Vec<DevNr> {
+    let goes = |change: &Change| match change {
+        Change::DeviceRemoved { dev, .. } => Some(*dev),
+        _ => None,
+    };
+    changes.iter().filter_map(goes).collect()
+}
+
+fn comes_or_goes(change: &Change) -> bool {
+    matches!(change, Change::DeviceAdded(_) | Change::DeviceRemoved { .. })
 }
 
 /// The table as it was, without the sites and legs that go.
@@ -103,7 +173,10 @@ fn without_what_goes(old: &Group, changes: &[Change]) -> Group {
                 let devices = group.devices.iter_mut().filter(|it| it.table.dev_nr == *dev);
                 devices.for_each(|it| it.table.legs.retain(|leg| leg.slink != *slink));
             }
-            Change::LogSize { .. }
+            // A device is named until the log says that it is gone.
+            Change::DeviceRemoved { .. }
+            | Change::DeviceAdded(_)
+            | Change::LogSize { .. }
             | Change::Grown { .. }
             | Change::Slink { .. }
             | Change::SlinkAdded(_)

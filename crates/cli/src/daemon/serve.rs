@@ -1,6 +1,7 @@
 //! The daemon's life between its start and its end: orders, one after the other.
 
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::drive::View;
 use super::orders::{Ask, Desk, Order};
 use super::relog;
-use super::served::Daemon;
+use super::served::{Daemon, Shown};
 use super::stop;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
@@ -75,12 +76,15 @@ fn reply(result: Result<Value>) -> Reply {
 pub(super) fn receive(
     desk: &Desk,
     view: &View,
-    devices: &[DeviceState],
+    devices: &Shown,
     request: Request,
     replies: &mut Replies<'_>,
 ) {
     let looked = match request {
-        Request::Info {} => info(view, devices),
+        Request::Info {} => {
+            let devices = devices.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            info(view, &devices)
+        }
         Request::Status {} => status(view),
         Request::Suspend { .. }
         | Request::Resume { .. }

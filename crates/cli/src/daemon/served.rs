@@ -1,10 +1,11 @@
 //! A daemon's possessions: name, engine, ublk devices, links, files. What comes, comes in
 //! this order; what goes, goes in the opposite one.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use blk::Sectors;
+use blk::{DevNr, Sectors};
 use replicator::DevicePlan;
 use table::Group;
 use ublk_target::{Added, Device, DeviceSpec};
@@ -23,13 +24,20 @@ pub(super) struct Daemon {
     pub(super) drive: Drive,
     /// The table it serves.
     pub(super) table: Group,
+    /// The table that a successor finds.
+    pub(super) kept: Option<Group>,
     links: Links,
     /// What a successor must know; always written before it is true.
     state: State,
+    /// The same devices, for those who only look.
+    shown: Shown,
     /// The devices served, in the order in which they came.
     served: Vec<Device>,
     shape: Shape,
 }
+
+/// The devices that there are, for threads that only look.
+pub(super) type Shown = Arc<Mutex<Vec<DeviceState>>>;
 
 /// What all new devices of a daemon have in common.
 #[derive(Clone, Copy)]
@@ -45,7 +53,8 @@ pub(super) struct Shape {
 impl Daemon {
     pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive, shape: Shape) -> Self {
         let (links, state) = (Links::of_host(), State::of_this_process());
-        Self { dir, lock, drive, table, links, state, served: Vec::new(), shape }
+        let (served, shown, kept) = (Vec::new(), Shown::default(), None);
+        Self { dir, lock, drive, table, kept, links, state, shown, served, shape }
     }
 
     /// The devices it has, or is about to have.
@@ -57,6 +66,12 @@ impl Daemon {
     pub(super) fn inherit(&mut self, devices: Vec<DeviceState>) -> Result<()> {
         self.state.devices = devices;
         self.dir.clear_last_error()?;
+        self.write_state()
+    }
+
+    fn write_state(&self) -> Result<()> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone_from(&self.state.devices);
         self.dir.write_state(&self.state)
     }
 
@@ -96,7 +111,7 @@ impl Daemon {
         self.served[place].grow(device.size)?;
         // Only now: a successor that finds the old size here does it again.
         self.state.devices[at].sectors = device.size.0;
-        self.dir.write_state(&self.state)
+        self.write_state()
     }
 
     /// Serves a device anew, with the number and the blocks that it had. Nobody may have it open.
@@ -116,6 +131,28 @@ impl Daemon {
         self.links.make(&device.name, ublk)
     }
 
+    /// Whether a device is served, or about to be.
+    pub(super) fn has(&self, dev: DevNr) -> bool {
+        self.state.devices.iter().any(|it| it.nr == dev.0)
+    }
+
+    /// Refuses a name that something else has which no daemon made.
+    pub(super) fn check_link(&self, name: &str) -> Result<()> {
+        self.links.check(name)
+    }
+
+    /// Takes one device away.
+    pub(super) fn remove_device(&mut self, dev: DevNr) -> Result<()> {
+        let ublk = self.state.devices.iter().find(|it| it.nr == dev.0).map(|it| it.ublk);
+        match self.served.iter().position(|it| Some(it.id()) == ublk) {
+            Some(at) => {
+                let device = self.served.remove(at);
+                self.take_away(device)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Takes the devices away, last first. What could not be taken away stays known.
     pub(super) fn remove_devices(&mut self) -> Result<()> {
         while let Some(device) = self.served.pop() {
@@ -132,7 +169,7 @@ impl Daemon {
             return Err(error);
         }
         self.state.devices.retain(|it| it.ublk != ublk);
-        self.dir.write_state(&self.state)
+        self.write_state()
     }
 
     fn end_device(&self, device: &Device) -> Result<()> {
@@ -158,7 +195,7 @@ impl Daemon {
 
     /// Answers callers from now on, on threads of their own.
     pub(super) fn listen(&self, desk: Desk) -> Result<()> {
-        let (view, devices) = (self.drive.view(), self.state.devices.clone());
+        let (view, devices) = (self.drive.view(), Arc::clone(&self.shown));
         Server::bind(&self.dir.socket(), ROOT)?
             .start(move |request, replies| receive(&desk, &view, &devices, request, replies))
     }
@@ -188,7 +225,7 @@ impl Daemon {
             mark,
             sectors: device.size.0,
         });
-        self.dir.write_state(&self.state)?;
+        self.write_state()?;
         Ok(added)
     }
 }

@@ -128,7 +128,8 @@ fn serve_devices(
 
 /// What the dead daemon was asked for, and had not done yet, is in its table only.
 fn go_on_resizing(drive: &Drive, opened: &Group, table: &Group) {
-    if let Err(refusal) = drive.reload(opened, table.clone()) {
+    let reload = |newcomers| drive.reload(table.clone(), newcomers);
+    if let Err(refusal) = drive.newcomers(opened, table).and_then(reload) {
         log::warn!("the log keeps its size: {refusal:#}");
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod pair;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use blk::{
@@ -119,15 +121,26 @@ impl Host {
              db: 0 {sectors} replicator-dev repl 0 0 1 /ld0 {local_dirty_log} {remote}\n",
             2 + log.split(' ').count(),
         );
-        let groups = table::TableFile::parse(&text).unwrap().groups().unwrap();
-        let facts = |nr: u32, path: &str| DiskFacts {
-            id: DiskId(nr),
-            path: path.to_owned(),
-            seen: seen(DiskId(nr), faults.get(&DiskId(nr)).copied()),
-        };
         let names = ["/log", "/ld0", "/rd0", "/dl0"];
-        let facts: BTreeMap<String, DiskFacts> =
-            names.iter().zip(0..).map(|(n, i)| ((*n).to_owned(), facts(i, n))).collect();
+        let names: Vec<(&str, u32)> = names.into_iter().zip(0..).collect();
+        Self::of_text(&text, &names, disks, faults, kept)
+    }
+
+    /// A whole table, and the numbers of the disks that it names.
+    pub(crate) fn of_text(
+        text: &str,
+        names: &[(&str, u32)],
+        disks: BTreeMap<DiskId, Vec<u8>>,
+        faults: BTreeMap<DiskId, Fault>,
+        kept: Option<Vec<u8>>,
+    ) -> Self {
+        let groups = table::TableFile::parse(text).unwrap().groups().unwrap();
+        let facts = |(path, nr): &(&str, u32)| {
+            let (id, path) = (DiskId(*nr), (*path).to_owned());
+            let seen = seen(id, faults.get(&id).copied());
+            (path.clone(), DiskFacts { id, path, seen })
+        };
+        let facts: BTreeMap<String, DiskFacts> = names.iter().map(facts).collect();
         let plan = Plan::with_kept(&groups[0], &facts, kept.clone()).unwrap();
         let seed = Seed { uuid: uuid::Uuid::from_u128(7), wall: Wall(1) };
         let mut host = Self {
@@ -324,7 +337,31 @@ impl Host {
                 .entry(DiskId(*nr))
                 .or_insert_with(|| vec![0x77; DISK_SECTORS as usize * 512]);
         }
-        let changes = self.machine.reload(self.now, group, &disks);
+        self.reload_to(group, &disks)
+    }
+
+    /// The same, with disks that were looked at, the local ones being open.
+    pub(crate) fn reload_seen(
+        &mut self,
+        group: &table::Group,
+        new: &[(&str, u32)],
+    ) -> Result<Vec<String>, String> {
+        let mut disks = BTreeMap::new();
+        for (path, nr) in new {
+            let (id, path) = (DiskId(*nr), (*path).to_owned());
+            self.disks.entry(id).or_insert_with(|| vec![0x77; DISK_SECTORS as usize * 512]);
+            let seen = seen(id, self.faults.get(&id).copied());
+            disks.insert(path.clone(), DiskFacts { id, path, seen });
+        }
+        self.reload_to(group, &disks)
+    }
+
+    fn reload_to(
+        &mut self,
+        group: &table::Group,
+        disks: &BTreeMap<String, DiskFacts>,
+    ) -> Result<Vec<String>, String> {
+        let changes = self.machine.reload(self.now, group, disks);
         let changes = changes.map_err(|error| error.to_string())?;
         Ok(changes.iter().map(ToString::to_string).collect())
     }
@@ -365,6 +402,11 @@ impl Host {
     }
 
     pub(crate) fn ask(&mut self, op: Op, payload: Option<Vec<u8>>) -> ReqId {
+        self.ask_of(0, op, payload)
+    }
+
+    /// Something is asked of a device.
+    pub(crate) fn ask_of(&mut self, dev: u32, op: Op, payload: Option<Vec<u8>>) -> ReqId {
         self.next_req += 1;
         let req = ReqId(self.next_req);
         if let Some(payload) = payload {
@@ -373,18 +415,27 @@ impl Host {
         if let Op::Read { len, .. } = op {
             self.reads.insert(req, vec![0xee; len.len()]);
         }
-        self.machine.handle(self.now, Event::Request { req, dev: DevNr(0), op });
+        self.machine.handle(self.now, Event::Request { req, dev: DevNr(dev), op });
         req
     }
 
     pub(crate) fn write(&mut self, sector: u64, sectors: u64, fill: u8) -> ReqId {
+        self.write_of(0, sector, sectors, fill)
+    }
+
+    pub(crate) fn write_of(&mut self, dev: u32, sector: u64, sectors: u64, fill: u8) -> ReqId {
         let payload = vec![fill; sectors as usize * 512];
         let (sector, len) = (Sector(sector), Sectors(sectors));
-        self.ask(Op::Write { sector, len, fua: false }, Some(payload))
+        self.ask_of(dev, Op::Write { sector, len, fua: false }, Some(payload))
     }
 
     pub(crate) fn read(&mut self, sector: u64, sectors: u64) -> Vec<u8> {
-        let req = self.ask(Op::Read { sector: Sector(sector), len: Sectors(sectors) }, None);
+        self.read_of(0, sector, sectors)
+    }
+
+    pub(crate) fn read_of(&mut self, dev: u32, sector: u64, sectors: u64) -> Vec<u8> {
+        let op = Op::Read { sector: Sector(sector), len: Sectors(sectors) };
+        let req = self.ask_of(dev, op, None);
         self.run();
         assert_eq!(self.ended[&req], Ok(()));
         self.reads.remove(&req).unwrap()

@@ -80,7 +80,8 @@ pub struct LegRecord {
     pub identity: String,
     /// Nothing on it is believed, whatever its dirty log says (I7).
     pub all_dirty: bool,
-    /// A table left it out, and its site has gone on without it.
+    /// A table left it out, and its site has gone on without it. Of a local leg: its device was
+    /// taken away while it was in use.
     pub left_out: bool,
 }
 

@@ -47,7 +47,7 @@ impl Opening {
         // Every other site is marked for whatever it may lack.
         known.sites.iter_mut().for_each(|site| site.covered = tip.seq);
         let generation = old.generation + 1;
-        let members = self.spec.roster.join(known, tip.seq, generation, |_| 0);
+        let members = self.spec.roster.join(known, tip.seq, generation, |_, _| 0);
         let path = || self.spec.path.clone();
         let members = members.map_err(|error| OpenError::Roster { path: path(), error })?;
         let superblock = Superblock {

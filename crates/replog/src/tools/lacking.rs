@@ -145,7 +145,12 @@ fn site(sb: &Superblock, slink: SlinkNr) -> Result<&SiteRecord, LackingError> {
 }
 
 fn devices(sb: &Superblock, site: &SiteRecord, local_lost: bool) -> Vec<LackingDevice> {
-    let legs = sb.legs.iter().filter(|leg| leg.slink == site.slink);
+    // What was taken away is no device of these sites any more.
+    let is_gone = |dev| {
+        let mut legs = sb.legs.iter().filter(|leg| leg.slink.is_local());
+        legs.any(|leg| leg.dev == dev && leg.left_out)
+    };
+    let legs = sb.legs.iter().filter(|leg| leg.slink == site.slink && !is_gone(leg.dev));
     let device = |leg: &crate::format::superblock::LegRecord| {
         let record = sb.devices.iter().find(|device| device.nr == leg.dev)?;
         Some(LackingDevice {

@@ -123,7 +123,7 @@ impl Ordered {
     }
 
     /// A leg joins: its disk is opened as after an outage, with all others of the site. What is
-    /// not believed to be in sync is copied.
+    /// not believed to be in sync is copied. A local disk is open already, and nobody waits for it.
     pub(super) fn leg_joins(&mut self, now: Time, log: &mut Replog, leg: Leg) {
         if matches!(self.mode, Mode::New) {
             self.join(now, log);
@@ -133,6 +133,13 @@ impl Ordered {
         assert!(known.is_none(), "a leg joins once");
         if log.leg(dev, self.nr).is_some_and(|known| known.all_dirty) {
             self.disbelieve(now, log, Some(dev));
+            if let Mode::Detached(marks) = &mut self.mode {
+                // Under its number the log may still hold what another device was to get there.
+                marks.passes(log.written());
+            }
+        }
+        if self.nr.is_local() {
+            return;
         }
         self.is_opened_anew(now, log, dev, "its backing device is being opened");
     }
@@ -163,12 +170,18 @@ impl Ordered {
         if !gone.is_empty() {
             // A comparison was to be of all that the site had.
             self.verifier.stop(self.polled);
+            // What was read for it may be meant for another device under its number by then.
+            self.mender.forget();
         }
         for dev in gone {
             self.leaving.remove(&dev);
             let leg = self.legs.remove(dev).expect("one of the legs leaves");
-            // Named again, it is copied anew, whatever its dirty log says.
-            log.change_leg(dev, self.nr, |known| (known.left_out, known.all_dirty) = (true, true));
+            self.feeding.forget(leg.disk);
+            self.told.remove(&dev);
+            // Named again, it is copied anew, whatever its dirty log says. Of a local disk only the
+            // log can tell: a device goes when it has everything.
+            let dirty = !self.nr.is_local();
+            log.change_leg(dev, self.nr, |known| (known.left_out, known.all_dirty) = (true, dirty));
             let disks = std::iter::once(leg.disk).chain(leg.dirty_log.disk());
             effects.extend(disks.map(|disk| Effect::Close { disk }));
         }

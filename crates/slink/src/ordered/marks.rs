@@ -15,7 +15,7 @@
 //! failed can't say it; the host and the others do. The record stays necessary: only it knows how
 //! sites and legs stand.
 
-use blk::{DiskId, DiskSeen, Effect, Errno, NotOpened, Seq, Time};
+use blk::{DiskId, DiskSeen, Effect, Errno, NotOpened, Sector, Seq, Time};
 use dirty_log::format::Bypassed;
 use replog::{Replog, Version};
 
@@ -75,6 +75,11 @@ impl Marks {
         Self { marked: covered, batch: None, detached: log.standing(), least: Seq::default() }
     }
 
+    /// The site is not attached before it has passed this write.
+    pub(super) fn passes(&mut self, least: Seq) {
+        self.least = self.least.max(least);
+    }
+
     /// Everything marked is covered: the site could be attached here.
     pub(super) fn is_even(&self) -> bool {
         self.batch.is_none() && self.marked >= self.least
@@ -88,9 +93,13 @@ impl Marks {
         }
         for seq in self.marked.0 + 1..=upto.0 {
             let write = log.index().write(Seq(seq)).expect("I5: the log holds what is not covered");
-            if let Some(leg) = legs.all.get_mut(&write.dev).filter(|_| !write.len.is_empty()) {
-                leg.dirty_log.mark(write.sector, write.len);
-                copier.touch(write.dev, write.sector, write.len);
+            let Some(leg) = legs.all.get_mut(&write.dev) else { continue };
+            // Beyond its end it is of another device, which had the number before.
+            let end = (write.sector + write.len).min(Sector(0) + leg.size);
+            if write.sector < end {
+                let len = end.since(write.sector);
+                leg.dirty_log.mark(write.sector, len);
+                copier.touch(write.dev, write.sector, len);
             }
         }
         self.marked = upto;
@@ -180,7 +189,8 @@ impl Ordered {
                 let flight = (leg.dev, "its dirty log", To::DirtyLog, Step::DirtyLog(ask.nr));
                 self.flights.submit(now, disk, ask.op, flight, effects);
             }
-            if !detached {
+            // What leaves is all dirty, whatever its dirty log says.
+            if !detached || self.leaving.contains(&leg.dev) {
                 continue;
             }
             // The roster stands in for a dirty log that failed, or lives in memory: one of this
