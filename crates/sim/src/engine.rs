@@ -242,7 +242,8 @@ impl Subject for Replicator {
         let log = &self.plan().log;
         let (disk, path) = (log.disk.id, log.disk.path.clone());
         let made = self.log().map_or(0, |log| log.superblock().generation);
-        let uuid = uuid::Uuid::from_u128(0x5eed << 64 | u128::from(made));
+        // Groups name its first half only.
+        let uuid = uuid::Uuid::from_u128(u128::from(made) << 64 | 0x5eed);
         let start = blk::Sector(0);
         match Self::replace_log(self, LogWish { disk, path, start, size: None, uuid }) {
             Ok(()) => true,
