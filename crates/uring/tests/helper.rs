@@ -117,14 +117,18 @@ fn a_helper_that_dies_while_it_opens_is_a_refusal() {
 #[test]
 fn a_helper_that_died_before_it_was_asked_to_open_is_the_same_refusal() {
     let fixture = Fixture::file("file", None, SIZE);
+    let end = fixture.path.with_extension("end");
     // One leaves nothing unread, the other does.
     for reads in ["head -c 1 >/dev/null <&0;", ""] {
-        let script = format!("{reads} printf '\\012\\0\\0\\0\\0\\0\\0\\0' >&0");
+        let here = "printf '\\012\\0\\0\\0\\0\\0\\0\\0' >&0";
+        let script = format!("{reads} {here}; until [ -e {} ]; do sleep 0.05; done", end.display());
         let program = Program::new("/bin/sh".into(), ["-c", &script]);
         let mut opening = Lane::new(301, Arc::new(program)).opening().unwrap();
+        fs::write(&end, "").unwrap();
         thread::sleep(Duration::from_millis(300));
         let refusal = opening.open(&fixture.path, &OpenSpec::default()).unwrap_err();
         assert!(refusal.why.ends_with("has ended"), "{reads:?}: {}", refusal.why);
+        fs::remove_file(&end).unwrap();
     }
 }
 
