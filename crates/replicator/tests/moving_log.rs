@@ -198,7 +198,14 @@ fn a_new_log_that_fails_or_does_not_fit_leaves_the_old_one_at_work() {
 
 #[test]
 fn a_site_that_is_down_gets_what_it_lacked_by_a_resync() {
-    let mut host = started(SITES, CORE);
+    // Sites are waited for as long whatever deadline the log has.
+    for sites in [SITES, "blockdev 3 0 async timeout_io:300 blockdev 3 1 async timeout_io:1s"] {
+        left_behind(sites);
+    }
+}
+
+fn left_behind(sites: &str) {
+    let mut host = started(sites, CORE);
     write(&mut host, 0, 1);
     host.run_for(Span::from_secs(1));
     host.faults.insert(RD, Fault::Absent);

@@ -17,23 +17,24 @@ use blk::{SlinkNr, Span, Time};
 
 use crate::event::LogEvent;
 use crate::log::Replog;
-use crate::replace::{ReplaceError, Stage};
+use crate::replace::{ReplaceError, Replacing, Stage};
 
 impl Replog {
     /// Whether another log is ready to take the place of the one at work.
     #[must_use]
     pub fn has_new_log_ready(&self) -> bool {
-        let is_ready = |stage: &Stage| matches!(stage, Stage::Prepared);
-        !self.is_lost() && self.replacing.as_ref().is_some_and(|it| is_ready(&it.stage))
+        !self.is_lost() && self.prepared().is_some()
     }
 
     /// Whether the LD stands in for a log, and another is ready, and waits for
     /// [`Replog::begin_new_log`].
     #[must_use]
     pub fn has_new_log_waiting(&self) -> bool {
-        let waits = |stage: &Stage| matches!(stage, Stage::Prepared);
-        let is_held_up = |it: &crate::replace::Replacing| waits(&it.stage) && !it.may_begin;
-        self.is_bypassed() && self.replacing.as_ref().is_some_and(is_held_up)
+        self.is_bypassed() && self.prepared().is_some_and(|it| !it.may_begin)
+    }
+
+    fn prepared(&self) -> Option<&Replacing> {
+        self.replacing.as_ref().filter(|it| matches!(it.stage, Stage::Prepared))
     }
 
     /// Gives the log at work up for the one that is ready.
@@ -106,28 +107,20 @@ impl Replog {
     /// When somebody is to look who has not caught up.
     pub(crate) fn catching_up_wakeup(&self) -> Option<Time> {
         let (since, left_behind) = self.catch_up()?;
-        let most = if left_behind { self.catch_up_local_max() } else { CATCH_UP_MAX };
+        let most = if left_behind { CATCH_UP_LOCAL_MAX } else { CATCH_UP_MAX };
         Some(since + most)
     }
 
     /// It is not waited for remote sites any more; `keep`: nor is that one left behind.
     pub fn stop_catching_up(&mut self, keep: Option<SlinkNr>) {
-        let Some(slink) = keep else {
-            if let Some(Stage::CatchUp { left_behind, .. }) = self.replacing_stage() {
-                *left_behind = true;
-            }
-            return;
-        };
-        let writes = self.written.0 - self.consumers.of(slink).covered.0;
-        self.end_replacing(ReplaceError::Lacking { slink, writes });
-    }
-
-    fn catch_up_local_max(&self) -> Span {
-        CATCH_UP_LOCAL_MAX.min(self.config.timeout)
-    }
-
-    fn replacing_stage(&mut self) -> Option<&mut Stage> {
-        self.replacing.as_mut().map(|it| &mut it.stage)
+        if let Some(slink) = keep {
+            let writes = self.written.0 - self.consumers.of(slink).covered.0;
+            return self.end_replacing(ReplaceError::Lacking { slink, writes });
+        }
+        let stage = self.replacing.as_mut().map(|it| &mut it.stage);
+        if let Some(Stage::CatchUp { left_behind, .. }) = stage {
+            *left_behind = true;
+        }
     }
 
     /// Goes on with it: the old log is left when everybody has caught up.
@@ -138,9 +131,7 @@ impl Replog {
             () if !self.reads_locally() => self.end_replacing(ReplaceError::NoStandIn),
             () if self.has_caught_up() => self.leave_old_log(),
             // The local disks are up, and too slow: there is more than they can do meanwhile.
-            () if since + self.catch_up_local_max() <= now => {
-                self.end_replacing(ReplaceError::NoStandIn);
-            }
+            () if since + CATCH_UP_LOCAL_MAX <= now => self.end_replacing(ReplaceError::NoStandIn),
             () => {}
         }
     }
