@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use blk::{DevNr, Errno, Time};
+use blk::Errno;
 use replog::{LogEvent, ReplaceError};
-use slink::event::Why;
+use slink::Transition;
 use slink::states::{Fed, Standing};
-use slink::{Down, Failure, Transition};
 
 use crate::less::{Less, Sieve};
 use crate::rig;
@@ -60,9 +59,9 @@ pub fn table(seen: &Seen) -> String {
 #[must_use]
 pub fn possible() -> Vec<String> {
     let mut all = Vec::new();
-    for what in transitions() {
-        let from = standings().into_iter().filter(|from| from.after(&what).is_some());
-        all.extend(from.map(|from| way(name(&what), from)));
+    for what in Transition::all() {
+        let from = Standing::all().into_iter().filter(|from| from.after(&what).is_some());
+        all.extend(from.map(|from| way(what.name(), from)));
         all.push(reason(&what.to_string()));
     }
     all.extend(log_events().iter().map(|what| of_log(&what.to_string())));
@@ -113,7 +112,7 @@ impl Ways {
 /// If the table of states allows none.
 #[must_use]
 pub fn ways(before: Option<Standing>, told: &[&str], now: Standing) -> Ways {
-    let all = transitions();
+    let all = Transition::all();
     let find = |told: &&str| {
         let what = all.iter().find(|what| is_told(what, told));
         what.unwrap_or_else(|| panic!("{told:?} is no transition that is known here"))
@@ -124,7 +123,7 @@ pub fn ways(before: Option<Standing>, told: &[&str], now: Standing) -> Ways {
     }
     // A machine that starts, or a site that comes, does not say where it began.
     let mut from: Vec<Ways> =
-        standings().into_iter().filter_map(|from| went(from, &told)).collect();
+        Standing::all().into_iter().filter_map(|from| went(from, &told)).collect();
     from.sort_by_key(|ways| differences(ways.end, now));
     from.into_iter().next().unwrap_or_else(|| panic!("{told:?} can't happen anywhere"))
 }
@@ -134,7 +133,7 @@ fn went(from: Standing, told: &[&Transition]) -> Option<Ways> {
     let (mut at, mut all) = (from, Vec::new());
     for what in told {
         let other = Standing { in_force: !at.in_force, ..at };
-        all.push((name(what), at));
+        all.push((what.name(), at));
         at = at.after(what).or_else(|| other.after(what))?;
     }
     Some(Ways { all, end: at })
@@ -154,69 +153,6 @@ fn is_told(what: &Transition, told: &str) -> bool {
         }
         other => told == other.to_string(),
     }
-}
-
-/// A new transition wants a name, and a place among [`transitions`].
-fn name(what: &Transition) -> &'static str {
-    match what {
-        Transition::WentDown(_) => "WentDown",
-        Transition::CameUp => "CameUp",
-        Transition::Detached(_) => "Detached",
-        Transition::ResyncBegan => "ResyncBegan",
-        Transition::Attached => "Attached",
-        Transition::Synced => "Synced",
-        Transition::Consistent => "Consistent",
-        Transition::Demoted => "Demoted",
-        Transition::Promoted => "Promoted",
-        Transition::OverLimit => "OverLimit",
-        Transition::WithinLimit => "WithinLimit",
-        Transition::Verified(_) => "Verified",
-    }
-}
-
-/// One of each, and of each reason.
-fn transitions() -> Vec<Transition> {
-    let down = Down {
-        dev: DevNr(0),
-        what: "a write",
-        how: Failure::Hung,
-        since: Time(0),
-        retry_at: Time(0),
-    };
-    let whys = [Why::LogFull, Why::Limit, Why::Asked, Why::Differs, Why::LogLost, Why::Grown];
-    let mut all = vec![
-        Transition::WentDown(down),
-        Transition::CameUp,
-        Transition::ResyncBegan,
-        Transition::Attached,
-        Transition::Synced,
-        Transition::Consistent,
-        Transition::Demoted,
-        Transition::Promoted,
-        Transition::OverLimit,
-        Transition::WithinLimit,
-        Transition::Verified(0),
-        Transition::Verified(1),
-    ];
-    all.extend(whys.into_iter().map(|why| {
-        match why {
-            // A new reason wants a place above.
-            Why::LogFull | Why::Limit | Why::Asked | Why::Differs | Why::LogLost | Why::Grown => {}
-        }
-        Transition::Detached(why)
-    }));
-    all
-}
-
-fn standings() -> Vec<Standing> {
-    let mut all = Vec::new();
-    for fed in [Fed::Streaming, Fed::Detached, Fed::Attached] {
-        for bits in 0..8 {
-            let [up, consistent, in_force] = [1, 2, 4].map(|bit| bits & bit != 0);
-            all.push(Standing { fed, up, consistent, in_force });
-        }
-    }
-    all
 }
 
 /// Why a site was detached, or what a comparison came to; nothing for the others.
@@ -273,11 +209,11 @@ mod tests {
 
     #[test]
     fn what_a_machine_tells_is_the_transition_that_it_prints() {
-        for what in transitions() {
-            for from in standings() {
+        for what in Transition::all() {
+            for from in Standing::all() {
                 if let Some(to) = from.after(&what) {
                     let ways = ways(Some(from), &[&what.to_string()], to);
-                    assert_eq!((&ways.all[..], ways.end), (&[(name(&what), from)][..], to));
+                    assert_eq!((&ways.all[..], ways.end), (&[(what.name(), from)][..], to));
                 }
             }
         }
@@ -289,8 +225,8 @@ mod tests {
     #[test]
     fn every_transition_is_possible_somewhere() {
         let all = possible();
-        for what in transitions() {
-            let begins = format!("site: {} when ", name(&what));
+        for what in Transition::all() {
+            let begins = format!("site: {} when ", what.name());
             assert!(all.iter().any(|way| way.starts_with(&begins)), "{begins}");
         }
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use blk::{SlinkNr, Time};
+use blk::{DevNr, SlinkNr, Time};
 
-use crate::health::Down;
+use crate::health::{Down, Failure};
 
 /// One transition of one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,46 @@ pub enum Why {
     LogLost,
     /// A device has grown, and what the site holds behind its old end is unknown.
     Grown,
+}
+
+impl Transition {
+    /// One of each, with each reason and each kind of result, for tables and tests of all of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let (since, retry_at) = (Time(0), Time(0));
+        let down = Down { dev: DevNr(0), what: "a write", how: Failure::Hung, since, retry_at };
+        let mut all = vec![Self::WentDown(down), Self::CameUp];
+        all.extend(Why::ALL.map(Self::Detached));
+        all.extend([Self::ResyncBegan, Self::Attached, Self::Synced, Self::Consistent]);
+        all.extend([Self::Demoted, Self::Promoted, Self::OverLimit, Self::WithinLimit]);
+        all.extend([0, 1].map(Self::Verified));
+        all
+    }
+
+    /// Its name in tables. A new one wants a place in [`Transition::all`] as well.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::WentDown(_) => "WentDown",
+            Self::CameUp => "CameUp",
+            Self::Detached(_) => "Detached",
+            Self::ResyncBegan => "ResyncBegan",
+            Self::Attached => "Attached",
+            Self::Synced => "Synced",
+            Self::Consistent => "Consistent",
+            Self::Demoted => "Demoted",
+            Self::Promoted => "Promoted",
+            Self::OverLimit => "OverLimit",
+            Self::WithinLimit => "WithinLimit",
+            Self::Verified(_) => "Verified",
+        }
+    }
+}
+
+impl Why {
+    /// Each of them.
+    pub const ALL: [Self; 6] =
+        [Self::LogFull, Self::Limit, Self::Asked, Self::Differs, Self::LogLost, Self::Grown];
 }
 
 impl fmt::Display for SiteEvent {

@@ -31,6 +31,19 @@ pub enum Fed {
 }
 
 impl Standing {
+    /// Each of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for fed in [Fed::Streaming, Fed::Detached, Fed::Attached] {
+            for bits in 0..8 {
+                let [up, consistent, in_force] = [1, 2, 4].map(|bit| bits & bit != 0);
+                all.push(Self { fed, up, consistent, in_force });
+            }
+        }
+        all
+    }
+
     /// Where a transition leads from here; `None`: it can't happen here.
     #[must_use]
     pub fn after(self, what: &Transition) -> Option<Self> {
@@ -63,49 +76,11 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Why;
-    use crate::health::{Down, Failure};
-    use blk::{DevNr, Time};
-
-    fn all() -> Vec<Standing> {
-        let mut all = Vec::new();
-        for fed in [Fed::Streaming, Fed::Detached, Fed::Attached] {
-            for bits in 0..8 {
-                let [up, consistent, in_force] = [1, 2, 4].map(|bit| bits & bit != 0);
-                all.push(Standing { fed, up, consistent, in_force });
-            }
-        }
-        all
-    }
-
-    fn transitions() -> Vec<Transition> {
-        let down = Down {
-            dev: DevNr(0),
-            what: "a write",
-            how: Failure::Hung,
-            since: Time(0),
-            retry_at: Time(0),
-        };
-        vec![
-            Transition::WentDown(down),
-            Transition::CameUp,
-            Transition::Detached(Why::LogFull),
-            Transition::ResyncBegan,
-            Transition::Attached,
-            Transition::Synced,
-            Transition::Consistent,
-            Transition::Demoted,
-            Transition::Promoted,
-            Transition::OverLimit,
-            Transition::WithinLimit,
-            Transition::Verified(1),
-        ]
-    }
 
     #[test]
     fn a_transition_changes_one_thing() {
-        for from in all() {
-            for what in transitions() {
+        for from in Standing::all() {
+            for what in Transition::all() {
                 let Some(to) = from.after(&what) else { continue };
                 let changes = [
                     from.fed != to.fed,
@@ -121,12 +96,12 @@ mod tests {
 
     #[test]
     fn from_every_state_a_site_can_come_back_to_all_that_was_promised() {
-        for start in all() {
+        for start in Standing::all() {
             let mut reached = vec![start];
             let mut at = 0;
             while at < reached.len() {
                 let from = reached[at];
-                for next in transitions().iter().filter_map(|what| from.after(what)) {
+                for next in Transition::all().iter().filter_map(|what| from.after(what)) {
                     if !reached.contains(&next) {
                         reached.push(next);
                     }
@@ -140,8 +115,8 @@ mod tests {
 
     #[test]
     fn only_out_of_the_log_does_an_image_become_inconsistent_and_only_in_it_consistent() {
-        for from in all() {
-            for what in transitions() {
+        for from in Standing::all() {
+            for what in Transition::all() {
                 match from.after(&what) {
                     Some(to) if from.consistent && !to.consistent => {
                         assert_ne!(from.fed, Fed::Streaming);
@@ -157,7 +132,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_site_that_is_being_copied() {
-        for from in all().into_iter().filter(|from| from.in_force) {
+        for from in Standing::all().into_iter().filter(|from| from.in_force) {
             assert_eq!(from.after(&Transition::ResyncBegan), None);
         }
     }

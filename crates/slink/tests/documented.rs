@@ -1,9 +1,7 @@
 //! What people read about writers and sites is what the code does.
 
-use blk::{DevNr, Time};
-use slink::event::{Transition, Why};
+use slink::event::Transition;
 use slink::states::{Fed, Standing};
-use slink::{Down, Failure};
 
 const README: &str = include_str!("../../../README.md");
 const ARCHITECTURE: &str = include_str!("../../../ARCHITECTURE.md");
@@ -33,11 +31,12 @@ fn the_architecture_has_the_ways_between_states_as_the_code_asserts_them() {
 fn ways() -> String {
     let mut text =
         String::from("| transition | only when the site is | and then it is |\n|---|---|---|\n");
-    for what in transitions() {
+    let mut each = Transition::all();
+    each.dedup_by_key(|what| what.name());
+    for what in each {
         let from: Vec<Standing> =
-            all().into_iter().filter(|it| it.after(&what).is_some()).collect();
-        let name = format!("{what:?}");
-        let name = name.split('(').next().unwrap_or_default();
+            Standing::all().into_iter().filter(|it| it.after(&what).is_some()).collect();
+        let name = what.name();
         text += &format!("| `{name}` | {} | {} |\n", conditions(&from), change(&from, &what));
     }
     text
@@ -57,7 +56,7 @@ fn conditions(from: &[Standing]) -> String {
     });
     let words: Vec<String> = fed.into_iter().chain(bits).collect();
     // Nothing is left unsaid: as many standings as the words allow are possible.
-    let told = all().into_iter().filter(|it| {
+    let told = Standing::all().into_iter().filter(|it| {
         let same_fed = from.iter().any(|from| from.fed == it.fed);
         let same_bits =
             BITS.into_iter().all(|(bit, ..)| from.iter().any(|from| bit(from) == bit(it)));
@@ -81,36 +80,6 @@ fn change(from: &[Standing], what: &Transition) -> &'static str {
     words.dedup();
     assert!(words.len() <= 1, "one transition, one change: {words:?}");
     words.pop().unwrap_or("as it was")
-}
-
-fn all() -> Vec<Standing> {
-    let mut all = Vec::new();
-    for (fed, _) in FEDS {
-        for bits in 0..8 {
-            let [up, consistent, in_force] = [1, 2, 4].map(|bit| bits & bit != 0);
-            all.push(Standing { fed, up, consistent, in_force });
-        }
-    }
-    all
-}
-
-fn transitions() -> Vec<Transition> {
-    let zero = Time(0);
-    let (dev, what, how) = (DevNr(0), "a write", Failure::Hung);
-    vec![
-        Transition::WentDown(Down { dev, what, how, since: zero, retry_at: zero }),
-        Transition::CameUp,
-        Transition::Detached(Why::LogFull),
-        Transition::ResyncBegan,
-        Transition::Attached,
-        Transition::Synced,
-        Transition::Consistent,
-        Transition::Demoted,
-        Transition::Promoted,
-        Transition::OverLimit,
-        Transition::WithinLimit,
-        Transition::Verified(1),
-    ]
 }
 
 const FEDS: [(Fed, &str); 3] =
