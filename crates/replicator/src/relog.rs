@@ -25,6 +25,9 @@ pub struct LogWish {
     pub size: Option<Sectors>,
     /// Its identity.
     pub uuid: Uuid,
+    /// Whoever comes after a crash knows already where it is: it may be at work as soon as the
+    /// local disks stand in for the old one, without [`Replicator::begin_new_log`].
+    pub is_named: bool,
 }
 
 /// How far that is.
@@ -133,14 +136,15 @@ impl Replicator {
     }
 
     pub(crate) fn new_log_opened(&mut self, result: Result<DiskSeen, NotOpened>) {
-        let Some(LogWish { disk, path, start, size, uuid }) = self.new_log.take() else { return };
+        let Some(wish) = self.new_log.take() else { return };
+        let LogWish { disk, path, start, size, uuid, is_named } = wish;
         let Some(log) = &mut self.log else { return };
         let began = match result {
             Err(not) => Err(not.why),
             Ok(seen) => {
                 let disk_size = seen.size;
                 self.new_disk = Some(DiskFacts { id: disk, path: path.clone(), seen: Ok(seen) });
-                let new = NewLog { disk, path, disk_size, start, size, uuid };
+                let new = NewLog { disk, path, disk_size, start, size, uuid, is_named };
                 log.replace(new).map_err(|error| error.to_string())
             }
         };

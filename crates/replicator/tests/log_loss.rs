@@ -59,7 +59,14 @@ fn why(host: &Host) -> String {
 
 fn wish(uuid: u128) -> LogWish {
     let uuid = uuid::Uuid::from_u128(uuid);
-    LogWish { disk: LOG, path: "/log".to_owned(), start: Sector(0), size: None, uuid }
+    LogWish {
+        disk: LOG,
+        path: "/log".to_owned(),
+        start: Sector(0),
+        size: None,
+        uuid,
+        is_named: true,
+    }
 }
 
 fn replace(host: &mut Host) {

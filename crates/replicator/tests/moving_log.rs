@@ -43,7 +43,14 @@ fn write(host: &mut Host, sector: u64, fill: u8) {
 
 fn wish() -> LogWish {
     let uuid = uuid::Uuid::from_u128(8);
-    LogWish { disk: NEW, path: "/new".to_owned(), start: Sector(0), size: None, uuid }
+    LogWish {
+        disk: NEW,
+        path: "/new".to_owned(),
+        start: Sector(0),
+        size: None,
+        uuid,
+        is_named: false,
+    }
 }
 
 /// Makes the new log ready.
@@ -288,4 +295,30 @@ fn a_log_stays_that_the_local_disks_could_not_stand_in_for() {
     host.faults.clear();
     host.release();
     assert_equal(&mut host, &[(96, 1), (39 * 96, 39)]);
+}
+
+/// The old one failed by itself: its table names it still, so the new one is not at work yet.
+#[test]
+fn a_log_that_fails_while_another_is_made_ready_is_left_when_the_table_says_so() {
+    let mut host = started(SITES, CORE);
+    write(&mut host, 0, 1);
+    host.faults.insert(NEW, Fault::Slow);
+    host.machine.replace_log(wish()).unwrap();
+    host.run_for(Span::from_millis(20));
+    host.faults.insert(LOG, Fault::Fails);
+    write(&mut host, 80, 2);
+    assert!(is_lost(&host));
+    host.faults.remove(&NEW);
+    for _ in 0..10 {
+        host.land();
+        host.run_for(Span::from_millis(20));
+    }
+    assert_eq!(host.machine.relog(), Relog::GivenUp);
+    write(&mut host, 160, 3);
+    host.machine.begin_new_log().unwrap();
+    host.run_for(Span::from_millis(20));
+    assert_eq!((host.machine.relog(), is_lost(&host)), (Relog::Done, false));
+    assert_equal(&mut host, &[(0, 1), (80, 2), (160, 3)]);
+    let mut host = again(host, CORE, true);
+    assert_equal(&mut host, &[(0, 1), (80, 2), (160, 3)]);
 }

@@ -99,7 +99,14 @@ fn another_log_takes_the_place_of_one_that_was_resized_and_is_lost() {
     assert!(refused.contains("the log is lost"), "{refused}");
     host.faults.clear();
     let (uuid, path) = (uuid::Uuid::from_u128(8), "/log".to_owned());
-    let wish = LogWish { disk: LOG, path, start: Sector(0), size: Some(Sectors(8192)), uuid };
+    let wish = LogWish {
+        disk: LOG,
+        path,
+        start: Sector(0),
+        size: Some(Sectors(8192)),
+        uuid,
+        is_named: true,
+    };
     host.machine.replace_log(wish).unwrap();
     host.run();
     assert_eq!(host.machine.relog(), Relog::Done);

@@ -47,6 +47,8 @@ pub struct NewLog {
     pub size: Option<Sectors>,
     /// Its identity.
     pub uuid: Uuid,
+    /// Whether it may be at work without [`Replog::begin_new_log`].
+    pub is_named: bool,
 }
 
 /// Why no other log takes the place of one.
@@ -217,7 +219,7 @@ impl Replog {
         let began = Time::default();
         self.replaced = None;
         self.replacements += 1;
-        let (may_begin, given_up) = (self.is_bypassed(), false);
+        let (may_begin, given_up) = (new.is_named, false);
         self.replacing =
             Some(Replacing { new, geometry, stage, may_begin, given_up, flying: 0, began });
         Ok(())

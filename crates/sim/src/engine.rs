@@ -245,7 +245,10 @@ impl Subject for Replicator {
         // Groups name its first half only.
         let uuid = uuid::Uuid::from_u128(u128::from(made) << 64 | 0x5eed);
         let start = blk::Sector(0);
-        match Self::replace_log(self, LogWish { disk, path, start, size: None, uuid }) {
+        match Self::replace_log(
+            self,
+            LogWish { disk, path, start, size: None, uuid, is_named: true },
+        ) {
             Ok(()) => true,
             Err(ReplaceError::UnderWay) => false,
             Err(error) => panic!("the log is lost, but {error}"),

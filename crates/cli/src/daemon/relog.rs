@@ -27,13 +27,18 @@ pub(super) fn is_it(words: &[String]) -> bool {
 /// Carries it out; returns when the new log is at work, or could not be made.
 pub(super) fn replace_log(daemon: &mut Daemon, ask: &Ask, words: &[String]) -> Result<String> {
     let wish = Wish::parse(&words[1..])?;
+    if let Relog::UnderWay(step) = daemon.drive.handle().call(|machine, _| machine.relog())? {
+        bail!("the log is being replaced already: {step}");
+    }
     let before = daemon.drive.plan()?.log;
     let path = wish.path.unwrap_or_else(|| before.disk.path.clone());
     let same = path == before.disk.path;
     let start = wish.start.unwrap_or(if same { before.table.start } else { Sector(0) });
     let disk = if same { before.disk.id } else { daemon.drive.places().add_log(&path) };
     let uuid = random_uuid()?;
-    let wish = LogWish { disk, path: path.clone(), start, size: wish.size, uuid };
+    // One that fails just now is given up like one that works: the table comes first then, too.
+    let is_named = daemon.drive.handle().call(|machine, _| machine.has_lost_its_log())?;
+    let wish = LogWish { disk, path: path.clone(), start, size: wish.size, uuid, is_named };
     let old = daemon.table.clone();
     let table = renamed(&old, &LogTable { path: path.clone(), start, ..before.table });
     match carry_out(daemon, ask, wish, &table) {
@@ -63,8 +68,7 @@ pub(super) fn replace_log(daemon: &mut Daemon, ask: &Ask, words: &[String]) -> R
 /// has to name it: nothing else knows what is in it. When the local disks stand in for it, what
 /// the table names does not matter, and from when the new log is at work the old one is refused.
 fn carry_out(daemon: &mut Daemon, ask: &Ask, wish: LogWish, table: &Group) -> Result<()> {
-    let lost = daemon.drive.handle().call(|machine, _| machine.has_lost_its_log())?;
-    if lost {
+    if wish.is_named {
         daemon.keep_table(table)?;
     }
     daemon.drive.handle().call(move |machine, _| machine.replace_log(wish))??;
