@@ -323,6 +323,24 @@ cables_that_are_crossed_while_it_runs_are_found_and_nothing_is_written() {
     cmp ld1 rd1
 }
 
+# Files that were copied are others. Nobody knows what else happened to them.
+disks_that_are_all_others_are_refused_with_the_reason_of_each() {
+    local file
+    files log ld rd
+    one_device "$work/log" "$work/ld" "$work/rd"
+    replicator create table
+    printf 'before' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
+    replicator remove repl
+    for file in ld rd; do
+        cp "$file" copy
+        mv copy "$file"
+    done
+    refused 'no complete copy of the devices can be read' replicator create table
+    grep 'site 0: .*expected the backing device' refused.err
+    grep 'site 1: .*expected the backing device' refused.err
+    nothing_is_left
+}
+
 everything_that_a_daemon_leaves_on_the_host_is_for_root_only() {
     two_devices
     umask 000
@@ -389,5 +407,6 @@ run_cases \
     one_disk_as_log_and_local_device_is_refused \
     cables_that_were_crossed_between_two_starts_are_found_and_nothing_is_written \
     cables_that_are_crossed_while_it_runs_are_found_and_nothing_is_written \
+    disks_that_are_all_others_are_refused_with_the_reason_of_each \
     everything_that_a_daemon_leaves_on_the_host_is_for_root_only \
     state_that_others_could_have_written_is_never_trusted

@@ -9,7 +9,11 @@
 //! (it is valid and empty: `auto` and `open` go on with it), and devices that wait for a
 //! successor of a dead daemon: they are as they were, and it can be tried again.
 
-use anyhow::{Context, Result};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use replicator::why;
 use table::{Group, Mode};
 use ublk_target::Ublk;
 
@@ -94,7 +98,10 @@ fn open(
     }
     let rotational = disks.any_rotational();
     let drive = Drive::start(plan, disks, kept)?;
-    match drive.wait_until_running(|step, done, total| reporter.progress(step, done, total)) {
+    let running =
+        drive.wait_until_running(|step, done, total| reporter.progress(step, done, total));
+    // Who takes devices over has users who wait already, for as long as it takes (P6).
+    match running.and_then(|()| if fresh { require_copy(&drive) } else { Ok(()) }) {
         Ok(()) => {
             if !fresh {
                 go_on_resizing(&drive, &group, &table);
@@ -107,6 +114,23 @@ fn open(
             drive.end();
             Err(error)
         }
+    }
+}
+
+/// A device of which no copy can be read keeps even those waiting who make it: the kernel looks for
+/// partitions on it.
+fn require_copy(drive: &Drive) -> Result<()> {
+    let deadline = Instant::now() + COPY_LIMIT;
+    loop {
+        let status = drive.view().status()?;
+        if status.log.as_ref().is_some_and(|log| log.reads_from.is_some()) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let why: Vec<String> = why(&status).iter().map(ToString::to_string).collect();
+            bail!("no complete copy of the devices can be read:\n  {}", why.join("\n  "));
+        }
+        thread::sleep(POLL);
     }
 }
 
@@ -149,3 +173,7 @@ fn log_failure(undone: Result<()>) {
         log::error!("undoing a start that failed: {error:#}");
     }
 }
+
+/// How long a fresh start waits for a copy that can be read, and how often it looks.
+const COPY_LIMIT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(5);
