@@ -1,5 +1,7 @@
 //! Where log lines go: standard error in the foreground, the host's syslog from a daemon, and
-//! a file in its runtime directory where no syslog listens.
+//! a file in its runtime directory where no syslog listens. Nobody waits for one to be written.
+
+mod queue;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -11,12 +13,10 @@ use env_logger::{Builder, Target};
 use log::LevelFilter;
 use syslog::{BasicLogger, Facility, Formatter3164};
 
-use crate::log_queue;
-
 /// Log lines on standard error.
 pub(crate) fn to_stderr(verbose: u8) -> Result<()> {
     let logger = builder(verbose).target(Target::Stderr).build();
-    log_queue::start(Box::new(logger), level(verbose))
+    queue::start(Box::new(logger), level(verbose))
 }
 
 /// Log lines to syslog, or else to `file`.
@@ -28,7 +28,7 @@ pub(crate) fn to_syslog_or_file(file: &Path, verbose: u8) -> Result<()> {
         pid: std::process::id(),
     };
     match syslog::unix(formatter) {
-        Ok(logger) => log_queue::start(Box::new(BasicLogger::new(logger)), level(verbose)),
+        Ok(logger) => queue::start(Box::new(BasicLogger::new(logger)), level(verbose)),
         Err(_) => to_file(file, verbose),
     }
 }
@@ -38,7 +38,7 @@ fn to_file(file: &Path, verbose: u8) -> Result<()> {
     let opened = options.append(true).create(true).mode(0o600).open(file);
     let opened = opened.with_context(|| format!("opening the log file {}", file.display()))?;
     let logger = builder(verbose).target(Target::Pipe(Box::new(opened))).build();
-    log_queue::start(Box::new(logger), level(verbose))
+    queue::start(Box::new(logger), level(verbose))
 }
 
 fn builder(verbose: u8) -> Builder {

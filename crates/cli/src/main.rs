@@ -12,7 +12,6 @@ mod control;
 mod daemon;
 mod helper;
 mod links;
-mod log_queue;
 mod logging;
 mod output;
 mod ranges;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Has `sink` write what is logged from now on.
-pub(crate) fn start(sink: Box<dyn Log>, level: LevelFilter) -> Result<()> {
+pub(super) fn start(sink: Box<dyn Log>, level: LevelFilter) -> Result<()> {
     log::set_boxed_logger(Box::new(Queue::new(sink)?)).context("starting the logger")?;
     log::set_max_level(level);
     Ok(())
