@@ -67,7 +67,7 @@ a_bad_sector_is_read_from_the_other_copy_and_written_again() {
     replicator create table
     dd if=/dev/urandom of=data bs=64k count=64
     dd if=data of=/dev/replicator/d0 bs=64k oflag=direct
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     eventually cmp -n $((64 * 65536)) data d0.0
     # Reads of 8 of its sectors fail; what they held is not there any more.
     disk_hangs d0.0
@@ -90,7 +90,7 @@ TABLE
     dd if=/dev/replicator/d0 of=/dev/null bs=4k skip=101 count=1 iflag=direct
     disk_is d0.1 healthy
     disk_is d0.0 healthy
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     replicator remove repl
     cmp d0.0 d0.1
     nothing_is_left
@@ -145,7 +145,7 @@ with_no_complete_copy_left_readers_wait_and_a_forced_remove_ends_them() {
     group_of_disks
     replicator create table
     dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=64 oflag=direct
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     disk_is d0.0 failing
     disk_is d0.1 failing
     dd if=/dev/replicator/d0 of=/dev/null bs=64k count=1 iflag=direct &

@@ -84,7 +84,7 @@ a_log_on_another_device_takes_the_place_of_one_that_is_gone() {
     refute log_is lost,bypassed
     replicator table repl | grep -F "$(disk log2)"
     replicator table >table.new
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     replicator remove repl
     # Who still names the old log is told; who names the new one goes on.
     disk_comes log

@@ -118,11 +118,15 @@ a_site_is_added_and_removed_and_added_again_while_the_device_is_in_use() {
     replicas_are_equal
 }
 
+# The site has been given something that it has not ended.
+lags() { (($(site_number "$1" lag) > 0)); }
+
 a_site_that_hangs_is_removed_and_its_disk_is_let_go_of_when_that_has_ended() {
     group '1 sync on_down:hold timeout_io:2s'
     replicator create table
     load_begins d0
     disk_hangs d0.1
+    eventually lags 1
     replicator message d0 0 device del 1
     say slink del 1
     load_goes_on
@@ -190,7 +194,7 @@ a_log_becomes_larger_and_smaller_while_the_device_is_in_use() {
     say replog resize 16384
     eventually log_has 16384
     load_ends
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     replicator remove repl
     replicator log check log >said
     grep '16384 sectors' said

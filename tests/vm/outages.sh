@@ -13,7 +13,7 @@ a_short_outage_is_made_up_for_from_the_log() {
     load_goes_on
     disk_is d0.1 healthy
     load_ends
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     if happened detached; then fail 'the log was large enough'; fi
     replicas_are_equal
 }
@@ -75,7 +75,7 @@ a_scsi_disk_that_is_deleted_and_found_again_is_taken_in_again() {
     load_goes_on
     scsi_disk_comes
     load_ends
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     no_errors
     replicator remove repl
     cmp d0.0 scsi
@@ -99,11 +99,11 @@ with_all_remote_disks_gone_a_log_that_fills_several_times_stalls_nobody() {
     group '1 async timeout_io:2s' '2 async timeout_io:2s'
     replicator create table
     healthy=$(longest_write true)
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     failed=$(longest_write both failing)
     happened 'site 1: detached, since the log was full'
     both healthy
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     hung=$(longest_write both hang)
     eventually site 1 down
     eventually site 2 down
@@ -175,7 +175,7 @@ writers_get_errors_when_the_table_asks_for_them_and_no_more_when_the_site_is_bac
     disk_is d0.1 failing
     if dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=1 oflag=direct; then fail 'expected an error'; fi
     disk_is d0.1 healthy
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct
     replicator remove repl
     cmp d0.0 d0.1

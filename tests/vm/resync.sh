@@ -114,7 +114,7 @@ copied_is_at_most() {
     local before after
     before=$(bytes_written d0.1)
     disk_is d0.1 healthy
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     after=$(bytes_written d0.1)
     ((after - before <= $1 * mib)) || fail "expected at most $1 MiB, found $((after - before)) bytes copied"
     replicas_are_equal

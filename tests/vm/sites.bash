@@ -47,7 +47,7 @@ dirty_log() {
 # Every site has everything, by itself and soon; D never failed; and the replicas are equal.
 replicas_are_equal() {
     local file
-    replicator wait --timeout 20s repl
+    replicator wait --timeout 60s repl
     no_errors
     replicator remove repl
     for file in d?.[1-9]; do

@@ -34,7 +34,12 @@ fn remove_one(args: &RemoveArgs, group: &GroupDir) -> Result<()> {
         return daemon::bury(group);
     }
     let limit_ms = u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX);
-    end(group, &Request::Remove { drain: !args.no_drain, force: args.force, limit_ms })
+    let ended = end(group, &Request::Remove { drain: !args.no_drain, force: args.force, limit_ms });
+    if ended.is_err() && args.force && group.tenant()? == Tenant::Gone {
+        // It died while it was asked.
+        return daemon::bury(group);
+    }
+    ended
 }
 
 /// Ends a daemon that lives; returns when nothing is left of it.

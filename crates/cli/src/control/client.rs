@@ -1,11 +1,11 @@
 //! The client's side of the control socket: ask one thing, wait with a limit.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, bail};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,7 +48,8 @@ impl Client {
             let line = lines
                 .next(Instant::now() + self.silence_max)
                 .context("waiting for the daemon's answer")?
-                .ok_or_else(|| anyhow!("expected an answer of the daemon, found it gone"))?;
+                .ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))
+                .context("expected an answer of the daemon, found it gone")?;
             match serde_json::from_slice(&line).context("expected an answer of a daemon")? {
                 Reply::Progress(text) => progress(&text),
                 Reply::Ok(value) => return Ok(value),
@@ -56,6 +57,14 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether a conversation failed because the daemon hung up, as one does that dies meanwhile.
+pub(crate) fn hung_up(error: &Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| {
+        matches!(cause.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | UnexpectedEof)
+    })
 }
 
 /// Connects with a limit: a daemon that hangs leaves its queue of callers full.
@@ -69,7 +78,7 @@ fn connect(socket: &Path, limit: Duration) -> Result<UnixStream> {
     )?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(limit))?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(limit))?;
-    match rustix::net::connect(&fd, &address).map_err(std::io::Error::from) {
+    match rustix::net::connect(&fd, &address).map_err(io::Error::from) {
         Ok(()) => Ok(fd.into()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             bail!("it takes no calls for {} s", limit.as_secs())

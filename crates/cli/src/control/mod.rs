@@ -5,7 +5,7 @@ mod lines;
 mod protocol;
 mod server;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, hung_up};
 pub(crate) use lines::Lines;
 pub(crate) use protocol::{Info, InfoDevice, Reply, Request, StatusReply, TableLine};
 pub(crate) use server::{Replies, Server};
