@@ -114,11 +114,12 @@ fn rows_of(group: &GroupDir) -> Result<Vec<Row>> {
         });
         Ok(std::iter::once(row(name, state)).chain(waiting).collect())
     };
-    if group.tenant()? == Tenant::Gone {
-        return dead("dead");
-    }
     let Ok(info) = ask::<Info>(group, &Request::Info {}, |_| ()) else {
-        return dead(if group.state()?.is_none() { "starting" } else { "silent" });
+        return dead(match group.tenant()? {
+            Tenant::Gone => "dead",
+            _ if group.state()?.is_none() => "starting",
+            _ => "silent",
+        });
     };
     let devices = info.devices.iter().map(|it| Row {
         target: REPLICATOR_DEV,
