@@ -73,7 +73,7 @@ pub(super) struct Waits {
     pub(super) busy: Duration,
     /// How long a local disk may take at least: one that has to spin up, on a busy host.
     pub(super) local: Duration,
-    /// How long the start of a process that opens one may take.
+    /// How long the start of a process that opens a remote disk may take.
     pub(super) helper: Duration,
     /// Its last writes hold what is busy; nobody else does.
     pub(super) for_dead: bool,
@@ -107,14 +107,15 @@ impl Disks {
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
         let all = places.lock().clone();
-        let mut looked = places.open_all(&all, waits.helper, limit, look)?;
+        let helper = |role| waits.for_helper(role);
+        let mut looked = places.open_all(&all, helper, limit, look)?;
         places.plan(group, &looked)?;
         places.check_overlaps(&looked)?;
         places.refuse_taken(&mut looked)?;
 
         let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
         let mut missing = failures(looked);
-        let mut found = places.open_all(&there, waits.helper, limit, |role| {
+        let mut found = places.open_all(&there, helper, limit, |role| {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {
                 _ if places.is_vital(role) => waits.busy,
@@ -296,7 +297,7 @@ impl Places {
     fn open_all(
         &self,
         places: &[Place],
-        helper: Duration,
+        helper: impl Fn(Role) -> Duration,
         limit: impl Fn(Role) -> Duration,
         spec: impl Fn(Role) -> OpenSpec,
     ) -> Result<Found<Disk>> {
@@ -314,7 +315,7 @@ impl Places {
             let open = others.iter().filter(|place| !found.contains_key(&place.id));
             let last = |place: &&Place| match asked.get(&place.id) {
                 Some(at) => *at + limit(place.role) + ANSWER_LIMIT,
-                None => began + helper,
+                None => began + helper(place.role),
             };
             open.map(last).max()
         };
@@ -473,6 +474,12 @@ impl Waits {
         let deadline = local.map_or(Duration::ZERO, |slink| slink.options.timeout_io());
         let alone = group.table.slinks.len() < 2;
         deadline.max(self.local).max(if alone { self.busy } else { Duration::ZERO })
+    }
+
+    /// Without a remote disk applications go on; where others do not have everything, without a
+    /// local one nothing does.
+    fn for_helper(self, role: Role) -> Duration {
+        if role.is_local() { HELPER_LIMIT } else { self.helper }
     }
 }
 

@@ -64,7 +64,7 @@ impl Places {
 
     fn look(&self, all: &[Place], newcomers: &mut Newcomers) -> Result<()> {
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
-        let mut looked = self.open_all(all, HELPER_LIMIT, limit, look)?;
+        let mut looked = self.open_all(all, |_| HELPER_LIMIT, limit, look)?;
         self.check_overlaps(&looked)?;
         self.check_in_use(&looked)?;
         self.refuse_taken(&mut looked)?;
@@ -77,7 +77,7 @@ impl Places {
 
     fn open_locals(&self, locals: &[Place], newcomers: &mut Newcomers) -> Result<()> {
         let spec = |_| OpenSpec { busy_limit: BUSY_LIMIT, ..OpenSpec::default() };
-        let mut opened = self.open_all(locals, HELPER_LIMIT, limit, spec)?;
+        let mut opened = self.open_all(locals, |_| HELPER_LIMIT, limit, spec)?;
         let claiming = self.claims.as_ref().map(crate::runtime::Claims::begin).transpose()?;
         self.refuse_taken(&mut opened)?;
         for place in locals {

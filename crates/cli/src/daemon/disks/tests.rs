@@ -170,7 +170,7 @@ fn assert_all_late(home: &Home, script: &str, helper: Duration, why: &str) {
     let places = Places::of(&home.group(), Some(program), None, None);
     let all = places.lock().clone();
     let spec = |_| OpenSpec::default();
-    let found = places.open_all(&all, helper, |_| Duration::ZERO, spec).unwrap();
+    let found = places.open_all(&all, |_| helper, |_| Duration::ZERO, spec).unwrap();
     for place in &all {
         match &found[&place.id] {
             Ok(_) => assert_eq!(place.role, Role::Log),
@@ -192,10 +192,25 @@ fn a_host_that_takes_long_to_start_a_process_does_not_make_a_disk_late() {
     let places = Places::of(&home.group(), Some(program), None, None);
     let all = places.lock().clone();
     let spec = |_| OpenSpec::default();
-    let found = places.open_all(&all, HELPER_LIMIT, |_| Duration::ZERO, spec).unwrap();
+    let found = places.open_all(&all, |_| HELPER_LIMIT, |_| Duration::ZERO, spec).unwrap();
     for place in all.iter().filter(|place| place.role != Role::Log) {
         let refusal = found[&place.id].as_ref().unwrap_err();
         assert!(refusal.why.contains("has ended"), "{}", refusal.why);
+    }
+}
+
+#[test]
+fn a_successor_waits_for_the_process_that_opens_a_local_disk() {
+    let home = Home::new();
+    let script = "sleep 3; printf '\\012\\0\\0\\0\\0\\0\\0\\0' >&0";
+    let program = Program::new("/bin/sh".into(), ["-c", script]);
+    let places = Places::of(&home.group(), Some(program), None, None);
+    let all = places.lock().clone();
+    let helper = |role| Waits::RECOVERY.for_helper(role);
+    let found = places.open_all(&all, helper, |_| Duration::ZERO, |_| OpenSpec::default()).unwrap();
+    for place in all.iter().filter(|place| place.role != Role::Log && place.role.is_local()) {
+        let why = &found[&place.id].as_ref().unwrap_err().why;
+        assert!(why.contains("has ended"), "{why}");
     }
 }
 
