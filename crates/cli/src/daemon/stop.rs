@@ -158,11 +158,22 @@ fn claim(daemon: &Daemon) -> Result<Vec<File>> {
     claim_some(daemon, |_| true).map_err(|error| anyhow!("{error}; end that first, or use --force"))
 }
 
-/// Makes sure that nobody uses some devices, for as long as the claims are held.
+/// Makes sure that nobody uses some devices, for as long as the claims are held. Who only looks
+/// at one, as udev does when it comes, or is closed by who wrote to it, is waited for.
 pub(super) fn claim_some(
     daemon: &Daemon,
     which: impl Fn(&DeviceState) -> bool,
 ) -> Result<Vec<File>> {
+    let deadline = Instant::now() + LOOK_LIMIT;
+    loop {
+        match claim_now(daemon, &which) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(LOOK_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+fn claim_now(daemon: &Daemon, which: impl Fn(&DeviceState) -> bool) -> Result<Vec<File>> {
     let exclusive = i32::try_from(OFlags::EXCL.bits()).expect("a flag of open");
     let mut claims = Vec::new();
     for it in daemon.states().iter().filter(|it| which(it)) {
@@ -182,6 +193,9 @@ pub(super) fn claim_some(
     Ok(claims)
 }
 
+/// How long a look at a device may take, on a busy host.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_PAUSE: Duration = Duration::from_millis(50);
 /// A site that is down is tried again within this time at first, and later less often.
 const DOWN_LIMIT: Duration = Duration::from_secs(10);
