@@ -283,6 +283,32 @@ fn what_waits_ends_with_an_error_when_its_device_is_taken_away() {
     }
 }
 
+/// P9, as long as the site takes more than applications write: also where they write more than
+/// a tenth of the time copies.
+#[test]
+fn a_resync_beside_an_application_that_writes_all_the_time_ends() {
+    let mut host = host(&two_sites("1 1"), DIRTY_LOGS[1]);
+    host.faults.insert(RD, Fault::Fails);
+    write_all_over(&mut host, 400);
+    host.faults.insert(RD, Fault::Slow);
+    let began = host.now;
+    // Never at rest, in five of its 64 regions while one copy is made.
+    for i in 0_u64.. {
+        host.write(i / 5 % 64 * 64, 1, i as u8);
+        host.run_for(Span::from_millis(2));
+        if i % 25 == 0 {
+            host.land();
+            if host.site().dirty_bytes == 0 {
+                break;
+            }
+        }
+        assert!(host.now.since(began) < Span::from_secs(200), "{:?}", host.site());
+    }
+    host.faults.clear();
+    host.run();
+    assert_in_sync(&mut host);
+}
+
 #[test]
 fn a_site_knows_itself_when_its_image_is_inconsistent() {
     let said = |host: &Host| {

@@ -118,6 +118,12 @@ impl Copier {
         }
     }
 
+    /// Its first copy may begin.
+    pub(crate) fn start(&mut self, now: Time) {
+        self.progress.begin(now);
+        self.pace.begin(now);
+    }
+
     /// Whether nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
         self.copies.is_empty() && self.copied.is_empty() && self.flush.is_none()
@@ -361,6 +367,7 @@ impl Copier {
             bytes += range.len.bytes();
         }
         self.progress.add(now, bytes);
+        self.pace.left(now, legs.dirty_bytes());
     }
 }
 

@@ -39,6 +39,10 @@ impl Legs {
         self.all.values().find(|leg| leg.disk == disk).map(|leg| leg.dev)
     }
 
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Leg> {
         self.all.values()
     }

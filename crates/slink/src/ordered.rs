@@ -436,7 +436,6 @@ impl SiteLink for Ordered {
 
     fn report(&self, _now: Time, log: &Replog) -> Report {
         let since = self.copier.progress.since.filter(|_| self.copying.is_some());
-        let dirty = self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum();
         let (shipped, round_trips) = self.feeding.arrived();
         Report {
             state: self.state(),
@@ -447,7 +446,7 @@ impl SiteLink for Ordered {
             shipped,
             round_trips,
             in_flight: self.flights.len(),
-            dirty_bytes: dirty,
+            dirty_bytes: self.legs.dirty_bytes(),
             resync: since.map(|since| Resync {
                 since,
                 copied_bytes: self.copier.progress.copied_bytes,

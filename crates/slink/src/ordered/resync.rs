@@ -22,7 +22,7 @@ impl Ordered {
     }
 
     pub(super) fn is_dirty(&self) -> bool {
-        self.legs.iter().any(|leg| leg.dirty_log.dirty_sectors().0 > 0)
+        self.legs.dirty_bytes() > 0
     }
 
     fn is_loading(&self) -> bool {
@@ -62,7 +62,7 @@ impl Ordered {
             return false;
         }
         if self.copier.progress.since.is_none() {
-            self.copier.progress.begin(now);
+            self.copier.start(now);
             self.note(now, Transition::ResyncBegan);
         }
         true
@@ -76,7 +76,7 @@ impl Ordered {
             && log.readable_base().is_some()
             && !log.is_lost()
             && !log.is_nearly_full();
-        if !ready || self.dirty_bytes() > self.attach_bytes(log) {
+        if !ready || self.legs.dirty_bytes() > self.attach_bytes(log) {
             return false;
         }
         self.mode = Mode::Attached;
@@ -87,10 +87,6 @@ impl Ordered {
     /// So little that the log can hold what is written while it is copied.
     fn attach_bytes(&self, log: &Replog) -> u64 {
         log.geometry().ring_bytes() >> (ATTACH_SHIFT + self.attach_failures.min(ATTACH_SHIFT_MORE))
-    }
-
-    fn dirty_bytes(&self) -> u64 {
-        self.legs.iter().map(|leg| leg.dirty_log.dirty_sectors().bytes()).sum()
     }
 
     /// From attached to streaming, from inconsistent to consistent, from far behind to in force.
