@@ -260,6 +260,30 @@ fn a_limit_holds_at_once_and_so_does_its_end() {
     healed(&mut host);
 }
 
+/// Writers that wait at a limit, and a lower one: what the old one allowed, and had not been
+/// acknowledged for another reason, is none of the new one's (P12; seed 191876302).
+#[test]
+fn a_lower_limit_holds_also_those_that_wait_already() {
+    let sites =
+        "blockdev 1 0 blockdev 5 1 async ios 10 timeout_io:1h blockdev 3 2 sync timeout_io:1h";
+    let remote = "1 1 /rd0 core 2 64 nosync 2 1 /dl0 core 2 64 nosync";
+    let mut host = Host::of(sites, "create 4096", remote, Host::blank(), BTreeMap::new());
+    host.run();
+    host.faults.insert(RD, Fault::Hangs);
+    host.faults.insert(DiskId(3), Fault::Slow);
+    let asked: Vec<ReqId> = (0..12).map(|i| written(&mut host, i * 8).0).collect();
+    assert!(host.ended.is_empty() && host.site().limits.over);
+    sent(&mut host, "slink message 1 fallbehind ios=3").unwrap();
+    for _ in 0..20 {
+        host.land();
+        host.run_for(Span::from_millis(100));
+    }
+    let acked: Vec<bool> = asked.iter().map(|req| host.ended.contains_key(req)).collect();
+    assert_eq!(acked, [vec![true; 3], vec![false; 9]].concat());
+    host.faults.remove(&DiskId(3));
+    healed(&mut host);
+}
+
 #[test]
 fn a_deadline_that_becomes_shorter_ends_what_hangs_at_any_site() {
     for (disk, slink) in [(RD, 1), (DiskId(1), 0)] {

@@ -19,18 +19,21 @@ pub(crate) struct Gate {
     limit: Option<FallBehind>,
     /// Writers wait: up to here they were acknowledged when one would have passed the limit.
     over: Option<Seq>,
+    /// That was another limit's doing.
+    outdated: bool,
     changed: Option<bool>,
 }
 
 impl Gate {
     pub(crate) fn new(limit: Option<FallBehind>) -> Self {
         let limit = limit.filter(|limit| !limit.is_unlimited());
-        Self { limit, over: None, changed: None }
+        Self { limit, over: None, outdated: false, changed: None }
     }
 
-    /// Another limit, or none: whether writers wait is asked anew.
+    /// Another limit, or none: whether writers wait, and at what, is asked anew.
     pub(crate) fn set_limit(&mut self, limit: Option<FallBehind>) {
         self.limit = limit.filter(|limit| !limit.is_unlimited());
+        self.outdated = true;
         if self.limit.is_none() {
             self.open();
         }
@@ -41,6 +44,10 @@ impl Gate {
     pub(crate) fn allows(&mut self, now: Time, log: &Replog, site: SlinkNr) -> Seq {
         let Some(limit) = self.limit else { return Seq(u64::MAX) };
         let was_over = self.over.is_some();
+        if std::mem::take(&mut self.outdated) {
+            let allowed = allowed(limit, Mark::High, now, log, site);
+            self.over = self.over.map(|held| held.min(allowed));
+        }
         self.over = self.over.filter(|held| !is_below_low_mark(limit, *held, now, log, site));
         if self.over.is_none() {
             let allowed = allowed(limit, Mark::High, now, log, site);
