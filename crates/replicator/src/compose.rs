@@ -181,7 +181,7 @@ fn open_spec(plan: &Plan, seed: Seed) -> OpenSpec {
         size: log.table.size,
         tail_bytes: log.table.tail_bytes(),
         ld_may_outlag_tail: log.table.ld_lag() == table::LdLag::Log,
-        timeout: plan.log_timeout(),
+        timeouts: plan.timeouts(),
         kept: log.kept.clone(),
         wall: seed.wall,
         uuid: seed.uuid,

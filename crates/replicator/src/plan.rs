@@ -329,11 +329,10 @@ impl Plan {
         }
     }
 
-    /// How long an I/O of the log may take: as long as a local disk's.
+    /// How long an I/O of each site's disks may take.
     #[must_use]
-    pub fn log_timeout(&self) -> Span {
-        let local = self.slinks.iter().find(|slink| slink.nr.is_local());
-        local.map_or(table::SlinkOptions::default().timeout_io(), |it| it.options.timeout_io())
+    pub fn timeouts(&self) -> BTreeMap<SlinkNr, Span> {
+        self.slinks.iter().map(|slink| (slink.nr, slink.options.timeout_io())).collect()
     }
 
     /// A device of the plan.

@@ -126,7 +126,7 @@ impl Reads {
         };
         Self {
             disks: plan.devices.iter().flat_map(legs).collect(),
-            timeouts: plan.slinks.iter().map(|it| (it.nr, it.options.timeout_io())).collect(),
+            timeouts: plan.timeouts(),
             jobs: BTreeMap::new(),
             flying: BTreeMap::new(),
             given_up: BTreeMap::new(),

@@ -106,7 +106,7 @@ impl Replicator {
         }
         if let Some(log) = &mut self.log {
             log.set_complete_sites(complete);
-            log.set_timeout(plan.log_timeout());
+            log.set_timeouts(plan.timeouts());
             self.reloaded = Some(log.standing());
         }
         self.plan = plan;

@@ -309,6 +309,27 @@ fn a_resync_beside_an_application_that_writes_all_the_time_ends() {
     assert_in_sync(&mut host);
 }
 
+/// The deadline of a remote site says nothing of the local disk, also when that is read to be
+/// copied there.
+#[test]
+fn a_local_disk_that_is_slow_for_a_site_is_not_down_before_its_own_deadline() {
+    let sites = two_sites("2 1 timeout_io:1s");
+    let mut host = host(&sites, DIRTY_LOGS[1]);
+    host.faults.insert(RD, Fault::Absent);
+    write_all_over(&mut host, 400);
+    host.run();
+    host.faults.insert(DiskId(1), Fault::ReadsHang);
+    host.faults.remove(&RD);
+    while format!("{:?}", host.site().state) != "Resyncing" {
+        host.run_for(Span::from_millis(50));
+    }
+    let local = |host: &Host| format!("{:?}", host.site_at(0).state);
+    host.run_for(Span::from_secs(8));
+    assert_eq!(local(&host), "Streaming");
+    host.run_for(Span::from_secs(3));
+    assert_eq!(local(&host), "Down");
+}
+
 #[test]
 fn a_site_knows_itself_when_its_image_is_inconsistent() {
     let said = |host: &Host| {

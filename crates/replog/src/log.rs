@@ -102,8 +102,9 @@ pub struct Config {
     pub ld_may_outlag_tail: bool,
     /// The sites of the table that have every device of it.
     pub complete_sites: Vec<SlinkNr>,
-    /// An I/O of the log that takes longer is the death of it.
-    pub timeout: Span,
+    /// How long an I/O of each site's disks may take. One of the log that takes longer than the
+    /// local site's may is the death of it.
+    pub timeouts: BTreeMap<SlinkNr, Span>,
     /// The wall clock at `Time(0)`.
     pub wall: Wall,
 }

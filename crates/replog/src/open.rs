@@ -17,8 +17,10 @@ mod error;
 mod scan;
 mod without;
 
+use std::collections::BTreeMap;
+
 use blk::{BLOCK_BYTES, Buf, BufMut, DiskId, DiskOp, Effect, Errno, SECTOR_BYTES, Sector};
-use blk::{Sectors, Span, Wall};
+use blk::{Sectors, SlinkNr, Span, Wall};
 use uuid::Uuid;
 
 pub use error::OpenError;
@@ -78,8 +80,8 @@ pub struct OpenSpec {
     pub tail_bytes: u64,
     /// `ld_lag:log` (P8).
     pub ld_may_outlag_tail: bool,
-    /// The deadline of the log's own I/O.
-    pub timeout: Span,
+    /// How long an I/O of each site's disks may take; one of the log as long as the local site's.
+    pub timeouts: BTreeMap<SlinkNr, Span>,
     /// What this host kept when a log of these devices was lost.
     pub kept: Option<Vec<u8>>,
     /// The wall clock at `Time(0)`.
@@ -499,7 +501,7 @@ impl Opening {
             tail_bytes: self.spec.tail_bytes,
             ld_may_outlag_tail: self.spec.ld_may_outlag_tail,
             complete_sites: self.spec.roster.complete_sites(),
-            timeout: self.spec.timeout,
+            timeouts: self.spec.timeouts.clone(),
             wall: self.spec.wall,
         }
     }

@@ -3,7 +3,9 @@
 //! One that fails, or hangs, is the death of the log (P8, I11): nothing more is asked of its
 //! device, and whatever still ends there is of no meaning.
 
-use blk::{DiskOp, Effect, Errno, IoId, Span, Time};
+use std::collections::BTreeMap;
+
+use blk::{DiskOp, Effect, Errno, IoId, SlinkNr, Span, Time};
 
 use crate::event::LogEvent;
 use crate::log::{Failure, LOG_IO, Replog};
@@ -44,8 +46,22 @@ impl Replog {
     }
 
     /// Whatever takes longer than that hangs.
-    pub fn set_timeout(&mut self, timeout: Span) {
-        self.config.timeout = timeout;
+    pub fn set_timeouts(&mut self, timeouts: BTreeMap<SlinkNr, Span>) {
+        self.config.timeouts = timeouts;
+    }
+
+    /// How long an I/O of a site's disks may take, whoever asks for it.
+    ///
+    /// # Panics
+    /// If there is no such site.
+    #[must_use]
+    pub fn timeout(&self, slink: SlinkNr) -> Span {
+        *self.config.timeouts.get(&slink).expect("every site of the table has a deadline")
+    }
+
+    /// How long one of the log may take: as long as a local disk's.
+    pub(crate) fn own_timeout(&self) -> Span {
+        self.timeout(SlinkNr::LOCAL)
     }
 
     /// P5, P8: a log that hangs is a log that is lost.
@@ -58,7 +74,7 @@ impl Replog {
     /// When a read of the ring hangs that began then.
     #[must_use]
     pub fn read_deadline(&self, began: Time) -> Time {
-        began + self.config.timeout
+        began + self.own_timeout()
     }
 
     /// Whether a read of the ring that began then can be expected to end.
@@ -87,7 +103,7 @@ impl Replog {
 
     /// When the first of what is in flight will be past its deadline.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.own_io.began.iter().flatten().min().map(|began| *began + self.config.timeout)
+        self.own_io.began.iter().flatten().min().map(|began| *began + self.own_timeout())
     }
 
     /// The log is lost.

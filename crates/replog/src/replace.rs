@@ -260,7 +260,7 @@ impl Replog {
             let is_bypassed = self.is_bypassed();
             let Some(replacing) = &mut self.replacing else { return };
             if replacing.flying > 0 {
-                if replacing.began + self.config.timeout <= now {
+                if replacing.began + self.own_timeout() <= now {
                     self.give_up_replacing(Errno::ETIMEDOUT);
                 }
                 return;
@@ -291,7 +291,7 @@ impl Replog {
                 Stage::Hold { .. } if quiet => self.begin_format(),
                 Stage::Hold { since } => {
                     // A site that the table says to wait for is in the way.
-                    if *since + self.config.timeout <= now {
+                    if *since + self.own_timeout() <= now {
                         self.give_up_replacing(Errno::ETIMEDOUT);
                     }
                     return;
@@ -314,9 +314,9 @@ impl Replog {
         let replacing = self.replacing.as_ref()?;
         match replacing.stage {
             Stage::Retire { again_at, .. } => again_at,
-            Stage::Hold { since } => Some(since + self.config.timeout),
+            Stage::Hold { since } => Some(since + self.own_timeout()),
             Stage::CatchUp { .. } => self.catching_up_wakeup(),
-            _ => (replacing.flying > 0).then(|| replacing.began + self.config.timeout),
+            _ => (replacing.flying > 0).then(|| replacing.began + self.own_timeout()),
         }
     }
 

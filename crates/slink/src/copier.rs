@@ -195,7 +195,12 @@ impl Copier {
             let (disk, op, to, ring) = match piece.seq {
                 None => {
                     let buf = BufMut::zeroed(piece.len.len());
-                    (source, DiskOp::Read { sector: piece.sector, buf }, To::Copy(base), None)
+                    (
+                        source,
+                        DiskOp::Read { sector: piece.sector, buf },
+                        To::Copy(base, log.timeout(base)),
+                        None,
+                    )
                 }
                 Some(seq) => {
                     let write = log.index().write(seq).expect("what shows is in the index");

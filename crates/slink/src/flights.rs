@@ -44,9 +44,9 @@ pub(crate) enum To {
     DirtyLog,
     /// The log, which the whole replicator depends on.
     Log,
-    /// The disk of another site, to be read from: it has a deadline, and its failure is that
-    /// site's.
-    Copy(SlinkNr),
+    /// The disk of another site, to be read from: it has that site's deadline, for its failure
+    /// is that site's.
+    Copy(SlinkNr, Span),
     /// Nobody waits for it any more.
     Nobody,
 }
@@ -107,20 +107,18 @@ impl<S> Flights<S> {
         now: Time,
         to: To,
     ) -> impl Iterator<Item = (DevNr, &'static str, Time)> {
-        // They are in the order in which they began.
-        let old = self.all.values().take_while(move |f| f.began + self.timeout <= now);
-        old.filter(move |f| f.to == to && self.deadline(f).is_some())
-            .map(|f| (f.dev, f.what, f.began))
+        let all = self.all.values().filter(move |f| f.to == to);
+        all.filter(move |f| self.is_overdue(f, now)).map(|f| (f.dev, f.what, f.began))
     }
 
     /// Reads of other sites' copies that are past their deadline: whose, of which device, and
     /// since when. From now on nobody waits for them.
     pub(crate) fn give_up_reads(&mut self, now: Time) -> Vec<(SlinkNr, DevNr, Time)> {
-        let timeout = self.timeout;
-        let old = self.all.values_mut().take_while(|f| f.began + timeout <= now);
         let mut given_up = Vec::new();
-        for flight in old {
-            if let To::Copy(slink) = flight.to {
+        for flight in self.all.values_mut() {
+            if let To::Copy(slink, timeout) = flight.to
+                && flight.began + timeout <= now
+            {
                 given_up.push((slink, flight.dev, flight.began));
                 flight.to = To::Nobody;
             }
@@ -130,11 +128,20 @@ impl<S> Flights<S> {
 
     /// When the next I/O will be past its deadline that is not yet so at `now`.
     pub(crate) fn next_deadline(&self, now: Time) -> Option<Time> {
-        self.all.values().filter_map(|f| self.deadline(f)).find(|at| *at > now)
+        self.all.values().filter_map(|f| self.deadline(f)).filter(|at| *at > now).min()
+    }
+
+    fn is_overdue(&self, flight: &Flight<S>, now: Time) -> bool {
+        self.deadline(flight).is_some_and(|at| at <= now)
     }
 
     fn deadline(&self, flight: &Flight<S>) -> Option<Time> {
-        (flight.to != To::Log).then(|| flight.began + self.timeout)
+        match flight.to {
+            To::Log => None,
+            To::Copy(_, timeout) => Some(flight.began + timeout),
+            To::Nobody => Some(flight.began),
+            To::Site | To::DirtyLog => Some(flight.began + self.timeout),
+        }
     }
 
     /// When the oldest began that reads from the log.
@@ -195,10 +202,11 @@ mod tests {
     #[test]
     fn a_read_of_another_copy_that_hangs_is_given_up_once() {
         let mut flights = Flights::new(IoOwner(1), Span::from_secs(1));
-        let flight = (DevNr(3), "a read", To::Copy(SlinkNr(2)), ());
+        let flight = (DevNr(3), "a read", To::Copy(SlinkNr(2), Span::from_secs(3)), ());
         flights.submit(Time(5), DiskId(0), DiskOp::Flush, flight, &mut Vec::new());
-        let deadline = Time(5) + Span::from_secs(1);
-        assert_eq!(flights.give_up_reads(Time(6)), []);
+        let (own, deadline) = (Time(5) + Span::from_secs(1), Time(5) + Span::from_secs(3));
+        assert_eq!(flights.next_deadline(Time(6)), Some(deadline));
+        assert_eq!(flights.give_up_reads(own), []);
         assert_eq!(flights.give_up_reads(deadline), [(SlinkNr(2), DevNr(3), Time(5))]);
         assert_eq!(flights.give_up_reads(deadline), []);
         assert!(!flights.any_lively(deadline, |_| true));

@@ -342,7 +342,7 @@ impl SiteLink for Ordered {
         let Ended { result, buf, .. } = ended;
         match (flight.to, result) {
             // Nobody else may use that copy, or the log, and find out.
-            (To::Copy(source), Err(errno)) => {
+            (To::Copy(source, _), Err(errno)) => {
                 log.doubt(source, Doubt { dev, since: flight.began, errno: Some(errno) });
             }
             (To::Log, Err(_)) => log.read_failed(),

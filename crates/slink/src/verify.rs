@@ -410,7 +410,12 @@ impl Check {
             let Some(seq) = piece.seq else {
                 let buf = BufMut::zeroed(piece.len.len());
                 let op = DiskOp::Read { sector: piece.sector, buf };
-                reads.push((Side::Here { part, ring: None }, source, op, To::Copy(base)));
+                reads.push((
+                    Side::Here { part, ring: None },
+                    source,
+                    op,
+                    To::Copy(base, log.timeout(base)),
+                ));
                 continue;
             };
             let write = log.index().write(seq).expect("what shows is in the index");

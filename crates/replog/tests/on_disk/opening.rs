@@ -114,7 +114,7 @@ fn spec(image: &Image, mode: OpenMode) -> OpenSpec {
         size: (mode != OpenMode::Open).then_some(LOG_SIZE_MIN),
         tail_bytes: 8 << 20,
         ld_may_outlag_tail: false,
-        timeout: Span::from_secs(10),
+        timeouts: [(SlinkNr::LOCAL, Span::from_secs(10))].into(),
         kept: None,
         wall: Wall(0),
         uuid: LOG,
