@@ -174,3 +174,89 @@ impl<M> Inbox<M> {
 pub(crate) const WAKE: CommandTag = CommandTag { epoch: 0, source: u16::MAX, index: 0 };
 /// How many messages may wait before their senders do.
 const MESSAGES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use blk::{Effect, Event};
+
+    use super::*;
+
+    /// Nobody drives it.
+    #[derive(Debug)]
+    struct Idle;
+
+    impl Machine for Idle {
+        fn handle(&mut self, _: Time, _: Event) {}
+
+        fn poll(&mut self, _: Time, _: &mut Vec<Effect>) {}
+
+        fn wakeup(&self) -> Option<Time> {
+            None
+        }
+    }
+
+    /// Does for an engine what the ring's poll does; with epoll, which interpreters have.
+    struct Wait(File);
+
+    impl Wait {
+        fn new(inbox: &Inbox<Idle>) -> Self {
+            let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+            let mut readable = libc::epoll_event { events, u64: 0 };
+            let wake = inbox.wake.as_raw_fd();
+            // SAFETY: a new descriptor that belongs to nobody else; the event is only read.
+            unsafe {
+                let epoll = File::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+                let (fd, add) = (epoll.as_raw_fd(), libc::EPOLL_CTL_ADD);
+                assert_eq!(libc::epoll_ctl(fd, add, wake, &raw mut readable), 0);
+                Self(epoll)
+            }
+        }
+
+        fn for_wake(&self) {
+            let mut ready = libc::epoll_event { events: 0, u64: 0 };
+            // SAFETY: fills the one structure that it is given.
+            let woken = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut ready, 1, 30_000) };
+            assert_eq!(woken, 1, "somebody waits for an answer, and nobody woke the engine");
+        }
+    }
+
+    fn ask(handle: &Handle<Idle>, times: u32) -> thread::JoinHandle<()> {
+        let handle = handle.clone();
+        thread::spawn(move || {
+            for nr in 0..times {
+                assert_eq!(handle.call(move |_, _| nr).unwrap(), nr);
+            }
+        })
+    }
+
+    // ci/sanitize runs these in many orders of their threads' steps.
+    #[test]
+    fn who_asks_is_answered_whenever_the_engine_looks() {
+        let (inbox, handle) = Inbox::new().unwrap();
+        let wait = Wait::new(&inbox);
+        let askers = [ask(&handle, 3), ask(&handle, 3)];
+        let mut open = 6;
+        while open > 0 {
+            wait.for_wake();
+            inbox.clear();
+            while let Some(message) = inbox.take() {
+                let Message::Call(work) = message else { panic!("nothing else was asked") };
+                work(&mut Idle, Time::default());
+                open -= 1;
+            }
+        }
+        for asker in askers {
+            asker.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn who_asks_an_engine_that_ends_meanwhile_is_told_so() {
+        let (inbox, handle) = Inbox::<Idle>::new().unwrap();
+        let asker = thread::spawn(move || handle.call(|_, _| ()).is_err());
+        drop(inbox);
+        assert!(asker.join().unwrap());
+    }
+}
