@@ -347,7 +347,7 @@ impl Replicator {
     fn acknowledge(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(log) = &self.log else { return };
         let grants: Vec<Grant> = self.links.iter_mut().map(|link| link.grant(now, log)).collect();
-        let (written, durable) = (log.written(), log.durable());
+        let (written, durable) = (log.acknowledged_upto(), log.durable());
         let granted = grants.iter().filter_map(|grant| grant.limit()).min();
         let refused = grants.iter().filter_map(|grant| grant.refusal()).min();
         self.refusing = refused.is_some();

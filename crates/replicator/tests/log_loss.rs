@@ -134,6 +134,32 @@ fn local_disks_that_stand_in_for_a_log_are_not_rebuilt() {
     write(&mut host, 0, 4);
 }
 
+/// Also not what a `sync` local site has by then: whoever opens the log again, which may have
+/// lost it, and replays what is older, would show that instead (P1; seed 250309587).
+#[test]
+fn what_only_a_sync_local_disk_has_is_not_acknowledged_before_the_record_is_kept() {
+    let sites = "blockdev 2 0 sync blockdev 2 1 async";
+    let mut host = Host::of(sites, "auto 4096", CORE, Host::blank(), BTreeMap::new());
+    write(&mut host, 0, 1);
+    // It is marked for everything already: that alone is no reason to keep a record.
+    host.faults.insert(RD, Fault::Fails);
+    host.machine.message(host.now, None, &["resync", "1"]).unwrap();
+    host.run();
+    let req = host.write(8, 8, 2);
+    // The log has it in its cache; the flush that follows is never heard of.
+    host.effects_left = Some(2);
+    host.run_for(Span::from_millis(1));
+    (host.effects_left, host.keeps) = (None, false);
+    lose(&mut host, Fault::Fails);
+    host.run_for(Span::from_secs(30));
+    assert!(line(&host).contains("log:lost,held"), "{}", line(&host));
+    assert_same(&host.device_bytes(1)[8 * 512..16 * 512], &[2; 8 * 512]);
+    assert_eq!(host.ended.get(&req), None);
+    host.keeps = true;
+    host.run();
+    assert_eq!(host.ended.get(&req), Some(&Ok(())));
+}
+
 #[test]
 fn nothing_is_acknowledged_that_the_log_lacks_before_the_record_is_kept() {
     let mut host = started(CORE);

@@ -112,6 +112,14 @@ impl Replog {
         self.is_lost() && self.bypass.has_all && self.reads_locally()
     }
 
+    /// How far changes may be acknowledged that need not be durable: while nothing stands in for
+    /// a lost log, only what it has for sure. A `sync` local site may have more by then; but
+    /// whoever opens the log again would replay what is older over that, or show it (P1).
+    #[must_use]
+    pub fn acknowledged_upto(&self) -> Seq {
+        if self.is_lost() && !self.is_bypassed() { self.durable } else { self.written }
+    }
+
     /// What a detached site is to have marked: with the log what is durable there, without it
     /// what the LD is about to get.
     #[must_use]
