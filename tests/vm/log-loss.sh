@@ -96,6 +96,7 @@ a_log_on_another_device_takes_the_place_of_one_that_is_gone() {
 
 a_daemon_that_is_killed_while_its_log_is_replaced_goes_on_and_another_try_ends_well() {
     group_with_log '1 async timeout_io:2s'
+    slow_logs_are_no_dead_ones
     replicator create table
     disk_is log failing
     printf 'behind' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
@@ -173,6 +174,7 @@ a_log_that_works_moves_to_another_disk_under_load() {
 
 a_daemon_that_is_killed_while_its_log_moves_goes_on_with_the_old_one() {
     group_with_log '1 async timeout_io:2s'
+    slow_logs_are_no_dead_ones
     replicator create table
     printf 'before' | dd of=/dev/replicator/d0 conv=sync oflag=direct bs=4096 status=none
     truncate -s "${device_mib}M" log2
@@ -203,6 +205,9 @@ group_with_log() {
     disk_comes log
     sed -i "s,$work/log ,$(disk log) ,; s,blockdev 1 0,blockdev 3 0 async timeout_io:2s," table
 }
+
+# The log has the deadline of the local site.
+slow_logs_are_no_dead_ones() { sed -i 's/blockdev 3 0 async timeout_io:2s/blockdev 3 0 async timeout_io:60s/' table; }
 
 log_is() { local -; set +x; replicator status repl | grep -q " log:$1 "; }
 
