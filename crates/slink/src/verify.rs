@@ -403,19 +403,14 @@ impl Check {
         let leg = &legs.all[&dev];
         let buf = BufMut::zeroed(len.len());
         let mut reads = vec![(Side::There, leg.disk, DiskOp::Read { sector, buf }, To::Site)];
-        let mut here = Vec::new();
+        let (mut here, from_base) = (Vec::new(), To::Copy(base, log.timeout(base)));
         for piece in log.pieces(dev, sector, len) {
             let part = here.len();
             here.push(None);
             let Some(seq) = piece.seq else {
                 let buf = BufMut::zeroed(piece.len.len());
                 let op = DiskOp::Read { sector: piece.sector, buf };
-                reads.push((
-                    Side::Here { part, ring: None },
-                    source,
-                    op,
-                    To::Copy(base, log.timeout(base)),
-                ));
+                reads.push((Side::Here { part, ring: None }, source, op, from_base));
                 continue;
             };
             let write = log.index().write(seq).expect("what shows is in the index");
