@@ -226,7 +226,7 @@ three_sites_with_policies_of_their_own_hang_fail_and_come_back_one_after_the_oth
     eventually site 2 down
     load_goes_on
     disk_is d0.1 healthy
-    replicator wait --timeout 60s --site 1 repl
+    replicator wait --timeout 180s --site 1 repl
     eventually happened 'site 1: promoted'
     disk_is d1.2 healthy
     replicator wait --timeout 180s --site 2 repl # a busy guest dirties almost what it copies
