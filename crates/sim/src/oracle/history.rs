@@ -252,12 +252,10 @@ impl History {
         self.sectors[at].retain(|nr| *nr >= oldest);
     }
 
-    /// Forgets all but the newest write of each sector, once nothing shows older ones.
-    pub fn forget_overwritten(&mut self) {
-        for seen in &mut self.sectors {
-            let newest = *seen.last().expect("a sector has a newest write");
-            *seen = smallvec![newest];
-        }
+    /// Forgets all but the newest write of this sector, once nothing shows older ones.
+    pub fn forget_overwritten(&mut self, at: usize) {
+        let newest = *self.sectors[at].last().expect("a sector has a newest write");
+        self.forget_before(at, newest);
     }
 }
 

@@ -198,10 +198,21 @@ impl Oracle {
         let in_ring = |nr: &Nr| self.history.write(*nr).log_end >= ring_start;
         let replayable = self.history.of(at).iter().copied().find(in_ring);
         let shown = self.sites.iter().flat_map(|site| site.shown(at));
-        let shown = shown.filter_map(|&content| self.history.readings(at, content).last());
-        if let Some(oldest) = shown.chain(replayable).min() {
+        let shown = shown.filter_map(|&content| self.oldest_with(at, content));
+        if let Some(oldest) = shown.chain(self.oldest_left_out(at)).chain(replayable).min() {
             self.history.forget_before(at, oldest);
         }
+    }
+
+    /// The oldest write that a site may hold which the table has without this sector: it shows
+    /// it again, and may say that it is in order, when the table has it back.
+    fn oldest_left_out(&self, at: usize) -> Option<Nr> {
+        let held = self.sites.iter().flat_map(|site| site.left_out(at));
+        held.filter_map(|&content| self.oldest_with(at, content)).min()
+    }
+
+    fn oldest_with(&self, at: usize, content: Content) -> Option<Nr> {
+        self.history.readings(at, content).last()
     }
 
     /// What a site shows may now also stem from a write that has just been numbered.
@@ -357,7 +368,12 @@ impl Oracle {
     /// Nothing is under way and every leg equals the model: older writes are forgotten,
     /// so that long runs stay fast, and everything counts as durable.
     pub fn settled(&mut self) {
-        self.history.forget_overwritten();
+        for at in 0..self.layout.total() {
+            match self.oldest_left_out(at) {
+                None => self.history.forget_overwritten(at),
+                Some(oldest) => self.history.forget_before(at, oldest),
+            }
+        }
         self.stable = self.acked;
         self.log_is_there();
     }

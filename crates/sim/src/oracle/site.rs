@@ -53,6 +53,8 @@ pub struct Site {
     aside: BTreeSet<usize>,
     /// The same of what the table leaves out: it is no part of the image when it is back, either.
     left_out_aside: BTreeSet<usize>,
+    /// What its disks hold of what the table leaves out, which nobody looks at until it is back.
+    left_out: BTreeMap<usize, Values>,
 }
 
 /// The stretches of each value of a sector.
@@ -79,6 +81,7 @@ impl Site {
             foreign: Values::new(),
             aside: BTreeSet::new(),
             left_out_aside: BTreeSet::new(),
+            left_out: BTreeMap::new(),
         };
         let foreign = (0..sectors).filter(|&at| initial[at] != history.initial(at));
         foreign.for_each(|at| site.disown(initial[at]));
@@ -102,7 +105,10 @@ impl Site {
             }
             self.set_gapped(at, None);
             (self.from[at], self.to[at]) = (Instant(0), Instant::NEVER);
-            self.shown[at].clear();
+            let values = std::mem::take(&mut self.shown[at]);
+            if !values.is_empty() {
+                self.left_out.insert(at, values);
+            }
         }
     }
 
@@ -112,6 +118,7 @@ impl Site {
         if self.left_out_aside.remove(&at) {
             self.aside.insert(at);
         }
+        self.left_out.remove(&at);
         self.shown[at] = values;
     }
 
@@ -128,6 +135,7 @@ impl Site {
         let news: Values = unknown.copied().filter(|it| !self.foreign.contains(it)).collect();
         self.foreign.extend(news);
         self.aside.insert(at);
+        self.left_out.remove(&at);
         self.shown[at] = values;
     }
 
@@ -210,6 +218,12 @@ impl Site {
     #[must_use]
     pub fn shown(&self, at: usize) -> &Values {
         &self.shown[at]
+    }
+
+    /// What will be there when the table has the sector again, if it leaves it out now.
+    #[must_use]
+    pub fn left_out(&self, at: usize) -> &[Content] {
+        self.left_out.get(&at).map_or(&[], |values| values)
     }
 
     /// The sector's values are now these.

@@ -202,6 +202,25 @@ fn a_copy_that_a_table_left_out_is_to_be_copied_before_its_site_is_consistent() 
 }
 
 #[test]
+fn a_copy_that_a_table_left_out_may_hold_what_it_did_however_long_ago_that_was() {
+    let mut oracle = oracle();
+    let old = acked_write(&mut oracle, 0);
+    show(&mut oracle, 0, &[old.content]).unwrap();
+    oracle.retable(vec![SiteRule { devices: vec![false, true], ..rule() }]);
+    for _ in 0..30 {
+        acked_write(&mut oracle, 0);
+    }
+    oracle.settled();
+    oracle.retable(vec![rule()]);
+    oracle.taken_back(
+        REMOTE,
+        0..4,
+        |at| if at == 0 { smallvec![old.content] } else { smallvec![Z] },
+    );
+    oracle.reported(&[View { state: State::Down, detached: true, ..WELL }]).unwrap();
+}
+
+#[test]
 fn a_sync_site_that_was_in_force_keeps_what_was_acknowledged_until_it_is_said_not_to_be() {
     let mut oracle = oracle_with(sync_rule());
     let old = submit(&mut oracle, 0);
