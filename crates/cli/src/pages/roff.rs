@@ -172,7 +172,7 @@ fn cells(row: &str) -> Vec<String> {
     while let Some(c) = chars.next() {
         match c {
             '\\' if chars.peek() == Some(&'|') => {
-                cells.last_mut().expect("one").extend(chars.next())
+                cells.last_mut().expect("there is one always").extend(chars.next());
             }
             '|' => cells.push(String::new()),
             c => cells.last_mut().expect("there is one always").push(c),
