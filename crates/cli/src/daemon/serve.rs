@@ -100,6 +100,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         Request::Suspend { device, wait } => {
             let dev = number(daemon, device)?;
             daemon.drive.suspend(dev)?;
+            daemon.tell_udev_who_is_suspended()?;
             if wait {
                 wait_until_quiet(daemon, ask, dev)?;
             }
@@ -107,6 +108,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Resume { device } => {
             daemon.drive.resume(number(daemon, device)?)?;
+            daemon.tell_udev_who_is_suspended()?;
             Ok(Value::Null)
         }
         Request::Message { device: None, words } if relog::is_it(&words) => {
@@ -114,7 +116,9 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Message { device, words } => {
             let dev = number(daemon, device)?;
-            Ok(Value::String(daemon.message(dev, words)?))
+            let said = daemon.message(dev, words)?;
+            daemon.tell_udev_who_is_suspended()?;
+            Ok(Value::String(said))
         }
         Request::Reload { table } => {
             Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)

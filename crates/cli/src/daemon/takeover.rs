@@ -6,6 +6,7 @@ use ublk_target::{Device, Ublk};
 use super::job::{Job, Takeover};
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir};
+use crate::udev::{Moment, Udev};
 
 /// The devices to be taken over, if there are any; an error if there may not be, or must be.
 pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState>> {
@@ -31,13 +32,17 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState
 pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     let lock = group.lock()?;
     let devices = waiting(group)?;
+    let (udev, since) = (Udev::of_host(), Moment::now());
+    let records: Vec<_> = devices.iter().map(|device| udev.record(device.ublk)).collect();
     for device in &devices {
         Device::abandon(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
     }
-    for device in &devices {
+    for (device, record) in devices.iter().zip(records) {
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
+        udev.forget(device.ublk)?;
+        udev.wait_until_gone(record, since);
         Links::of_host().remove(&device.name, device.ublk)?;
     }
     group.clear(lock)
@@ -58,6 +63,7 @@ fn waiting(group: &GroupDir) -> Result<Vec<DeviceState>> {
     });
     for device in unstarted {
         Device::discard(device.ublk, device.mark).with_context(|| device.path())?;
+        Udev::of_host().forget(device.ublk)?;
     }
     Ok(waiting)
 }
