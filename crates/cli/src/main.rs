@@ -17,6 +17,7 @@ mod output;
 mod ranges;
 mod runtime;
 mod tables;
+mod udev;
 
 use std::process::ExitCode;
 
