@@ -14,6 +14,7 @@ mod helper;
 mod links;
 mod logging;
 mod output;
+mod pages;
 mod ranges;
 mod runtime;
 mod tables;
