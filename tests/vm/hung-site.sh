@@ -190,6 +190,8 @@ two_devices_and_one_can_be_full() {
     udevadm settle
     echo 1000 >"/sys/block/$scsi/device/timeout" # or the kernel would give the requests up
     echo none >"/sys/block/$scsi/queue/scheduler"
+    # Or a flush might be the first to come, which takes this disk twelve times as long as a write.
+    echo 'write through' >"/sys/block/$scsi/queue/write_cache"
     dmsetup create "hung-$$" --table "0 65536 linear /dev/$scsi 0"
     sed -i "s,$work/rd0,/dev/mapper/hung-$$," table
     # All that came while the disk did not answer goes there at once.
@@ -210,6 +212,17 @@ delay_is() { echo "$1" >"$scsi_debug/delay"; }
 
 is_idle() { [[ $(tr -d ' ' <"/sys/block/$scsi/inflight") == 00 ]]; }
 
+# As many reads as the disk takes; $readers.
+fill_the_queue() {
+    local block
+    readers=()
+    for ((block = 0; block < 16; block++)); do
+        dd if="/dev/$scsi" of=/dev/null bs=4k skip="$block" count=1 iflag=direct status=none &
+        readers+=($!)
+    done
+    eventually is_full
+}
+
 is_full() {
     local reads writes
     read -r reads writes <"/sys/block/$scsi/inflight"
@@ -219,19 +232,20 @@ is_full() {
 a_daemon_killed_while_the_queue_of_a_remote_device_is_full_is_followed_in_seconds() {
     two_devices_and_one_can_be_full
     replicator create table
-    # In bursts of more than the disk takes, and so few of them that the site stays fed from the log.
-    fio --ioengine=io_uring --direct=1 --iodepth=24 --iodepth_batch=24 --iodepth_batch_complete_min=24 \
-        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=24 --output-format=terse \
-        --time_based --runtime=25 --name=d0 --filename=/dev/replicator/d0 >fio.txt 2>&1 &
+    # In bursts, and so few of them that the site stays fed from the log.
+    fio --ioengine=io_uring --direct=1 --iodepth=8 --iodepth_batch=8 --iodepth_batch_complete_min=8 \
+        --bs=4k --rw=randwrite --size=16M --thinktime=200ms --thinktime_blocks=8 --output-format=terse \
+        --time_based --runtime=20 --name=d0 --filename=/dev/replicator/d0 >fio.txt 2>&1 &
     load=$!
     sleep 4
-    requests_take 20
-    eventually is_full
-    sleep 1 # for those that find no room
+    requests_take 25
+    fill_the_queue
+    sleep 2 # for writes that find no room
     kill_and_recover 'a queue is full'
     is_full || fail 'the queue is not full any more: this proves nothing'
     the_devices_live
     end_load
+    wait "${readers[@]}"
     requests_take 0
     replicator wait --timeout 60s repl
     replicator remove repl

@@ -9,6 +9,7 @@
 #
 #   REPLICATOR=PATH     the program under test (default: the newest build)
 #   ONLY=REGEX          only cases whose sentence matches
+#   TURN=K/N            only those of tests/vm/always, and of the others one in N, each in the turn that its sentence says
 
 # shellcheck disable=SC2030,SC2031 # what a case sets, its end reads in the same shell
 
@@ -27,7 +28,7 @@ run_cases() {
     echo "1..$#"
     for case in "$@"; do
         number=$((number + 1))
-        [[ ${case//_/ } =~ ${ONLY:-} ]] || continue
+        { [[ ${case//_/ } =~ ${ONLY:-} ]] && has_its_turn "${case//_/ }"; } || continue
         began=$SECONDS
         # Not in a condition: bash would then ignore `set -e` in the whole case.
         set +e
@@ -45,6 +46,15 @@ run_cases() {
     done
     rm -rf "$work" "$work.log" "$work.program"
     [[ $failed == 0 ]] || fail "$failed of $# failed"
+}
+
+has_its_turn() {
+    local turn turns sum
+    [[ ${TURN:-} ]] || return 0
+    ! grep -qxF "$1" "$root/tests/vm/always" || return 0
+    IFS=/ read -r turn turns <<<"$TURN"
+    read -r sum _ < <(cksum <<<"$1")
+    ((sum % turns == turn - 1))
 }
 
 run_case() (
@@ -118,7 +128,7 @@ leftovers() {
 on_host() {
     local pid program verb -
     set +x
-    find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \) 2>/dev/null | sort
+    { find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \); find /run/replicator-udev; } 2>/dev/null | sort
     for pid in /proc/[0-9]*; do
         { IFS= read -r -d '' program && IFS= read -r -d '' verb; } 2>/dev/null <"$pid/cmdline" || continue
         [[ "$program $verb" != 'replicator daemon' ]] || echo "$pid"

@@ -113,15 +113,18 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TableSource {
     /// Table file, lines of `NAME: START LEN TARGET ARGS`; `-` is standard input.
-    #[arg(conflicts_with_all = ["table", "concise"])]
-    #[arg(required_unless_present_any = ["table", "concise"])]
+    #[arg(conflicts_with_all = ["table", "concise", "all"])]
+    #[arg(required_unless_present_any = ["table", "concise", "all"])]
     pub(crate) file: Option<PathBuf>,
     /// One such line instead of a file; once for each target.
-    #[arg(long, value_name = "LINE", conflicts_with = "concise")]
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["concise", "all"])]
     pub(crate) table: Vec<String>,
     /// A table in dmsetup's one-line form: `NAME,UUID,MINOR,FLAGS,TABLE[,TABLE];…`.
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", conflicts_with = "all")]
     pub(crate) concise: Option<String>,
+    /// All of /etc/replicator/*.table.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -421,11 +424,13 @@ mod tests {
         assert!(parse("create -").is_ok());
         assert!(parse("create --table a --table b").is_ok());
         assert!(parse("create --concise a,,,,b").is_ok());
+        assert!(parse("create --all").is_ok());
         assert!(!from_file.require_all);
         let Ok(Command::Create(all)) = parse("create --require-all a") else { panic!() };
         assert!(all.require_all);
         let wrong = ["create", "create a b", "create a --concise b", "create a --table b"];
-        for wrong in wrong.into_iter().chain(["create --table a --concise b"]) {
+        let of_two = ["create --table a --concise b", "create --all a", "create --all --table a"];
+        for wrong in wrong.into_iter().chain(of_two).chain(["create --all --concise a"]) {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }

@@ -18,6 +18,7 @@ mod pages;
 mod ranges;
 mod runtime;
 mod tables;
+mod udev;
 
 use std::process::ExitCode;
 

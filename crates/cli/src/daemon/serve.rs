@@ -14,6 +14,7 @@ use super::drive::View;
 use super::orders::{Ask, Desk, Order};
 use super::relog;
 use super::served::{Daemon, Shown};
+use super::service::Service;
 use super::stop;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
@@ -21,7 +22,12 @@ use crate::tables;
 
 /// Carries out orders until one of them, or a failure, ends the daemon. `limit` is how long
 /// a signal may wait for the sites.
-pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duration) -> Result<()> {
+pub(super) fn serve(
+    mut daemon: Daemon,
+    orders: &Receiver<Order>,
+    limit: Duration,
+    service: &Service,
+) -> Result<()> {
     loop {
         match orders.recv_timeout(WATCH_PAUSE) {
             Ok(Order::Ask(ask)) => match obey(daemon, ask) {
@@ -30,6 +36,7 @@ pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duratio
             },
             Ok(Order::Signal(name)) => {
                 log::info!("{name}: stopping");
+                service.stopping();
                 return stop::on_signal(daemon, limit);
             }
             Err(RecvTimeoutError::Timeout) => watch(&daemon)?,
@@ -100,6 +107,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         Request::Suspend { device, wait } => {
             let dev = number(daemon, device)?;
             daemon.drive.suspend(dev)?;
+            daemon.tell_udev_who_is_suspended()?;
             if wait {
                 wait_until_quiet(daemon, ask, dev)?;
             }
@@ -107,6 +115,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Resume { device } => {
             daemon.drive.resume(number(daemon, device)?)?;
+            daemon.tell_udev_who_is_suspended()?;
             Ok(Value::Null)
         }
         Request::Message { device: None, words } if relog::is_it(&words) => {
@@ -114,7 +123,9 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Message { device, words } => {
             let dev = number(daemon, device)?;
-            Ok(Value::String(daemon.message(dev, words)?))
+            let said = daemon.message(dev, words)?;
+            daemon.tell_udev_who_is_suspended()?;
+            Ok(Value::String(said))
         }
         Request::Reload { table } => {
             Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)

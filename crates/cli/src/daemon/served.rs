@@ -16,6 +16,7 @@ use super::serve::receive;
 use crate::control::Server;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, Lock, ROOT, State};
+use crate::udev::{Facts, Moment, Udev};
 
 /// A replicator that is being served.
 pub(super) struct Daemon {
@@ -27,6 +28,7 @@ pub(super) struct Daemon {
     /// The table that a successor finds.
     pub(super) kept: Option<Group>,
     links: Links,
+    udev: Udev,
     /// What a successor must know; always written before it is true.
     state: State,
     /// The same devices, for those who only look.
@@ -52,9 +54,9 @@ pub(super) struct Shape {
 
 impl Daemon {
     pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive, shape: Shape) -> Self {
-        let (links, state) = (Links::of_host(), State::of_this_process());
+        let (links, udev, state) = (Links::of_host(), Udev::of_host(), State::of_this_process());
         let (served, shown, kept) = (Vec::new(), Shown::default(), None);
-        Self { dir, lock, drive, table, kept, links, state, shown, served, shape }
+        Self { dir, lock, drive, table, kept, links, udev, state, shown, served, shape }
     }
 
     /// The devices it has, or is about to have.
@@ -79,16 +81,53 @@ impl Daemon {
     pub(super) fn serve(&mut self, device: &DevicePlan) -> Result<()> {
         let inherited = self.state.devices.iter().find(|it| it.nr == device.nr.0);
         let handle = self.drive.handle();
-        let served = match inherited {
-            Some(it) => Device::recover(it.ublk, it.mark, handle, device.nr)?,
-            None => {
-                let added = self.add(device, None)?;
-                added.start(self.drive.handle(), device.nr)?
+        match inherited {
+            Some(it) => {
+                let (ublk, served) =
+                    (it.ublk, Device::recover(it.ublk, it.mark, handle, device.nr)?);
+                self.served.push(served);
+                self.links.make(&device.name, ublk)?;
+                // The dead daemon may have suspended it.
+                self.tell_udev(&device.name, ublk, false);
+                Ok(())
             }
-        };
-        let ublk = served.id();
+            None => self.serve_new(device, None),
+        }
+    }
+
+    /// Serves a new device; returns when its links are there.
+    fn serve_new(&mut self, device: &DevicePlan, as_before: Option<(u32, u32)>) -> Result<()> {
+        let added = self.add(device, as_before)?;
+        let (ublk, since) = (added.id(), Moment::now());
+        self.udev.tell(ublk, &self.facts(&device.name, false))?;
+        let served = added.start(self.drive.handle(), device.nr)?;
         self.served.push(served);
-        self.links.make(&device.name, ublk)
+        self.links.make(&device.name, ublk)?;
+        self.udev.wait_until_seen(ublk, since);
+        Ok(())
+    }
+
+    fn facts<'a>(&'a self, name: &'a str, suspended: bool) -> Facts<'a> {
+        Facts { name, replicator: self.dir.name().as_str(), suspended }
+    }
+
+    /// What a device does for its users does not depend on it.
+    fn tell_udev(&self, name: &str, ublk: u32, suspended: bool) {
+        match self.udev.tell(ublk, &self.facts(name, suspended)) {
+            Ok(true) => self.udev.call(ublk),
+            Ok(false) => {}
+            Err(error) => log::warn!("udev was not told of a change of {name}: {error:#}"),
+        }
+    }
+
+    /// Tells udev which devices are suspended: it must not wait for what nobody answers.
+    pub(super) fn tell_udev_who_is_suspended(&self) -> Result<()> {
+        for device in self.drive.view().status()?.devices {
+            if let Some(it) = self.states().iter().find(|it| it.name == device.name) {
+                self.tell_udev(&it.name, it.ublk, device.suspended);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a device can grow while somebody has it open.
@@ -124,11 +163,7 @@ impl Daemon {
         let block = logical_block_of(before)?;
         let served = self.served.remove(place);
         self.take_away(served)?;
-        let added = self.add(device, Some((before.ublk, block)))?;
-        let served = added.start(self.drive.handle(), device.nr)?;
-        let ublk = served.id();
-        self.served.push(served);
-        self.links.make(&device.name, ublk)
+        self.serve_new(device, Some((before.ublk, block)))
     }
 
     /// Whether a device is served, or about to be.
@@ -174,12 +209,20 @@ impl Daemon {
 
     fn end_device(&self, device: &Device) -> Result<()> {
         let (ublk, path) = (device.id(), device.path());
-        if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
-            self.links.remove(&it.name, ublk)?;
-        }
+        let (record, since) = (self.udev.record(ublk), Moment::now());
+        self.remove_link(ublk)?;
         device
             .remove(self.drive.handle())
-            .with_context(|| format!("taking {} away", path.display()))
+            .with_context(|| format!("taking {} away", path.display()))?;
+        self.udev.forget(ublk)?;
+        self.udev.wait_until_gone(record, since);
+        // Udev may have looked at it once more before it went, and made the link anew.
+        self.remove_link(ublk)
+    }
+
+    fn remove_link(&self, ublk: u32) -> Result<()> {
+        let known = self.state.devices.iter().find(|it| it.ublk == ublk);
+        known.map_or(Ok(()), |it| self.links.remove(&it.name, ublk))
     }
 
     /// Ends everything: no device is left, the engine stops, the name is free.

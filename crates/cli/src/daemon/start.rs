@@ -22,7 +22,7 @@ use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
-use super::takeover::inheritance;
+use super::takeover::{as_left, inheritance};
 use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
@@ -38,6 +38,8 @@ pub(super) fn start(
 ) -> Result<Daemon> {
     let inherited = inheritance(job, &dir)?;
     let fresh = inherited.is_empty();
+    let left = if fresh { None } else { Some(as_left(job, &dir)?) };
+    let job = left.as_ref().unwrap_or(job);
     let (drive, shape, table) = match open(job, &dir, fresh, reporter) {
         Ok(opened) => opened,
         Err(error) => {

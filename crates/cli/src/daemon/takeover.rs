@@ -1,11 +1,12 @@
 //! What a daemon that died left: whether there is anything, whose it is now, how it ends.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use ublk_target::{Device, Ublk};
 
 use super::job::{Job, Takeover};
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir};
+use crate::udev::{Moment, Udev};
 
 /// The devices to be taken over, if there are any; an error if there may not be, or must be.
 pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState>> {
@@ -20,10 +21,7 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState
             "its daemon died and its devices wait: `replicator recover {name}` lets them go on, \
              `replicator remove --force {name}` gives them up"
         ),
-        (Takeover::IfAny | Takeover::Must, false) => {
-            ensure_same_table(job, group)?;
-            Ok(left)
-        }
+        (Takeover::IfAny | Takeover::Must, false) => Ok(left),
     }
 }
 
@@ -31,13 +29,17 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState
 pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     let lock = group.lock()?;
     let devices = waiting(group)?;
+    let (udev, since) = (Udev::of_host(), Moment::now());
+    let records: Vec<_> = devices.iter().map(|device| udev.record(device.ublk)).collect();
     for device in &devices {
         Device::abandon(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
     }
-    for device in &devices {
+    for (device, record) in devices.iter().zip(records) {
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
+        udev.forget(device.ublk)?;
+        udev.wait_until_gone(record, since);
         Links::of_host().remove(&device.name, device.ublk)?;
     }
     group.clear(lock)
@@ -58,18 +60,22 @@ fn waiting(group: &GroupDir) -> Result<Vec<DeviceState>> {
     });
     for device in unstarted {
         Device::discard(device.ublk, device.mark).with_context(|| device.path())?;
+        Udev::of_host().forget(device.ublk)?;
     }
     Ok(waiting)
 }
 
-/// The waiting devices have the sizes and numbers of the old table.
-fn ensure_same_table(job: &Job, group: &GroupDir) -> Result<()> {
-    let old = group.table()?.context("its daemon died and left no table")?;
-    ensure!(
-        old == job.table,
-        "its daemon died, its devices wait, and the table has changed since: \
-         `replicator recover {}` goes on with the old one; after that, `remove` and start anew",
-        job.name
-    );
-    Ok(())
+/// What is served in place of the daemon that died: its devices have the sizes and numbers of the
+/// table that it had. Users wait for them, and a service that starts again must not refuse them
+/// because somebody has edited its file meanwhile.
+pub(super) fn as_left(job: &Job, group: &GroupDir) -> Result<Job> {
+    let table = group.table()?.context("its daemon died and left no table")?;
+    if table != job.table {
+        log::warn!(
+            "{}: its devices wait since its daemon died, so it goes on with the table that this \
+             one had; `replicator reload` brings another",
+            job.name
+        );
+    }
+    Ok(Job { table, ..job.clone() })
 }
