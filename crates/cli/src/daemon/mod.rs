@@ -19,6 +19,7 @@ mod served;
 mod start;
 mod stop;
 mod takeover;
+mod ublk;
 
 pub(crate) use job::{Job, ReadyDevice, Takeover};
 pub(crate) use launch::launch;

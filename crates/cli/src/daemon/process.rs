@@ -115,7 +115,7 @@ impl Reporter for OnStderr {
 
     fn ready(&mut self, devices: Vec<ReadyDevice>) -> Result<()> {
         self.0.clear();
-        for ReadyDevice { name, path } in devices {
+        for ReadyDevice { name, path, .. } in devices {
             log::info!("{name}: {path} is ready");
         }
         Ok(())

@@ -15,6 +15,7 @@ use super::orders::{Ask, Desk, Order};
 use super::relog;
 use super::served::{Daemon, Shown};
 use super::stop;
+use super::ublk::Left;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
 use crate::tables;
@@ -32,7 +33,15 @@ pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duratio
                 log::info!("{name}: stopping");
                 return stop::on_signal(daemon, limit);
             }
-            Err(RecvTimeoutError::Timeout) => watch(&daemon)?,
+            Ok(Order::Released(released)) => {
+                if daemon.let_go_of(released) == Left::Nothing {
+                    return stop::without_devices(daemon, limit);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                watch(&daemon)?;
+                daemon.delete_what_others_stopped(DELETION_PAUSE);
+            }
             Err(RecvTimeoutError::Disconnected) => unreachable!("the control threads hold a desk"),
         }
     }
@@ -89,6 +98,7 @@ pub(super) fn receive(
         Request::Suspend { .. }
         | Request::Resume { .. }
         | Request::Message { .. }
+        | Request::Add { .. }
         | Request::Reload { .. }
         | Request::Remove { .. } => return desk.pass(request, replies),
     };
@@ -115,6 +125,9 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         Request::Message { device, words } => {
             let dev = number(daemon, device)?;
             Ok(Value::String(daemon.message(dev, words)?))
+        }
+        Request::Add { table, wish } => {
+            Ok(daemon.give(&tables::from_text(&table)?.group, &wish)?.into())
         }
         Request::Reload { table } => {
             Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)
@@ -163,7 +176,7 @@ fn info(view: &View, devices: &[DeviceState]) -> Result<Value> {
         let suspended = view.is_suspended(Some(DevNr(it.nr)))?;
         infos.push(InfoDevice { name: it.name.clone(), path: it.path(), suspended });
     }
-    if state == "running" && infos.iter().all(|it| it.suspended) {
+    if state == "running" && !infos.is_empty() && infos.iter().all(|it| it.suspended) {
         state = "suspended";
     }
     Ok(serde_json::to_value(Info {
@@ -206,6 +219,9 @@ fn watch(daemon: &Daemon) -> Result<()> {
     daemon.dir.write_last_error(&failure)?;
     Err(anyhow!(failure))
 }
+
+/// How long somebody who stopped a device may take to delete it; then it is done for him.
+const DELETION_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often the engine is looked at when nobody asks for anything.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);

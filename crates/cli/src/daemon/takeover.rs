@@ -5,7 +5,7 @@ use ublk_target::{Device, Ublk};
 
 use super::job::{Job, Takeover};
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir};
+use crate::runtime::{DeviceState, GroupDir, PidFiles};
 
 /// The devices to be taken over, if there are any; an error if there may not be, or must be.
 pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState>> {
@@ -34,6 +34,11 @@ pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     for device in &devices {
         Device::abandon(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
+    }
+    if let Some(state) = group.state()? {
+        // Also of those that somebody else has deleted meanwhile.
+        let files = PidFiles::of_host();
+        state.devices.iter().try_for_each(|device| files.remove(device.ublk, state.pid))?;
     }
     for device in &devices {
         Device::discard(device.ublk, device.mark)
