@@ -65,6 +65,8 @@ pub(super) fn recover_one(
     if let Tenant::Alive(pid) = found.group.tenant()? {
         bail!("its daemon (process {pid}) lives; there is nothing to recover");
     }
+    // What waits has to be known: better said here than by a daemon that has begun.
+    found.group.state()?;
     let text = found.group.table()?.context("its daemon left no table; use `create`")?;
     let replicator = tables::from_text(&text).context("the table its daemon left")?;
     daemon::launch(&job(&replicator, Takeover::Must, verbose))
