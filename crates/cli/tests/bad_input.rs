@@ -153,6 +153,25 @@ fn what_looks_at_files_only_or_starts_a_daemon_says_what_it_found() {
 }
 
 #[test]
+fn a_replicator_whose_state_is_torn_hides_no_other() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (torn, other) = (host.with(GoneAndTorn), host.with(Gone));
+    fs::rename(other.run.join("repl"), torn.run.join("zoo")).unwrap();
+    let state = torn.run.join("zoo/state.json");
+    fs::write(&state, fs::read_to_string(&state).unwrap().replace("d0", "e0")).unwrap();
+    let output = host.run(&torn, "ls");
+    let listed = String::from_utf8_lossy(&output.stdout);
+    assert!(listed.contains("zoo") && listed.contains("waiting"), "{listed}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("repl: "), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+    let sentence = "zoo: its daemon is gone, its devices wait";
+    assert_refused(&host.run(&torn, "suspend e0"), "suspend e0", Gone, sentence);
+}
+
+#[test]
 fn ublksrv_s_front_end_gets_a_number_that_no_device_has_whatever_is_wrong() {
     if !is_root() {
         return;

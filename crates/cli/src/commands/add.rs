@@ -69,8 +69,16 @@ fn ensure_not_another_s(replicator: &Replicator, wish: &Wish, runtime: &RuntimeD
 
 /// Starts a daemon in place of the one that died and served `/dev/ublkbN`; all its devices go on.
 pub(crate) fn recover_device(ublk: u32, runtime: &RuntimeDir) -> Result<u32> {
+    let mut torn = None;
     for group in runtime.groups()? {
-        let state = group.state().with_context(|| format!("replicator {}", group.name()))?;
+        let state = match group.state() {
+            Ok(state) => state,
+            // Whose devices are not to be known does not keep another's waiting.
+            Err(error) => {
+                torn = Some(error.context(format!("replicator {}", group.name())));
+                continue;
+            }
+        };
         if !state.is_some_and(|state| state.devices.iter().any(|it| it.ublk == ublk)) {
             continue;
         }
@@ -84,6 +92,9 @@ pub(crate) fn recover_device(ublk: u32, runtime: &RuntimeDir) -> Result<u32> {
             );
         }
         return Ok(ublk);
+    }
+    if let Some(error) = torn {
+        return Err(error);
     }
     bail!(
         "expected the number of a device that a replicator served, found {ublk}; \
