@@ -91,7 +91,7 @@ assert queue["affinity"] == cpus, queue
 expected = {"name": "replicator", "type": 0, "dev_size": 65536 * 512, "device": "d1", "replicator": "repl"}
 assert told["target"] == expected, told["target"]
 PYTHON
-    ublk set_affinity -n "$n" -q 0 --cpuset 1
+    ublk set_affinity -n "$n" -q 0 --cpuset '[1]'
     grep -E '^Cpus_allowed_list:\s1$' "/proc/$(daemon_pid repl)/task/$(ublk list -n "$n" | grep -oP 'tid \K[0-9]+')/status"
     replicator remove repl
     no_file "$n"
@@ -176,8 +176,16 @@ ublk_recover_lets_all_devices_of_a_dead_daemon_go_on() {
     [[ $(head -n 1 "/run/ublksrvd/$n0.pid" | tr -d '\0') == "$(daemon_pid repl)" ]]
     replicator remove repl
     cmp ld1 rd1
-    # What a dead daemon's devices were known by goes with them.
+    # Who deletes a device of a dead daemon does not get it from the next one.
     replicator create table
+    n0=$(number_of d0)
+    kill_daemon
+    ublk del -n "$n0"
+    replicator recover repl
+    [[ ! -e /dev/replicator/d0 && -b /dev/replicator/d1 ]]
+    no_file "$n0"
+    ublk add -t replicator --table table --name d0
+    # What a dead daemon's devices were known by goes with them.
     n0=$(number_of d0)
     kill_daemon
     ublk del -n "$n0"
@@ -226,6 +234,10 @@ what_can_t_be_had_says_why_in_the_runtime_directory_and_leaves_nothing() {
     mv away rd1 && mv ld ld1
     ends_with 1 ublk recover -n 99 # no file says whose it is
     nothing_is_left
+}
+
+what_a_replicator_that_runs_refuses_changes_nothing() {
+    two_devices
     ublk add -t replicator --table table --name d0
     local n
     n=$(number_of d0)
@@ -244,6 +256,10 @@ what_can_t_be_had_says_why_in_the_runtime_directory_and_leaves_nothing() {
     ends_with 237 ublk recover -n 99
     rm /run/ublksrvd/99.pid
     forgotten 'expected the number of a device that a replicator served, found 99'
+    replicator suspend repl
+    ends_with 237 ublk add -t replicator --table table --name d1
+    forgotten 'is suspended'
+    replicator resume repl
     # Whatever was refused: the one that was there goes on, and another still comes.
     dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=16 oflag=direct status=none
     ublk add -t replicator --table table --name d1
@@ -284,5 +300,6 @@ run_cases \
     ublk_recover_lets_all_devices_of_a_dead_daemon_go_on \
     a_device_that_the_replicator_lacks_joins_it \
     what_can_t_be_had_says_why_in_the_runtime_directory_and_leaves_nothing \
+    what_a_replicator_that_runs_refuses_changes_nothing \
     a_device_that_is_only_stopped_is_deleted_after_a_while \
     help_is_printed_and_a_person_may_type_the_command

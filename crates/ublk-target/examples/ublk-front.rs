@@ -6,7 +6,7 @@
 //! ```text
 //! ublk-front add -t TYPE WORDS…          ublk-front list [-n N]
 //! ublk-front recover -n N                ublk-front del -n N | -a
-//! ublk-front help -t TYPE                ublk-front set_affinity -n N -q 0 --cpuset CPU
+//! ublk-front help -t TYPE                ublk-front set_affinity -n N -q 0 --cpuset [CPU]
 //! ```
 //!
 //! Beside that it has `stop -n N`: `del`, killed half-way. A result below 0 becomes an exit status as it does there: of -22 the low byte, 234.
@@ -204,7 +204,9 @@ fn delete(id: u32) -> Result<i32> {
 
 fn set_affinity(id: u32, words: &[String]) -> Result<i32> {
     let queue = option(words, 'q', "queue").ok_or("Must specify -q / --queue")?;
-    let cpu = option(words, '\0', "cpuset").ok_or("Must specify --cpuset")?.parse::<usize>()?;
+    let set = option(words, '\0', "cpuset").ok_or("Must specify --cpuset")?;
+    let cpu = set.strip_prefix('[').and_then(|set| set.strip_suffix(']'));
+    let cpu = cpu.ok_or("No cpuset provided")?.parse::<usize>()?;
     let Some(object) = object(id)? else {
         eprintln!("can't get json from {id}");
         return Ok(-libc::EINVAL);

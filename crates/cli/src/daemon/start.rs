@@ -23,7 +23,7 @@ use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
-use super::takeover::inheritance;
+use super::takeover::{Left, inheritance};
 use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
@@ -38,7 +38,7 @@ pub(super) fn start(
     reporter: &mut impl Reporter,
 ) -> Result<Daemon> {
     let inherited = inheritance(job, &dir)?;
-    let fresh = inherited.is_empty();
+    let fresh = inherited.waiting.is_empty();
     let (drive, shape, table) = match open(job, &dir, fresh, desk, reporter) {
         Ok(opened) => opened,
         Err(error) => {
@@ -140,12 +140,13 @@ fn require_copy(drive: &Drive) -> Result<()> {
 fn serve_devices(
     daemon: &mut Daemon,
     job: &Job,
-    inherited: Vec<DeviceState>,
+    inherited: Left,
     reporter: &mut impl Reporter,
 ) -> Result<()> {
     daemon.dir.write_table(&job.table)?;
     let withheld = withheld(daemon, job, &inherited)?;
-    daemon.inherit(inherited, withheld)?;
+    inherited.hide(&inherited.deleted)?;
+    daemon.inherit(inherited.waiting, withheld)?;
     let mut devices = daemon.drive.plan()?.devices;
     devices.retain(|device| !daemon.withholds(device.nr));
     for device in &devices {
@@ -158,11 +159,12 @@ fn serve_devices(
     Ok(())
 }
 
-/// The devices that nobody is to be given: all but the one that is asked for; or those of the
-/// daemon before, whose users never had them.
-fn withheld(daemon: &Daemon, job: &Job, inherited: &[DeviceState]) -> Result<BTreeSet<u32>> {
-    if !inherited.is_empty() {
-        return Ok(daemon.dir.state()?.map(|state| state.withheld).unwrap_or_default());
+/// The devices that nobody is to be given: all but the one that is asked for; or those that nobody
+/// had of the daemon before, or somebody has deleted since.
+fn withheld(daemon: &Daemon, job: &Job, inherited: &Left) -> Result<BTreeSet<u32>> {
+    if !inherited.waiting.is_empty() {
+        let deleted = inherited.deleted.iter().map(|it| it.nr);
+        return Ok(inherited.withheld.iter().copied().chain(deleted).collect());
     }
     let Some(wish) = &job.only else { return Ok(BTreeSet::new()) };
     let others = daemon.drive.plan()?.devices.into_iter().filter(|it| it.name != wish.device);

@@ -51,9 +51,19 @@ impl Daemon {
             bail!("the device {} can be had already: {}", it.name, it.path());
         }
         self.join(asked)?;
+        // Whoever makes a device reads from it.
+        ensure!(
+            !self.drive.view().is_suspended(Some(dev))?,
+            "the device {0} is suspended: `replicator resume {1}` first",
+            asked.name,
+            self.dir.name()
+        );
         let plan = self.drive.plan()?;
         let device = plan.device(dev).context("the device has gone again")?;
-        self.serve_as(device, wish).with_context(|| format!("device {}", device.name))?;
+        if let Err(error) = self.serve_as(device, wish) {
+            self.remove_device(dev)?;
+            return Err(error.context(format!("device {}", device.name)));
+        }
         self.state.withheld.remove(&dev.0);
         self.write_state()?;
         let served = self.states().iter().find(|it| it.nr == dev.0);
@@ -112,7 +122,7 @@ impl Daemon {
             );
             return Left::Devices;
         }
-        drop(self.served.remove(at));
+        self.served.remove(at);
         let device = self.state.devices.remove(here);
         log::warn!("{name}: somebody deleted /dev/ublkb{ublk}; what was written to it is kept");
         // First: who deletes it waits for that.
@@ -177,7 +187,7 @@ pub(super) fn deleted_at_the_end(stopped: &[(DeviceState, Instant)]) {
 fn delete(device: &DeviceState) {
     match Device::delete_stopped(device.ublk, device.mark) {
         Ok(()) => {
-            log::info!("{}: /dev/ublkb{} was stopped, and is deleted", device.name, device.ublk)
+            log::info!("{}: /dev/ublkb{} was stopped, and is deleted", device.name, device.ublk);
         }
         Err(error) => log::warn!("{}: {error}", device.name),
     }

@@ -46,7 +46,9 @@ pub(crate) fn run() -> ExitCode {
         Err(_) => Ok(()),
     };
     let ended = done.and_then(|id| caller.and(told).map(|()| id));
-    keep(ended.as_ref().err());
+    if !matches!(ended, Ok(None)) {
+        keep(ended.as_ref().err());
+    }
     match ended {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
