@@ -15,7 +15,7 @@ use super::orders::{Ask, Desk, Order};
 use super::relog;
 use super::served::{Daemon, Shown};
 use super::stop;
-use super::ublk::Left;
+use super::ublk::Rest;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
 use crate::tables;
@@ -34,7 +34,7 @@ pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duratio
                 return stop::on_signal(daemon, limit);
             }
             Ok(Order::Released(released)) => {
-                if daemon.let_go_of(released) == Left::Nothing {
+                if daemon.let_go_of(released) == Rest::Nothing {
                     return stop::without_devices(daemon, limit);
                 }
             }
