@@ -172,6 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_descriptor_that_is_not_open_or_a_standard_stream_is_not_taken() {
+        for number in [i32::MIN, -1, 0, 1, 2, i32::MAX] {
+            let refusal = given_descriptor(number).unwrap_err();
+            assert_eq!(refusal.raw_os_error(), Some(libc::EBADF), "{number}");
+        }
+    }
+
+    #[test]
     fn a_mount_is_read_whatever_optional_fields_it_has() {
         let plain = "36 35 259:0 / /mnt rw,noatime - ext4 /dev/ublkb0 rw";
         let shared = "36 35 259:0 / /mnt rw,noatime shared:1 master:2 - ext4 /dev/ublkb0 rw";

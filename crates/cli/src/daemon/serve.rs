@@ -16,7 +16,7 @@ use super::relog;
 use super::served::{Daemon, Shown};
 use super::service::Service;
 use super::stop;
-use super::ublk::Left;
+use super::ublk::Rest;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
 use crate::tables;
@@ -41,7 +41,7 @@ pub(super) fn serve(
                 return stop::on_signal(daemon, limit);
             }
             Ok(Order::Released(released)) => {
-                if daemon.let_go_of(released) == Left::Nothing {
+                if daemon.let_go_of(released) == Rest::Nothing {
                     return stop::without_devices(daemon, limit);
                 }
             }

@@ -24,7 +24,7 @@ use crate::runtime::{Description, DeviceState, PidFiles};
 
 /// What is left when a device has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Rest {
     Devices,
     Nothing,
 }
@@ -94,12 +94,11 @@ impl Daemon {
             None => {
                 new.devices.push(asked.clone());
                 let new = new.checked().context("nothing was changed")?;
-                let nr = asked.table.dev_nr.0;
-                self.state.withheld.insert(nr);
+                let dev = asked.table.dev_nr;
+                self.state.withheld.insert(dev.0);
                 let joined = self.write_state().and_then(|()| self.reload(&new).map(drop));
-                if joined.is_err() {
-                    self.state.withheld.remove(&nr);
-                    self.write_state()?;
+                if joined.is_err() && !self.table.devices.iter().any(|it| it.table.dev_nr == dev) {
+                    self.forget_withheld(&[dev])?;
                 }
                 joined
             }
@@ -108,9 +107,9 @@ impl Daemon {
 
     /// The engine has let go of a device. If nobody here asked for that, somebody has deleted it, or
     /// is about to.
-    pub(super) fn let_go_of(&mut self, released: Released) -> Left {
+    pub(super) fn let_go_of(&mut self, released: Released) -> Rest {
         let Some(at) = self.served.iter().position(|it| it.is(released)) else {
-            return Left::Devices;
+            return Rest::Devices;
         };
         let ublk = self.served[at].id();
         let here = self.state.devices.iter().position(|it| it.ublk == ublk);
@@ -120,7 +119,7 @@ impl Daemon {
             log::warn!(
                 "{name}: somebody took /dev/ublkb{ublk} from this daemon; it waits for `replicator recover` after this one has ended"
             );
-            return Left::Devices;
+            return Rest::Devices;
         }
         self.served.remove(at);
         let device = self.state.devices.remove(here);
@@ -136,7 +135,7 @@ impl Daemon {
             // A successor looks for the device, and finds that it is not there any more.
             log::warn!("{error:#}");
         }
-        if self.state.devices.is_empty() { Left::Nothing } else { Left::Devices }
+        if self.state.devices.is_empty() { Rest::Nothing } else { Rest::Devices }
     }
 
     /// Who stops a device deletes it in a moment. If he died meanwhile, it is done for him.
