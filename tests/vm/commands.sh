@@ -347,6 +347,26 @@ TABLE
     replicator remove a b
 }
 
+what_starts_a_daemon_refuses_a_name_that_is_taken_and_a_state_that_is_torn() {
+    two_devices
+    replicator create table
+    refused 'the name repl is taken' replicator run table
+    refused 'lives; there is nothing to recover' replicator recover repl
+    local state=$REPLICATOR_RUNTIME_DIR/repl/state.json verb pid
+    pid=$(daemon_pid repl)
+    kill -KILL "$pid"
+    eventually test ! -d "/proc/$pid"
+    cp "$state" kept
+    echo '{"pid":' >"$state"
+    for verb in 'recover repl' 'run table' 'remove --force repl' 'ls'; do
+        # shellcheck disable=SC2086 # words
+        refused 'state.json: expected the state of a daemon' replicator $verb
+    done
+    cp kept "$state"
+    replicator recover repl
+    dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=4 oflag=direct
+}
+
 run_serves_in_the_foreground_until_sigterm() {
     two_devices
     "$REPLICATOR" run table 2>log.txt &
@@ -383,4 +403,5 @@ run_cases \
     wait_ends_when_the_sites_have_what_was_written_or_says_what_keeps_them \
     a_site_is_copied_anew_on_a_message \
     all_tables_of_the_directory_are_started_at_once \
+    what_starts_a_daemon_refuses_a_name_that_is_taken_and_a_state_that_is_torn \
     run_serves_in_the_foreground_until_sigterm

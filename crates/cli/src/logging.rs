@@ -33,6 +33,20 @@ pub(crate) fn to_syslog_or_file(file: &Path, verbose: u8) -> Result<()> {
     }
 }
 
+/// Tells the host's syslog one sentence, if there is one: a process that is about to end.
+pub(crate) fn say_once(process: &str, sentence: &str) {
+    let formatter = Formatter3164 {
+        facility: Facility::LOG_DAEMON,
+        hostname: None,
+        process: process.into(),
+        pid: std::process::id(),
+    };
+    if let Ok(mut logger) = syslog::unix(formatter) {
+        // Whoever does not listen is told nothing.
+        let _ = logger.err(sentence);
+    }
+}
+
 fn to_file(file: &Path, verbose: u8) -> Result<()> {
     let mut options = OpenOptions::new();
     let opened = options.append(true).create(true).mode(0o600).open(file);

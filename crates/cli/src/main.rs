@@ -3,6 +3,8 @@
 //! It promises: an error is one sentence on standard error that says what was expected, what
 //! was found and what to do; what failed left nothing half made; the exit status is 0 when
 //! everything asked for is done, 2 for a command line that is wrong, else 1.
+//!
+//! Called `ublk.replicator`, it is what ublksrv's `ublk` starts for devices of that type.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +20,7 @@ mod pages;
 mod ranges;
 mod runtime;
 mod tables;
+mod ublk;
 mod udev;
 
 use std::process::ExitCode;
@@ -27,6 +30,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     if helper::is_asked_for() {
         return helper::serve();
+    }
+    if ublk::is_asked_for() {
+        return ublk::run();
     }
     let ended = commands::run(args::Arguments::parse());
     // A daemon's last words are written by another thread.

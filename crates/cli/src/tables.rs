@@ -100,6 +100,24 @@ pub(crate) fn choose(found: Vec<Replicator>, name: Option<&Name>) -> Result<Repl
     chosen.next().with_context(|| format!("the table has no replicator {name}; it has {known}"))
 }
 
+/// The replicator that has the device called `name`; an empty one becomes that of the only device.
+pub(crate) fn choose_by_device(found: Vec<Replicator>, name: &mut String) -> Result<Replicator> {
+    let devices = found.iter().flat_map(|it| &it.group.devices);
+    let all: Vec<String> = devices.map(|it| it.name.clone()).collect();
+    if let ([only], true) = (all.as_slice(), name.is_empty()) {
+        name.clone_from(only);
+    }
+    let known = all.join(", ");
+    ensure!(
+        !name.is_empty(),
+        "the table has {} devices ({known}): expected one; choose with --name",
+        all.len()
+    );
+    let has_it = |it: &Replicator| it.group.devices.iter().any(|it| it.name == *name);
+    let mut chosen = found.into_iter().filter(has_it);
+    chosen.next().with_context(|| format!("the table has no device {name}; it has {known}"))
+}
+
 fn replicators(file: &TableFile) -> Result<Vec<Replicator>> {
     let groups = file.groups()?;
     ensure!(!groups.is_empty(), "expected a `replicator` line, found none");
@@ -181,6 +199,21 @@ mod tests {
         assert!(refusal.contains("2 replicators (a, b)"), "{refusal}");
         let refusal = choose(two(), Some(&"c".parse().unwrap())).unwrap_err().to_string();
         assert!(refusal.contains("no replicator c; it has a, b"), "{refusal}");
+    }
+
+    #[test]
+    fn a_device_is_chosen_by_its_name_or_as_the_only_one() {
+        let chosen = |found, name: &str| {
+            let mut name = name.to_owned();
+            choose_by_device(found, &mut name).map(|it| (it.name.to_string(), name))
+        };
+        assert_eq!(chosen(two(), "z").unwrap(), ("a".into(), "z".into()));
+        assert_eq!(chosen(two(), "y").unwrap(), ("b".into(), "y".into()));
+        assert_eq!(chosen(vec![two().remove(1)], "").unwrap(), ("b".into(), "y".into()));
+        let refusal = chosen(two(), "").unwrap_err().to_string();
+        assert!(refusal.contains("3 devices (x, z, y): expected one"), "{refusal}");
+        let refusal = chosen(two(), "b").unwrap_err().to_string();
+        assert!(refusal.contains("no device b; it has x, z, y"), "{refusal}");
     }
 
     #[test]

@@ -66,9 +66,14 @@ impl Udev {
         Ok(true)
     }
 
-    /// Takes back what it was told of `/dev/ublkbN`; the last one takes the directory with it.
-    pub(crate) fn forget(&self, ublk: u32) -> Result<()> {
+    /// Takes back what it was told of the device `name`, which was `/dev/ublkbN`: by now that may be
+    /// another. The last one takes the directory with it.
+    pub(crate) fn forget(&self, ublk: u32, name: &str) -> Result<()> {
         let path = self.file(ublk);
+        let told = fs::read_to_string(&path).unwrap_or_default();
+        if told.lines().next().is_some_and(|line| line != name_line(name)) {
+            return Ok(());
+        }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", path.display()));
@@ -153,16 +158,17 @@ impl Udev {
 
 impl Facts<'_> {
     fn text(&self) -> String {
-        let mut text = format!(
-            "REPLICATOR_NAME={}\nREPLICATOR_GROUP={}\n",
-            mangled(self.name),
-            mangled(self.replicator)
-        );
+        let group = mangled(self.replicator);
+        let mut text = format!("{}\nREPLICATOR_GROUP={group}\n", name_line(self.name));
         if self.suspended {
             text.push_str("REPLICATOR_SUSPENDED=1\n");
         }
         text
     }
+}
+
+fn name_line(name: &str) -> String {
+    format!("REPLICATOR_NAME={}", mangled(name))
 }
 
 impl Moment {
@@ -241,10 +247,12 @@ mod tests {
                         REPLICATOR_SUSPENDED=1\n";
         assert_eq!(text, expected);
         udev.tell(8, &facts(false)).unwrap();
-        udev.forget(7).unwrap();
-        assert!(home.path().join("told/ublkb8").exists());
-        udev.forget(8).unwrap();
-        udev.forget(8).unwrap();
+        let name = facts(false).name;
+        udev.forget(7, name).unwrap();
+        udev.forget(8, "another").unwrap();
+        assert!(home.path().join("told/ublkb8").exists(), "the number is another device's by now");
+        udev.forget(8, name).unwrap();
+        udev.forget(8, name).unwrap();
         assert!(!home.path().join("told").exists());
     }
 

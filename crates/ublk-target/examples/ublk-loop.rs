@@ -23,7 +23,8 @@ use blk::{
     ReqId, Sectors, Time,
 };
 use ublk_target::{
-    Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Keeper, Opener, Ublk, process,
+    Device, DeviceError, DeviceSpec, Engine, EngineSpec, Handle, Keeper, Listener, Opener, Ublk,
+    process,
 };
 use uring::{Disk, OpenSpec, RingSpec};
 
@@ -37,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ring: RingSpec::default(),
         opener: Opener::default(),
         keeper: Keeper::default(),
+        listener: Listener::default(),
     };
     let mut server =
         Server { engine: Engine::spawn(Loop::default(), spec)?, served: HashMap::new() };

@@ -19,6 +19,8 @@ pub struct DeviceInfo {
     pub depth: u16,
     /// Queues.
     pub queues: u16,
+    /// The longest request.
+    pub request_max: Sectors,
     /// The process that serves it, or did last; `None`: nobody yet.
     pub server: Option<u32>,
     /// Feature flags that were granted (`UBLK_F_*`).
@@ -203,9 +205,20 @@ pub(crate) fn end_recovery(id: u32) -> Result<(), ControlError> {
 
 /// GET_DEV_INFO.
 pub(crate) fn info(id: u32) -> Result<DeviceInfo, ControlError> {
+    Ok(raw_info(id)?.into())
+}
+
+/// GET_DEV_INFO, as the driver says it.
+pub(crate) fn raw_info(id: u32) -> Result<sys::ublksrv_ctrl_dev_info, ControlError> {
     let empty = sys::ublksrv_ctrl_dev_info::default();
-    let command = command("GET_DEV_INFO", sys::UBLK_U_CMD_GET_DEV_INFO, Some(id));
-    Ok(command.exchange(empty)?.into())
+    command("GET_DEV_INFO", sys::UBLK_U_CMD_GET_DEV_INFO, Some(id)).exchange(empty)
+}
+
+/// GET_PARAMS.
+pub(crate) fn params_of(id: u32) -> Result<sys::ublk_params, ControlError> {
+    let len = size_of::<sys::ublk_params>() as u32;
+    let empty = sys::ublk_params { len, ..Default::default() };
+    command("GET_PARAMS", sys::UBLK_U_CMD_GET_PARAMS, Some(id)).exchange(empty)
 }
 
 impl From<sys::ublksrv_ctrl_dev_info> for DeviceInfo {
@@ -215,6 +228,7 @@ impl From<sys::ublksrv_ctrl_dev_info> for DeviceInfo {
             state: info.state.into(),
             depth: info.queue_depth,
             queues: info.nr_hw_queues,
+            request_max: Sectors::from_bytes(info.max_io_buf_bytes.into()),
             server: u32::try_from(info.ublksrv_pid).ok().filter(|pid| *pid > 0),
             flags: info.flags,
             mark: info.ublksrv_flags,

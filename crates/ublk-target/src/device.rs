@@ -14,6 +14,7 @@ use crate::channel::Channel;
 use crate::control::{self, DeviceInfo, DeviceSpec, DeviceState};
 use crate::error::{ControlError, DeviceError};
 use crate::inbox::{Handle, QueueName};
+use crate::listener::Released;
 
 /// A device that the driver knows and nobody serves yet. Dropped, it is deleted.
 #[derive(Debug)]
@@ -137,6 +138,22 @@ impl Device {
         Ok(control::delete(id)?)
     }
 
+    /// Deletes a device that somebody else has stopped, and that nobody serves any more. `mark` must
+    /// be the one it was created with.
+    ///
+    /// # Errors
+    /// If it is another's device, or was started again.
+    pub fn delete_stopped(id: u32, mark: u64) -> Result<(), DeviceError> {
+        let info = control::info(id)?;
+        if info.mark != mark {
+            return Err(DeviceError::Foreign { device: id, expected: mark, found: info.mark });
+        }
+        if info.state != DeviceState::Dead {
+            return Err(DeviceError::NotStopped { device: id, found: info.state.name() });
+        }
+        Ok(control::delete(id)?)
+    }
+
     /// N of `/dev/ublkbN`.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -147,6 +164,12 @@ impl Device {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/dev/ublkb{}", self.id))
+    }
+
+    /// Whether this device, in this life, is the one that was released.
+    #[must_use]
+    pub fn is(&self, released: Released) -> bool {
+        self.queue == released.0
     }
 
     /// Makes it longer, while it is in use; see [`Features::tells_of_growth`](crate::Features::tells_of_growth).

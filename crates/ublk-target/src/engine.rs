@@ -25,6 +25,7 @@ use crate::error::EngineError;
 use crate::front::FrontEnd;
 use crate::inbox::{Handle, Inbox, Message, QueueName, WAKE};
 use crate::keeper::Keeper;
+use crate::listener::Listener;
 use crate::process;
 use crate::reopen::{Opener, Openings};
 
@@ -48,6 +49,8 @@ pub struct EngineSpec {
     pub opener: Opener,
     /// How something is kept that the machine wants its next life to know.
     pub keeper: Keeper,
+    /// Who hears that a device was let go of.
+    pub listener: Listener,
 }
 
 impl<M: Machine + Send + 'static> Engine<M> {
@@ -115,7 +118,8 @@ fn run<M: Machine + 'static>(
     };
     let openings = Openings::new(spec.opener, handle.clone());
     let keeping = (spec.keeper, handle);
-    let mut drive = Drive::new(machine, inbox, ring, spec.disks, openings, keeping);
+    let front = FrontEnd::new(spec.listener);
+    let mut drive = Drive::new(machine, inbox, (ring, front), spec.disks, openings, keeping);
     let _ = ready.send(Ok(()));
     drive.run();
     drive.machine
@@ -140,7 +144,7 @@ impl<M: Machine + 'static> Drive<M> {
     fn new(
         machine: M,
         inbox: Inbox<M>,
-        mut ring: Ring,
+        (mut ring, front): (Ring, FrontEnd),
         disks: Vec<(DiskId, Disk)>,
         openings: Openings<M>,
         keeping: (Keeper, Handle<M>),
@@ -152,7 +156,7 @@ impl<M: Machine + 'static> Drive<M> {
         Self {
             machine,
             ring,
-            front: FrontEnd::default(),
+            front,
             inbox,
             openings,
             keeping,

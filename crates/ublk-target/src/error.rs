@@ -71,6 +71,8 @@ pub enum DeviceError {
     NotRecoverable { device: u32, found: &'static str },
     #[error("ublk device {device}: expected it to be served, found it {found}")]
     NotServed { device: u32, found: &'static str },
+    #[error("ublk device {device}: expected it to be stopped, found it {found}")]
+    NotStopped { device: u32, found: &'static str },
     #[error(
         "ublk device {device} is not of this replicator: expected mark {expected:#x}, found {found:#x}"
     )]

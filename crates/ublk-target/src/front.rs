@@ -12,6 +12,7 @@ use uring::{CommandTag, Ring};
 use crate::channel::Channel;
 use crate::engine::Attached;
 use crate::inbox::QueueName;
+use crate::listener::Listener;
 use crate::queue::{Arrival, Queue};
 
 /// The devices' side of an engine.
@@ -22,6 +23,7 @@ pub(crate) struct FrontEnd {
     /// Queues whose FETCHes are on their way, and who waits for them.
     attaching: Vec<(QueueName, SyncSender<Attached>)>,
     detaching: Vec<(QueueName, SyncSender<()>)>,
+    listener: Listener,
     zeroes: BufMut,
 }
 
@@ -32,19 +34,19 @@ struct Place {
     epoch: u16,
 }
 
-impl Default for FrontEnd {
-    fn default() -> Self {
+impl FrontEnd {
+    /// No device yet; `listener` hears of each that goes.
+    pub(crate) fn new(listener: Listener) -> Self {
         Self {
             places: Vec::new(),
             generation: 0,
             attaching: Vec::new(),
             detaching: Vec::new(),
+            listener,
             zeroes: BufMut::zeroed(ZEROES_BYTES),
         }
     }
-}
 
-impl FrontEnd {
     /// Begins to serve a device; `reply` hears of it at the next [`FrontEnd::settle`].
     pub(crate) fn attach(
         &mut self,
@@ -156,8 +158,11 @@ impl FrontEnd {
     /// deleted, whoever stopped it.
     fn release(&mut self) {
         for place in &mut self.places {
-            if place.queue.as_ref().is_some_and(Queue::is_released) {
-                place.queue = None;
+            if let Some(gone) = place.queue.take_if(|queue| queue.is_released()) {
+                let name = QueueName { source: gone.source(), epoch: gone.epoch() };
+                // Closed before anybody hears of it: the driver deletes it only then.
+                drop(gone);
+                self.listener.tell(name);
             }
         }
         for (name, reply) in std::mem::take(&mut self.detaching) {
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_request_whose_device_is_gone_finds_nobody() {
-        let mut front = FrontEnd::default();
+        let mut front = FrontEnd::new(Listener::default());
         let req = ReqId::from(RequestName { source: 3, tag: 7, generation: 9 });
         assert_eq!(front.fetch(req, &mut BufMut::zeroed(512)), Err(Errno::ENODEV));
         front.deliver(req, Sectors(0), &Data::Zeroes(Sectors(1)));

@@ -19,12 +19,14 @@
 mod channel;
 mod command;
 mod control;
+mod details;
 mod device;
 mod engine;
 mod error;
 mod front;
 mod inbox;
 mod keeper;
+mod listener;
 mod probe;
 pub mod process;
 mod queue;
@@ -32,10 +34,12 @@ mod reopen;
 mod request;
 
 pub use control::{DeviceInfo, DeviceSpec, DeviceState};
+pub use details::{DeviceDetails, Fields};
 pub use device::{Added, Device};
 pub use engine::{Engine, EngineSpec};
 pub use error::{ControlError, DeviceError, EngineError, EngineGone, ProbeError};
 pub use inbox::Handle;
 pub use keeper::Keeper;
+pub use listener::{Listener, Released};
 pub use probe::{Features, Ublk};
 pub use reopen::Opener;

@@ -8,6 +8,7 @@ use libublk::sys;
 
 use crate::command;
 use crate::control::{self, DeviceInfo};
+use crate::details::DeviceDetails;
 use crate::error::{ControlError, ProbeError};
 
 /// The kernel's ublk driver.
@@ -55,6 +56,14 @@ impl Ublk {
     /// If there is no such device, or the driver does not answer.
     pub fn query(id: u32) -> Result<DeviceInfo, ControlError> {
         control::info(id)
+    }
+
+    /// All that the driver tells of device `id`.
+    ///
+    /// # Errors
+    /// If there is no such device, or the driver does not answer.
+    pub fn details(id: u32) -> Result<DeviceDetails, ControlError> {
+        DeviceDetails::of(id)
     }
 
     /// The numbers of all ublk devices of this machine, whoever serves them.

@@ -5,8 +5,9 @@
 #![allow(unsafe_code, reason = "prctl, mlockall, unshare and mount have no wrapper in std")]
 
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,34 @@ pub fn enter_own_mount_namespace() -> io::Result<()> {
         check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })?;
     }
     Ok(())
+}
+
+/// Keeps what this process was given open from those that it starts. Who waits for the end of a
+/// pipe, one end of which was left here, would else wait for all of them.
+///
+/// # Errors
+/// Before Linux 5.11.
+pub fn keep_descriptors_to_itself() -> io::Result<()> {
+    // SAFETY: takes no pointer, and closes nothing.
+    let done = unsafe {
+        libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+    };
+    check(done)
+}
+
+/// A descriptor that who started this process left open in it, by its number. To be called once for
+/// each, before anything else is opened.
+///
+/// # Errors
+/// If no such descriptor is open, or it is one of the standard streams.
+pub fn given_descriptor(number: i32) -> io::Result<File> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: takes no pointer; tells whether it is open.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and by the caller's word nobody else in this process owns it.
+    Ok(unsafe { File::from_raw_fd(number) })
 }
 
 /// The mount point of a line of mountinfo, if its file system rests on a ublk device.
@@ -141,6 +170,14 @@ const STACK_DEPTH_MAX: u32 = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_descriptor_that_is_not_open_or_a_standard_stream_is_not_taken() {
+        for number in [i32::MIN, -1, 0, 1, 2, i32::MAX] {
+            let refusal = given_descriptor(number).unwrap_err();
+            assert_eq!(refusal.raw_os_error(), Some(libc::EBADF), "{number}");
+        }
+    }
 
     #[test]
     fn a_mount_is_read_whatever_optional_fields_it_has() {

@@ -67,6 +67,10 @@ impl Queue {
         self.dev
     }
 
+    pub(crate) fn source(&self) -> u16 {
+        self.source
+    }
+
     pub(crate) fn epoch(&self) -> u16 {
         self.epoch
     }

@@ -11,7 +11,7 @@ use blk::{
     Sectors, Time,
 };
 use tempfile::TempDir;
-use ublk_target::{Engine, EngineSpec, Keeper, Opener};
+use ublk_target::{Engine, EngineSpec, Keeper, Listener, Opener};
 use uring::{Disk, OpenSpec, RingSpec};
 
 /// Does what a test tells it, and tells the test what it gets.
@@ -63,6 +63,7 @@ fn engine(disks: Vec<(DiskId, Disk)>) -> (Engine<Puppet>, Receiver<Seen>) {
         ring: RingSpec::default(),
         opener: Opener::default(),
         keeper: Keeper::default(),
+        listener: Listener::default(),
     };
     let puppet = Puppet { todo: Vec::new(), wakeup: None, seen };
     (Engine::spawn(puppet, spec).unwrap(), seen_by_test)

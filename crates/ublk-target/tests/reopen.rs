@@ -15,7 +15,7 @@ use blk::{
     Time,
 };
 use tempfile::TempDir;
-use ublk_target::{Engine, EngineSpec, Keeper, Opener};
+use ublk_target::{Engine, EngineSpec, Keeper, Listener, Opener};
 use uring::{Disk, OpenSpec, RingSpec};
 
 /// Asks for what a test tells it, and tells the test what it hears.
@@ -60,7 +60,14 @@ impl Rig {
     fn new(disks: Vec<(DiskId, Disk)>, opener: Opener) -> Self {
         let (sender, heard) = channel();
         let (ring, keeper) = (RingSpec::default(), Keeper::default());
-        let spec = EngineSpec { name: "test".into(), disks, ring, opener, keeper };
+        let spec = EngineSpec {
+            name: "test".into(),
+            disks,
+            ring,
+            opener,
+            keeper,
+            listener: Listener::default(),
+        };
         let asker = Asker { todo: Vec::new(), heard: sender };
         Self { engine: Engine::spawn(asker, spec).unwrap(), heard }
     }

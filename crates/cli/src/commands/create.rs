@@ -57,23 +57,29 @@ pub(super) fn recover(args: &RecoverArgs, verbose: u8, runtime: &RuntimeDir) -> 
     Ok(())
 }
 
-fn recover_one(name: &Name, verbose: u8, runtime: &RuntimeDir) -> Result<Vec<ReadyDevice>> {
+pub(super) fn recover_one(
+    name: &Name,
+    verbose: u8,
+    runtime: &RuntimeDir,
+) -> Result<Vec<ReadyDevice>> {
     let found = find(runtime, name)?;
     if let Tenant::Alive(pid) = found.group.tenant()? {
         bail!("its daemon (process {pid}) lives; there is nothing to recover");
     }
+    // What waits has to be known: better said here than by a daemon that has begun.
+    found.group.state()?;
     let text = found.group.table()?.context("its daemon left no table; use `create`")?;
     let replicator = tables::from_text(&text).context("the table its daemon left")?;
     daemon::launch(&job(&replicator, Takeover::Must, verbose))
 }
 
-fn job(replicator: &Replicator, takeover: Takeover, verbose: u8) -> Job {
+pub(super) fn job(replicator: &Replicator, takeover: Takeover, verbose: u8) -> Job {
     let (name, table) = (replicator.name.to_string(), replicator.text.clone());
-    Job { name, table, takeover, require_all: false, verbose }
+    Job { name, table, takeover, only: None, require_all: false, verbose }
 }
 
 /// Refuses names that somebody has, before anything is started. The daemon looks again.
-fn check_names(replicator: &Replicator, runtime: &RuntimeDir) -> Result<()> {
+pub(super) fn check_names(replicator: &Replicator, runtime: &RuntimeDir) -> Result<()> {
     let own = &replicator.name;
     ensure_free(runtime, own, own)?;
     for device in &replicator.group.devices {

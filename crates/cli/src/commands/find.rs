@@ -23,10 +23,17 @@ pub(super) fn find(runtime: &RuntimeDir, name: &Name) -> Result<Found> {
     if group.tenant()? != Tenant::Nobody {
         return Ok(Found { group, device: None });
     }
+    let mut torn = None;
     for group in runtime.groups()? {
-        if has_device(&group, name)? {
-            return Ok(Found { group, device: Some(name.to_string()) });
+        match has_device(&group, name) {
+            Ok(true) => return Ok(Found { group, device: Some(name.to_string()) }),
+            Ok(false) => {}
+            // Whose devices are not to be known does not hide another's.
+            Err(error) => torn = Some(error),
         }
+    }
+    if let Some(error) = torn {
+        return Err(error);
     }
     bail!("{name}: expected a replicator or a device, found none; `replicator ls` lists them")
 }

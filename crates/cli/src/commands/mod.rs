@@ -1,5 +1,6 @@
 //! One file per family of verbs.
 
+mod add;
 mod control;
 mod create;
 mod differs;
@@ -15,6 +16,7 @@ mod report;
 mod wait;
 mod why;
 
+pub(crate) use add::{add, recover_device};
 pub(crate) use why::Told;
 
 use anyhow::Result;

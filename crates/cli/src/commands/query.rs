@@ -1,6 +1,6 @@
 //! `ls`, `table` and `status`: what there is and how it does.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use replicator::Status;
 use serde_json::{Map, Value, json};
 use table::{Entry, TableFile, Target};
@@ -13,15 +13,20 @@ use crate::runtime::{GroupDir, RuntimeDir, Tenant};
 
 /// Lists replicators and their devices: name, target, state, block device.
 pub(super) fn ls(args: &ListArgs, runtime: &RuntimeDir) -> Result<()> {
-    let mut rows = Vec::new();
+    let (mut rows, mut torn) = (Vec::new(), Vec::new());
     for Found { group, .. } in find_all(runtime, &[])? {
-        rows.extend(rows_of(&group).with_context(|| group.name().to_string())?);
+        match rows_of(&group) {
+            Ok(of_group) => rows.extend(of_group),
+            Err(error) => torn.push(error.context(group.name().to_string())),
+        }
     }
     rows.retain(|row| args.target.as_deref().is_none_or(|target| row.target == target));
     if args.json {
-        return print(&json_text(&rows.iter().map(Row::json).collect::<Vec<_>>())?);
+        print(&json_text(&rows.iter().map(Row::json).collect::<Vec<_>>())?)?;
+    } else {
+        print(&columns(&rows.iter().map(Row::cells).collect::<Vec<_>>()))?;
     }
-    print(&columns(&rows.iter().map(Row::cells).collect::<Vec<_>>()))
+    all_of(&torn)
 }
 
 /// Prints tables. They come from the runtime directory, so a hung daemon hides nothing.
@@ -62,11 +67,15 @@ pub(super) fn status(args: &QueryArgs, runtime: &RuntimeDir) -> Result<()> {
     } else {
         print_lines(args, lines, only_a_device(&found))?;
     }
-    // One daemon that is gone must not hide how the others do.
-    match silent.len() {
-        0 => Ok(()),
-        _ => Err(anyhow!(
-            silent.iter().map(|it| format!("{it:#}")).collect::<Vec<_>>().join("\nreplicator: ")
+    all_of(&silent)
+}
+
+/// What went wrong, after what did not: one daemon that is gone must not hide how the others do.
+fn all_of(errors: &[Error]) -> Result<()> {
+    match errors {
+        [] => Ok(()),
+        errors => Err(anyhow!(
+            errors.iter().map(|it| format!("{it:#}")).collect::<Vec<_>>().join("\nreplicator: ")
         )),
     }
 }

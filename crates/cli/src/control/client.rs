@@ -41,15 +41,22 @@ impl Client {
         serde_json::from_value(value).context("expected a known answer; is the daemon older?")
     }
 
-    fn ask_value(mut self, request: &Request, mut progress: impl FnMut(&str)) -> Result<Value> {
+    fn ask_value(self, request: &Request, progress: impl FnMut(&str)) -> Result<Value> {
+        // Whether it goes before it is asked, meanwhile or behind it: users see one thing.
+        self.converse(request, progress).map_err(|error| match hung_up(&error) {
+            true => error.context("expected an answer of the daemon, found it gone"),
+            false => error,
+        })
+    }
+
+    fn converse(mut self, request: &Request, mut progress: impl FnMut(&str)) -> Result<Value> {
         write_line(&mut self.stream, request).context("asking the daemon")?;
         let mut lines = Lines::with_line_bytes_max(&self.stream, REPLY_BYTES_MAX);
         loop {
             let line = lines
                 .next(Instant::now() + self.silence_max)
                 .context("waiting for the daemon's answer")?
-                .ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))
-                .context("expected an answer of the daemon, found it gone")?;
+                .ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
             match serde_json::from_slice(&line).context("expected an answer of a daemon")? {
                 Reply::Progress(text) => progress(&text),
                 Reply::Ok(value) => return Ok(value),

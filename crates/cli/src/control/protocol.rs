@@ -24,10 +24,27 @@ pub(crate) enum Request {
     Resume { device: Option<String> },
     /// A message to the replicator or, with `device`, to one of its devices.
     Message { device: Option<String>, words: Vec<String> },
+    /// Let one device of this table be had, which may be new to the replicator. Answered with the N
+    /// of its `/dev/ublkbN`.
+    Add { table: String, wish: Wish },
     /// Go on as this table says. Answered with a sentence for each thing that is different.
     Reload { table: String },
     /// End: catch up (within the limit), stop, take the devices away.
     Remove { drain: bool, force: bool, limit_ms: u64 },
+}
+
+/// One device to be had, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wish {
+    /// Its name.
+    pub(crate) device: String,
+    /// The N of `/dev/ublkbN`, if not any.
+    pub(crate) ublk: Option<u32>,
+    /// Requests in flight, if not as many as usual.
+    pub(crate) depth: Option<u16>,
+    /// The longest request in sectors, if shorter than usual.
+    pub(crate) request_max: Option<u64>,
 }
 
 /// One line of an answer.
@@ -98,6 +115,7 @@ mod tests {
             Request::Suspend { device: Some("data".into()), wait: true },
             Request::Resume { device: None },
             Request::Message { device: None, words: vec!["resume".into(), "a b\n".into()] },
+            Request::Add { table: "a: 0 1\n".into(), wish: Wish::default() },
             Request::Reload { table: "a: 0 1\nb: 0 1\n".into() },
             Request::Remove { drain: true, force: false, limit_ms: 60_000 },
         ];

@@ -10,8 +10,9 @@ use blk::{DevNr, Sectors};
 use replicator::{
     DiskFacts, MessageError, Phase, Plan, ReloadError, Replicator, Role, Seed, Status,
 };
+use rustix::thread::{Pid, gettid};
 use table::Group;
-use ublk_target::{Engine, EngineSpec, Handle, Keeper};
+use ublk_target::{Engine, EngineSpec, Handle, Keeper, Listener};
 use uring::RingSpec;
 
 use super::disks::{Disks, Newcomers, Places};
@@ -29,12 +30,17 @@ pub(super) struct View(Handle<Replicator>);
 
 impl Drive {
     /// Starts the engine; it begins to open its log.
-    pub(super) fn start(plan: Plan, disks: Disks, kept: KeptFile) -> Result<Self> {
+    pub(super) fn start(
+        plan: Plan,
+        disks: Disks,
+        kept: KeptFile,
+        listener: Listener,
+    ) -> Result<Self> {
         let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
         let machine = Replicator::open(plan, seed()?)?;
         let (opener, places) = (disks.opener(), disks.places());
         let keeper = Keeper::new(move |bytes| kept.write(bytes));
-        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener, keeper };
+        let spec = EngineSpec { name, disks: disks.open, ring: RING, opener, keeper, listener };
         let engine = Engine::spawn(machine, spec).context("starting the engine")?;
         Ok(Self { engine, places })
     }
@@ -105,6 +111,11 @@ impl Drive {
     /// Ends with an error what waits, and whatever comes.
     pub(super) fn refuse_all(&self) -> Result<()> {
         Ok(self.handle().call(|machine, _| machine.refuse_all())?)
+    }
+
+    /// The thread that does all I/O, as the kernel knows it.
+    pub(super) fn thread(&self) -> Result<Pid> {
+        Ok(self.handle().call(|_, _| gettid())?)
     }
 
     pub(super) fn suspend(&self, dev: Option<DevNr>) -> Result<()> {

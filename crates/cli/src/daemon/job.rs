@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::control::Wish;
+
 /// What to serve. A command hands it to the daemon it starts, as JSON on standard input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +15,8 @@ pub(crate) struct Job {
     pub(crate) table: String,
     /// Whether its devices are new, or wait for a successor of the daemon that died.
     pub(crate) takeover: Takeover,
+    /// Only this device is to be had for now; the others wait until they are asked for.
+    pub(crate) only: Option<Wish>,
     /// Whether everything that the table names must be there.
     pub(crate) require_all: bool,
     /// How often `-v` was given.
@@ -50,6 +54,8 @@ pub(crate) enum Report {
 pub(crate) struct ReadyDevice {
     pub(crate) name: String,
     pub(crate) path: String,
+    /// The N of its path.
+    pub(crate) ublk: u32,
 }
 
 /// Who wants to know how a start goes.

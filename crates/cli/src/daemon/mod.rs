@@ -20,6 +20,7 @@ mod service;
 mod start;
 mod stop;
 mod takeover;
+mod ublk;
 
 pub(crate) use job::{Job, ReadyDevice, Takeover};
 pub(crate) use launch::launch;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use ublk_target::{Listener, Released};
 
 use crate::control::{Replies, Reply, Request};
 
@@ -19,6 +20,8 @@ pub(super) enum Order {
     Ask(Ask),
     /// SIGTERM or SIGINT.
     Signal(&'static str),
+    /// The engine has let go of a device.
+    Released(Released),
 }
 
 /// A request of a caller who waits for the answer.
@@ -77,6 +80,15 @@ impl Desk {
         }
     }
 
+    /// Passes on, from the engine's thread, that it has let go of a device.
+    pub(super) fn listener(&self) -> Listener {
+        let desk = self.clone();
+        Listener::new(move |released| {
+            // A main thread that is gone has let go of everything.
+            let _ = desk.0.send(Order::Released(released));
+        })
+    }
+
     /// Passes SIGTERM and SIGINT on, from a thread of its own.
     pub(super) fn watch_signals(&self) -> Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT]).context("catching signals")?;
@@ -118,7 +130,7 @@ mod tests {
         Server::bind(&socket, me).unwrap().start(pass).unwrap();
         let main = thread::spawn(move || match orders.recv().unwrap() {
             Order::Ask(ask) => main(ask),
-            Order::Signal(name) => panic!("{name} was not expected"),
+            Order::Signal(_) | Order::Released(_) => panic!("only a request was expected"),
         });
         let answer =
             Client::connect(&socket).unwrap().ask(&Request::Resume { device: None }, |_| ());

@@ -128,7 +128,7 @@ impl Reporter for InForeground<'_> {
     fn ready(&mut self, devices: Vec<ReadyDevice>) -> Result<()> {
         self.progress.clear();
         self.service.ready(devices.len());
-        for ReadyDevice { name, path } in devices {
+        for ReadyDevice { name, path, .. } in devices {
             log::info!("{name}: {path} is ready");
         }
         Ok(())

@@ -41,6 +41,7 @@ impl Daemon {
             self.drive.wait_until_settled()?;
         }
         self.keep_table(new)?;
+        self.forget_withheld(&going)?;
         let mut said: Vec<String> = changes.iter().map(ToString::to_string).collect();
         drop(claims);
         self.serve_longer(&grown)?;
@@ -93,8 +94,9 @@ impl Daemon {
     fn take_back(&mut self, going: &[DevNr]) -> Result<()> {
         self.drive.stay(going)?;
         let plan = self.drive.plan()?;
-        let devices = plan.devices.iter().filter(|device| going.contains(&device.nr));
-        for device in devices.filter(|device| !self.has(device.nr)).collect::<Vec<_>>() {
+        let is_missing = |dev| going.contains(&dev) && !self.has(dev) && !self.withholds(dev);
+        let devices = plan.devices.iter().filter(|device| is_missing(device.nr));
+        for device in devices.collect::<Vec<_>>() {
             self.serve(device).with_context(|| format!("device {}", device.name))?;
         }
         Ok(())
@@ -105,6 +107,7 @@ impl Daemon {
     fn who_grows(&self, new: &Group) -> Vec<DevNr> {
         let served = |dev: DevNr| self.states().iter().find(|it| it.nr == dev.0);
         let all = new.devices.iter().map(|device| (device.table.dev_nr, device.len.0));
+        let all = all.filter(|(dev, _)| !self.withholds(*dev));
         let shorter = all.filter(|(dev, len)| served(*dev).is_none_or(|it| it.sectors < *len));
         shorter.map(|(dev, _)| dev).collect()
     }

@@ -16,6 +16,7 @@ use super::relog;
 use super::served::{Daemon, Shown};
 use super::service::Service;
 use super::stop;
+use super::ublk::Rest;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
 use crate::runtime::DeviceState;
 use crate::tables;
@@ -39,7 +40,15 @@ pub(super) fn serve(
                 service.stopping();
                 return stop::on_signal(daemon, limit);
             }
-            Err(RecvTimeoutError::Timeout) => watch(&daemon)?,
+            Ok(Order::Released(released)) => {
+                if daemon.let_go_of(released) == Rest::Nothing {
+                    return stop::without_devices(daemon, limit);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                watch(&daemon)?;
+                daemon.delete_what_others_stopped(DELETION_PAUSE);
+            }
             Err(RecvTimeoutError::Disconnected) => unreachable!("the control threads hold a desk"),
         }
     }
@@ -96,6 +105,7 @@ pub(super) fn receive(
         Request::Suspend { .. }
         | Request::Resume { .. }
         | Request::Message { .. }
+        | Request::Add { .. }
         | Request::Reload { .. }
         | Request::Remove { .. } => return desk.pass(request, replies),
     };
@@ -126,6 +136,9 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
             let said = daemon.message(dev, words)?;
             daemon.tell_udev_who_is_suspended()?;
             Ok(Value::String(said))
+        }
+        Request::Add { table, wish } => {
+            Ok(daemon.give(&tables::from_text(&table)?.group, &wish)?.into())
         }
         Request::Reload { table } => {
             Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)
@@ -174,7 +187,7 @@ fn info(view: &View, devices: &[DeviceState]) -> Result<Value> {
         let suspended = view.is_suspended(Some(DevNr(it.nr)))?;
         infos.push(InfoDevice { name: it.name.clone(), path: it.path(), suspended });
     }
-    if state == "running" && infos.iter().all(|it| it.suspended) {
+    if state == "running" && !infos.is_empty() && infos.iter().all(|it| it.suspended) {
         state = "suspended";
     }
     Ok(serde_json::to_value(Info {
@@ -217,6 +230,9 @@ fn watch(daemon: &Daemon) -> Result<()> {
     daemon.dir.write_last_error(&failure)?;
     Err(anyhow!(failure))
 }
+
+/// How long somebody who stopped a device may take to delete it; then it is done for him.
+const DELETION_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often the engine is looked at when nobody asks for anything.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);

@@ -1,21 +1,23 @@
 //! A daemon's possessions: name, engine, ublk devices, links, files. What comes, comes in
 //! this order; what goes, goes in the opposite one.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use blk::{DevNr, Sectors};
 use replicator::DevicePlan;
 use table::Group;
-use ublk_target::{Added, Device, DeviceSpec};
+use ublk_target::{Added, Device, DeviceSpec, Ublk};
 
 use super::drive::{Drive, random_u64};
 use super::orders::Desk;
 use super::serve::receive;
-use crate::control::Server;
+use super::ublk::deleted_at_the_end;
+use crate::control::{Server, Wish};
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir, Lock, ROOT, State};
+use crate::runtime::{DeviceState, GroupDir, Lock, PidFiles, ROOT, State};
 use crate::udev::{Facts, Moment, Udev};
 
 /// A replicator that is being served.
@@ -28,14 +30,26 @@ pub(super) struct Daemon {
     /// The table that a successor finds.
     pub(super) kept: Option<Group>,
     links: Links,
-    udev: Udev,
+    pub(super) udev: Udev,
     /// What a successor must know; always written before it is true.
-    state: State,
+    pub(super) state: State,
     /// The same devices, for those who only look.
     shown: Shown,
     /// The devices served, in the order in which they came.
-    served: Vec<Device>,
+    pub(super) served: Vec<Device>,
+    /// Devices that others have stopped, and when: they are about to delete them.
+    pub(super) stopped: Vec<(DeviceState, Instant)>,
     shape: Shape,
+}
+
+/// How a device is made that was not there before.
+#[derive(Clone, Copy, Default)]
+struct Making {
+    id: Option<u32>,
+    /// The least that its logical block may be.
+    block: u32,
+    depth: Option<u16>,
+    request_max: Option<Sectors>,
 }
 
 /// The devices that there are, for threads that only look.
@@ -55,8 +69,9 @@ pub(super) struct Shape {
 impl Daemon {
     pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive, shape: Shape) -> Self {
         let (links, udev, state) = (Links::of_host(), Udev::of_host(), State::of_this_process());
-        let (served, shown, kept) = (Vec::new(), Shown::default(), None);
-        Self { dir, lock, drive, table, kept, links, udev, state, shown, served, shape }
+        let (served, stopped) = (Vec::new(), Vec::new());
+        let (shown, kept) = (Shown::default(), None);
+        Self { dir, lock, drive, table, kept, links, udev, state, shown, served, stopped, shape }
     }
 
     /// The devices it has, or is about to have.
@@ -65,13 +80,18 @@ impl Daemon {
     }
 
     /// Makes the devices of a dead daemon its own; they are taken over by [`Self::serve`].
-    pub(super) fn inherit(&mut self, devices: Vec<DeviceState>) -> Result<()> {
-        self.state.devices = devices;
+    /// Of the others those that are `withheld` are not given to anybody.
+    pub(super) fn inherit(
+        &mut self,
+        devices: Vec<DeviceState>,
+        withheld: BTreeSet<u32>,
+    ) -> Result<()> {
+        (self.state.devices, self.state.withheld) = (devices, withheld);
         self.dir.clear_last_error()?;
         self.write_state()
     }
 
-    fn write_state(&self) -> Result<()> {
+    pub(super) fn write_state(&self) -> Result<()> {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.clone_from(&self.state.devices);
         self.dir.write_state(&self.state)
@@ -79,31 +99,47 @@ impl Daemon {
 
     /// Serves one device: the one it inherited, or a new one.
     pub(super) fn serve(&mut self, device: &DevicePlan) -> Result<()> {
+        self.serve_as(device, &Wish::default())
+    }
+
+    /// The same, and how a new one is to be.
+    pub(super) fn serve_as(&mut self, device: &DevicePlan, wish: &Wish) -> Result<()> {
         let inherited = self.state.devices.iter().find(|it| it.nr == device.nr.0);
         let handle = self.drive.handle();
         match inherited {
             Some(it) => {
                 let (ublk, served) =
                     (it.ublk, Device::recover(it.ublk, it.mark, handle, device.nr)?);
-                self.served.push(served);
-                self.links.make(&device.name, ublk)?;
+                self.is_served(&device.name, served)?;
                 // The dead daemon may have suspended it.
                 self.tell_udev(&device.name, ublk, false);
                 Ok(())
             }
-            None => self.serve_new(device, None),
+            None => {
+                let (id, depth) = (wish.ublk, wish.depth);
+                let request_max = wish.request_max.map(Sectors);
+                self.serve_new(device, Making { id, depth, request_max, block: 0 })
+            }
         }
     }
 
     /// Serves a new device; returns when its links are there.
-    fn serve_new(&mut self, device: &DevicePlan, as_before: Option<(u32, u32)>) -> Result<()> {
-        let added = self.add(device, as_before)?;
+    fn serve_new(&mut self, device: &DevicePlan, making: Making) -> Result<()> {
+        let added = self.add(device, making)?;
         let (ublk, since) = (added.id(), Moment::now());
         self.udev.tell(ublk, &self.facts(&device.name, false))?;
         let served = added.start(self.drive.handle(), device.nr)?;
-        self.served.push(served);
-        self.links.make(&device.name, ublk)?;
+        self.is_served(&device.name, served)?;
         self.udev.wait_until_seen(ublk, since);
+        Ok(())
+    }
+
+    /// A device can be used from now on: by its name, and by those who know it by ublksrv's file.
+    fn is_served(&mut self, name: &str, served: Device) -> Result<()> {
+        let ublk = served.id();
+        self.served.push(served);
+        self.links.make(name, ublk)?;
+        self.describe(ublk);
         Ok(())
     }
 
@@ -148,6 +184,7 @@ impl Daemon {
             return self.serve_anew(device, &before, place);
         }
         self.served[place].grow(device.size)?;
+        self.describe(before.ublk);
         // Only now: a successor that finds the old size here does it again.
         self.state.devices[at].sectors = device.size.0;
         self.write_state()
@@ -160,10 +197,13 @@ impl Daemon {
         before: &DeviceState,
         place: usize,
     ) -> Result<()> {
-        let block = logical_block_of(before)?;
+        let found = Ublk::query(before.ublk)?;
+        let (depth, request_max) = (Some(found.depth), Some(found.request_max));
+        let making =
+            Making { id: Some(before.ublk), block: logical_block_of(before)?, depth, request_max };
         let served = self.served.remove(place);
         self.take_away(served)?;
-        self.serve_new(device, Some((before.ublk, block)))
+        self.serve_new(device, making)
     }
 
     /// Whether a device is served, or about to be.
@@ -210,19 +250,27 @@ impl Daemon {
     fn end_device(&self, device: &Device) -> Result<()> {
         let (ublk, path) = (device.id(), device.path());
         let (record, since) = (self.udev.record(ublk), Moment::now());
-        self.remove_link(ublk)?;
+        self.hide_device(ublk)?;
         device
             .remove(self.drive.handle())
             .with_context(|| format!("taking {} away", path.display()))?;
-        self.udev.forget(ublk)?;
+        if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
+            self.udev.forget(ublk, &it.name)?;
+        }
         self.udev.wait_until_gone(record, since);
         // Udev may have looked at it once more before it went, and made the link anew.
-        self.remove_link(ublk)
+        self.hide_device(ublk)
     }
 
-    fn remove_link(&self, ublk: u32) -> Result<()> {
+    fn hide_device(&self, ublk: u32) -> Result<()> {
         let known = self.state.devices.iter().find(|it| it.ublk == ublk);
-        known.map_or(Ok(()), |it| self.links.remove(&it.name, ublk))
+        known.map_or(Ok(()), |it| self.hide(it))
+    }
+
+    /// What users know a device by goes.
+    pub(super) fn hide(&self, device: &DeviceState) -> Result<()> {
+        PidFiles::of_host().remove(device.ublk, std::process::id())?;
+        self.links.remove(&device.name, device.ublk)
     }
 
     /// Ends everything: no device is left, the engine stops, the name is free.
@@ -230,6 +278,7 @@ impl Daemon {
         self.remove_devices()?;
         let stopped = self.drive.stop(drain, STOP_LIMIT);
         self.drive.end();
+        deleted_at_the_end(&self.stopped);
         self.dir.clear(self.lock)?;
         log::info!("{}: ended, nothing of it is left", self.dir.name());
         // The log has what a site still lacks: a reason to tell, not to stay.
@@ -248,18 +297,19 @@ impl Daemon {
         self.end(false)
     }
 
-    /// Adds a device to the driver, and records it before it can be used; one that was there before,
-    /// with its number and the bytes of its logical block.
-    fn add(&mut self, device: &DevicePlan, as_before: Option<(u32, u32)>) -> Result<Added> {
+    /// Adds a device to the driver, and records it before it can be used.
+    fn add(&mut self, device: &DevicePlan, making: Making) -> Result<Added> {
         let mark = random_u64()?;
         let block = self.drive.plan()?.logical_block(device.nr);
-        let (id, block_before) = as_before.unzip();
+        let longest = self.shape.request_max;
+        let usual = DeviceSpec::new(device.size, block.max(making.block));
         let added = Device::create(DeviceSpec {
-            id,
-            request_max: self.shape.request_max,
+            id: making.id,
+            request_max: making.request_max.map_or(longest, |it| it.min(longest)),
+            depth: making.depth.unwrap_or(usual.depth),
             rotational: self.shape.rotational,
             mark,
-            ..DeviceSpec::new(device.size, block.max(block_before.unwrap_or_default()))
+            ..usual
         })?;
         self.state.devices.push(DeviceState {
             name: device.name.clone(),

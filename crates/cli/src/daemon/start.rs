@@ -9,6 +9,7 @@
 //! (it is valid and empty: `auto` and `open` go on with it), and devices that wait for a
 //! successor of a dead daemon: they are as they were, and it can be tried again.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
-use super::takeover::{as_left, inheritance};
+use super::takeover::{Left, as_left, inheritance};
 use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
@@ -37,10 +38,10 @@ pub(super) fn start(
     reporter: &mut impl Reporter,
 ) -> Result<Daemon> {
     let inherited = inheritance(job, &dir)?;
-    let fresh = inherited.is_empty();
+    let fresh = inherited.waiting.is_empty();
     let left = if fresh { None } else { Some(as_left(job, &dir)?) };
     let job = left.as_ref().unwrap_or(job);
-    let (drive, shape, table) = match open(job, &dir, fresh, reporter) {
+    let (drive, shape, table) = match open(job, &dir, fresh, desk, reporter) {
         Ok(opened) => opened,
         Err(error) => {
             if fresh {
@@ -76,6 +77,7 @@ fn open(
     job: &Job,
     dir: &GroupDir,
     fresh: bool,
+    desk: &Desk,
     reporter: &mut impl Reporter,
 ) -> Result<(Drive, Shape, Group)> {
     let table = tables::from_text(&job.table)?.group;
@@ -99,7 +101,7 @@ fn open(
         reporter.notice(&sentence)?;
     }
     let rotational = disks.any_rotational();
-    let drive = Drive::start(plan, disks, kept)?;
+    let drive = Drive::start(plan, disks, kept, desk.listener())?;
     let running =
         drive.wait_until_running(|step, done, total| reporter.progress(step, done, total));
     // Who takes devices over has users who wait already, for as long as it takes (P6).
@@ -140,16 +142,35 @@ fn require_copy(drive: &Drive) -> Result<()> {
 fn serve_devices(
     daemon: &mut Daemon,
     job: &Job,
-    inherited: Vec<DeviceState>,
+    inherited: Left,
     reporter: &mut impl Reporter,
 ) -> Result<()> {
     daemon.dir.write_table(&job.table)?;
-    daemon.inherit(inherited)?;
-    for device in daemon.drive.plan()?.devices {
+    let withheld = withheld(daemon, job, &inherited)?;
+    inherited.hide(&inherited.deleted)?;
+    daemon.inherit(inherited.waiting, withheld)?;
+    let mut devices = daemon.drive.plan()?.devices;
+    devices.retain(|device| !daemon.withholds(device.nr));
+    for device in &devices {
         reporter.progress("starting its devices", 0, 0)?;
-        daemon.serve(&device).with_context(|| format!("device {}", device.name))?;
+        let wish = job.only.clone().filter(|wish| wish.device == device.name);
+        daemon
+            .serve_as(device, &wish.unwrap_or_default())
+            .with_context(|| format!("device {}", device.name))?;
     }
     Ok(())
+}
+
+/// The devices that nobody is to be given: all but the one that is asked for; or those that nobody
+/// had of the daemon before, or somebody has deleted since.
+fn withheld(daemon: &Daemon, job: &Job, inherited: &Left) -> Result<BTreeSet<u32>> {
+    if !inherited.waiting.is_empty() {
+        let deleted = inherited.deleted.iter().map(|it| it.nr);
+        return Ok(inherited.withheld.iter().copied().chain(deleted).collect());
+    }
+    let Some(wish) = &job.only else { return Ok(BTreeSet::new()) };
+    let others = daemon.drive.plan()?.devices.into_iter().filter(|it| it.name != wish.device);
+    Ok(others.map(|it| it.nr.0).collect())
 }
 
 /// What the dead daemon was asked for, and had not done yet, is in its table only.
@@ -161,7 +182,7 @@ fn go_on_resizing(drive: &Drive, opened: &Group, table: &Group) {
 }
 
 fn ready(device: &DeviceState) -> ReadyDevice {
-    ReadyDevice { name: device.name.clone(), path: device.path() }
+    ReadyDevice { name: device.name.clone(), path: device.path(), ublk: device.ublk }
 }
 
 fn check_links(group: &Group) -> Result<()> {

@@ -64,6 +64,17 @@ pub(super) fn on_signal(daemon: Daemon, limit: Duration) -> Result<()> {
     }
 }
 
+/// Ends the daemon when somebody has deleted its last device.
+pub(super) fn without_devices(daemon: Daemon, limit: Duration) -> Result<()> {
+    log::info!("its last device was deleted: stopping");
+    let terms = Terms { drain: true, force: false, limit };
+    let drained = drain(&daemon, &terms, |text| log::info!("{text}"));
+    if let Err(error) = &drained {
+        log::warn!("{error:#}; the log keeps what they lack");
+    }
+    daemon.end(drained.is_ok())
+}
+
 /// Makes sure that the end will succeed.
 fn prepare(daemon: &Daemon, terms: &Terms, mut progress: impl FnMut(String)) -> Result<()> {
     let mut drained = || {

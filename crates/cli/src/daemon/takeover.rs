@@ -1,18 +1,33 @@
 //! What a daemon that died left: whether there is anything, whose it is now, how it ends.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 use ublk_target::{Device, Ublk};
 
 use super::job::{Job, Takeover};
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir};
+use crate::runtime::{DeviceState, GroupDir, PidFiles};
 use crate::udev::{Moment, Udev};
 
+/// What a daemon that died has left.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Its process.
+    pid: u32,
+    /// Devices that wait for a successor.
+    pub(super) waiting: Vec<DeviceState>,
+    /// Devices that somebody else has deleted since.
+    pub(super) deleted: Vec<DeviceState>,
+    /// Numbers of devices that it gave to nobody.
+    pub(super) withheld: BTreeSet<u32>,
+}
+
 /// The devices to be taken over, if there are any; an error if there may not be, or must be.
-pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState>> {
-    let left = waiting(group)?;
+pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Left> {
+    let left = left(group)?;
     let name = &job.name;
-    match (job.takeover, left.is_empty()) {
+    match (job.takeover, left.waiting.is_empty()) {
         (_, true) if job.takeover == Takeover::Must => {
             bail!("no ublk device of it waits; `replicator remove --force {name}` clears up")
         }
@@ -28,41 +43,53 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Vec<DeviceState
 /// Removes what a daemon that died left, except the log: the next start replays it.
 pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     let lock = group.lock()?;
-    let devices = waiting(group)?;
+    let left = left(group)?;
+    left.hide(&left.deleted)?;
     let (udev, since) = (Udev::of_host(), Moment::now());
-    let records: Vec<_> = devices.iter().map(|device| udev.record(device.ublk)).collect();
-    for device in &devices {
+    let records: Vec<_> = left.waiting.iter().map(|device| udev.record(device.ublk)).collect();
+    for device in &left.waiting {
         Device::abandon(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
     }
-    for (device, record) in devices.iter().zip(records) {
+    for (device, record) in left.waiting.iter().zip(records) {
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
-        udev.forget(device.ublk)?;
+        udev.forget(device.ublk, &device.name)?;
         udev.wait_until_gone(record, since);
-        Links::of_host().remove(&device.name, device.ublk)?;
+        left.hide(std::slice::from_ref(device))?;
     }
     group.clear(lock)
 }
 
-/// The devices of a dead daemon that are still there and still its own: the driver keeps
-/// the mark of each. One that had not been started has no users, and goes.
-fn waiting(group: &GroupDir) -> Result<Vec<DeviceState>> {
-    let mut waiting = group.state()?.map(|state| state.devices).unwrap_or_default();
-    let mut unstarted = Vec::new();
-    waiting.retain(|device| {
-        let found = Ublk::query(device.ublk).ok().filter(|found| found.mark == device.mark);
-        if found.is_some_and(|found| found.state == ublk_target::DeviceState::Dead) {
-            unstarted.push(device.clone());
-            return false;
+impl Left {
+    /// What users knew devices by goes.
+    pub(super) fn hide(&self, devices: &[DeviceState]) -> Result<()> {
+        for device in devices {
+            PidFiles::of_host().remove(device.ublk, self.pid)?;
+            Udev::of_host().forget(device.ublk, &device.name)?;
+            Links::of_host().remove(&device.name, device.ublk)?;
         }
-        found.is_some()
-    });
-    for device in unstarted {
-        Device::discard(device.ublk, device.mark).with_context(|| device.path())?;
-        Udev::of_host().forget(device.ublk)?;
+        Ok(())
     }
-    Ok(waiting)
+}
+
+/// Which devices of a dead daemon are still there and still its own: the driver keeps the mark of
+/// each. One that had not been started has no users, and goes.
+fn left(group: &GroupDir) -> Result<Left> {
+    let Some(state) = group.state()? else { return Ok(Left::default()) };
+    let mut left = Left { pid: state.pid, withheld: state.withheld, ..Left::default() };
+    for device in state.devices {
+        let found = Ublk::query(device.ublk).ok().filter(|found| found.mark == device.mark);
+        match found.map(|found| found.state) {
+            Some(ublk_target::DeviceState::Dead) => {
+                Device::discard(device.ublk, device.mark).with_context(|| device.path())?;
+                Udev::of_host().forget(device.ublk, &device.name)?;
+            }
+            Some(_) => left.waiting.push(device),
+            None => left.deleted.push(device),
+        }
+    }
+    Ok(left)
 }
 
 /// What is served in place of the daemon that died: its devices have the sizes and numbers of the

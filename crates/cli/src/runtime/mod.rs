@@ -10,6 +10,7 @@
 //!     state.json            the ublk devices, known before the first one starts
 //!     error                 why the last daemon ended, if it ended badly
 //!     log                   its log lines, where no syslog listens
+//!   ublk.error              why the last `ublk add` or `ublk recover` failed: nobody sees it say so
 //! ```
 //!
 //! The directory is trusted only if nobody but root can have written into it (P15).
@@ -20,12 +21,14 @@ mod claims;
 mod group;
 mod kept;
 mod name;
+mod pid_files;
 mod state;
 
 pub(crate) use claims::{Claim, Claims};
 pub(crate) use group::{GroupDir, Lock, Tenant};
 pub(crate) use kept::KeptFile;
 pub(crate) use name::Name;
+pub(crate) use pid_files::{Description, PidFiles, TYPE};
 pub(crate) use state::{DeviceState, State};
 
 use std::fs;
@@ -69,6 +72,17 @@ impl RuntimeDir {
     /// The place of one replicator, whether it exists or not.
     pub(crate) fn group(&self, name: &Name) -> GroupDir {
         GroupDir::new(self.path.join(name.as_str()), name.clone())
+    }
+
+    /// Keeps why the last command of ublksrv's front end failed; forgets it if it did not.
+    pub(crate) fn write_front_end_error(&self, sentence: Option<&str>) -> Result<()> {
+        let path = self.path.join(FRONT_END_ERROR);
+        match (sentence, fs::remove_file(&path)) {
+            (Some(sentence), _) => fs::write(&path, format!("{sentence}\n")),
+            (None, Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
+            (None, _) => Ok(()),
+        }
+        .with_context(|| format!("writing {}", path.display()))
     }
 
     /// Where the disks of a replicator are claimed.
@@ -124,6 +138,7 @@ pub(crate) fn check_dir(path: &Path, owner: u32) -> Result<()> {
     Ok(())
 }
 
+const FRONT_END_ERROR: &str = "ublk.error";
 const DEFAULT_PATH: &str = "/run/replicator";
 const PATH_VARIABLE: &str = "REPLICATOR_RUNTIME_DIR";
 pub(crate) const ROOT: u32 = 0;

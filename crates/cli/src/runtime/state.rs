@@ -1,5 +1,6 @@
 //! What a successor must know of a daemon that is gone: which ublk devices are its own.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ pub(crate) struct State {
     pub(crate) boot: String,
     /// Its devices, as far as they had been made.
     pub(crate) devices: Vec<DeviceState>,
+    /// Numbers of devices that its table has, and nobody is to be given: they were not asked for
+    /// yet, or somebody else deleted them.
+    #[serde(default)]
+    pub(crate) withheld: BTreeSet<u32>,
 }
 
 /// One ublk device of a replicator.
@@ -35,7 +40,12 @@ pub(crate) struct DeviceState {
 impl State {
     /// This process's state, without devices.
     pub(crate) fn of_this_process() -> Self {
-        Self { pid: std::process::id(), boot: boot(), devices: Vec::new() }
+        Self {
+            pid: std::process::id(),
+            boot: boot(),
+            devices: Vec::new(),
+            withheld: BTreeSet::new(),
+        }
     }
 
     /// Whether its ublk devices may still be there.
