@@ -14,6 +14,7 @@ pub(crate) const CREATE: &str = "\
 Examples:
   replicator create data.table
   replicator create - <data.table
+  replicator create --all                     # all of /etc/replicator/*.table
   replicator create --require-all data.table  # not without its remote sites
   replicator create --mark /dev/vg/mark west.table  # a failover: at the other site";
 

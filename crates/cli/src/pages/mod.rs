@@ -22,7 +22,7 @@ struct ManPage {
     about: &'static str,
 }
 
-const MAN_PAGES: [ManPage; 9] = [
+const MAN_PAGES: [ManPage; 10] = [
     page(
         "commands.md",
         "replicator",
@@ -45,6 +45,7 @@ const MAN_PAGES: [ManPage; 9] = [
     page("failover.md", "replicator-failover", 7, "to go on at the other site, and back"),
     page("linux.md", "replicator-linux", 7, "with udev and systemd, and in /etc/fstab"),
     page("messages.md", "replicator-messages", 7, "what can be said to a replicator in use"),
+    page("ublk.md", "ublk.replicator", 8, "replicators by ublk add of ublksrv"),
     page("status.md", "replicator-status", 7, "every field of replicator status"),
     page("troubleshooting.md", "replicator-troubleshooting", 7, "every sentence of replicator why"),
 ];
