@@ -100,7 +100,14 @@ impl Daemon {
         let added = self.add(device, as_before)?;
         let (ublk, since) = (added.id(), Moment::now());
         self.udev.tell(ublk, &self.facts(&device.name, false))?;
-        let served = added.start(self.drive.handle(), device.nr)?;
+        let served = match added.start(self.drive.handle(), device.nr) {
+            Ok(served) => served,
+            Err(error) => {
+                // The next device of that number may be anybody's.
+                self.udev.forget(ublk)?;
+                return Err(error.into());
+            }
+        };
         self.served.push(served);
         self.links.make(&device.name, ublk)?;
         self.udev.wait_until_seen(ublk, since);
@@ -210,11 +217,12 @@ impl Daemon {
     fn end_device(&self, device: &Device) -> Result<()> {
         let (ublk, path) = (device.id(), device.path());
         let (record, since) = (self.udev.record(ublk), Moment::now());
+        // Before its number is free: the next device that has it may be anybody's.
         self.remove_link(ublk)?;
+        self.udev.forget(ublk)?;
         device
             .remove(self.drive.handle())
             .with_context(|| format!("taking {} away", path.display()))?;
-        self.udev.forget(ublk)?;
         self.udev.wait_until_gone(record, since);
         // Udev may have looked at it once more before it went, and made the link anew.
         self.remove_link(ublk)

@@ -35,12 +35,16 @@ pub(crate) fn bury(group: &GroupDir) -> Result<()> {
         Device::abandon(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
     }
+    let links = Links::of_host();
     for (device, record) in devices.iter().zip(records) {
+        // Before its number is free: the next device that has it may be anybody's.
+        links.remove(&device.name, device.ublk)?;
+        udev.forget(device.ublk)?;
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
-        udev.forget(device.ublk)?;
         udev.wait_until_gone(record, since);
-        Links::of_host().remove(&device.name, device.ublk)?;
+        // Udev may have looked at it once more before it went, and made the link anew.
+        links.remove(&device.name, device.ublk)?;
     }
     group.clear(lock)
 }
