@@ -30,7 +30,7 @@ pub(super) struct Daemon {
     /// The table that a successor finds.
     pub(super) kept: Option<Group>,
     links: Links,
-    pub(super) udev: Udev,
+    udev: Udev,
     /// What a successor must know; always written before it is true.
     pub(super) state: State,
     /// The same devices, for those who only look.
@@ -128,7 +128,14 @@ impl Daemon {
         let added = self.add(device, making)?;
         let (ublk, since) = (added.id(), Moment::now());
         self.udev.tell(ublk, &self.facts(&device.name, false))?;
-        let served = added.start(self.drive.handle(), device.nr)?;
+        let served = match added.start(self.drive.handle(), device.nr) {
+            Ok(served) => served,
+            Err(error) => {
+                // The next device of that number may be anybody's.
+                self.udev.forget(ublk, &device.name)?;
+                return Err(error.into());
+            }
+        };
         self.is_served(&device.name, served)?;
         self.udev.wait_until_seen(ublk, since);
         Ok(())
@@ -250,13 +257,11 @@ impl Daemon {
     fn end_device(&self, device: &Device) -> Result<()> {
         let (ublk, path) = (device.id(), device.path());
         let (record, since) = (self.udev.record(ublk), Moment::now());
+        // Before its number is free: the next device that has it may be anybody's.
         self.hide_device(ublk)?;
         device
             .remove(self.drive.handle())
             .with_context(|| format!("taking {} away", path.display()))?;
-        if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
-            self.udev.forget(ublk, &it.name)?;
-        }
         self.udev.wait_until_gone(record, since);
         // Udev may have looked at it once more before it went, and made the link anew.
         self.hide_device(ublk)
@@ -270,6 +275,7 @@ impl Daemon {
     /// What users know a device by goes.
     pub(super) fn hide(&self, device: &DeviceState) -> Result<()> {
         PidFiles::of_host().remove(device.ublk, std::process::id())?;
+        self.udev.forget(device.ublk, &device.name)?;
         self.links.remove(&device.name, device.ublk)
     }
 

@@ -52,10 +52,12 @@ pub(crate) fn bury(group: &GroupDir) -> Result<()> {
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
     }
     for (device, record) in left.waiting.iter().zip(records) {
+        // Before its number is free: the next device that has it may be anybody's.
+        left.hide(std::slice::from_ref(device))?;
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
-        udev.forget(device.ublk, &device.name)?;
         udev.wait_until_gone(record, since);
+        // Udev may have looked at it once more before it went, and made the link anew.
         left.hide(std::slice::from_ref(device))?;
     }
     group.clear(lock)

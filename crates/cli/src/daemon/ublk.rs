@@ -125,8 +125,7 @@ impl Daemon {
         let device = self.state.devices.remove(here);
         log::warn!("{name}: somebody deleted /dev/ublkb{ublk}; what was written to it is kept");
         // First: who deletes it waits for that.
-        let forgotten = || self.udev.forget(device.ublk, &device.name);
-        if let Err(error) = self.hide(&device).and_then(|()| forgotten()) {
+        if let Err(error) = self.hide(&device) {
             log::warn!("{error:#}");
         }
         self.state.withheld.insert(device.nr);
