@@ -6,9 +6,9 @@
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 it_is_installed_used_removed_and_purged_and_leaves_nothing() {
-    before_it >before.txt
     # The index of man pages takes a minute here, and `man` finds them without it.
     dpkg --no-triggers -i "$deb"
+    dpkg -L replicator >files
     [[ $(/usr/bin/replicator --version) == "replicator $(dpkg-query -Wf '${Version}' replicator | cut -d- -f1)" ]]
     man -w 8 replicator | grep -x /usr/share/man/man8/replicator.8.gz
     man -w 5 replicator.table
@@ -26,13 +26,19 @@ it_is_installed_used_removed_and_purged_and_leaves_nothing() {
     [[ ! -e /usr/bin/replicator ]]
     dpkg --no-triggers -P replicator
     cmp ld rd
-    before_it | diff before.txt -
+    nothing_of_it_is_left
 }
 
-# Whatever of it could be on the host.
-before_it() {
-    find /usr /etc /run /var/lib -xdev -path /var/lib/dpkg -prune -o \( -name '*replicator*' -print \) 2>/dev/null | sort
-    ! dpkg-query -W replicator 2>/dev/null
+nothing_of_it_is_left() {
+    local path
+    while read -r path; do
+        # Directories are others' as well, but for its own.
+        [[ ! -e $path || -d $path && $path != *replicator* ]] || fail "$path is left"
+    done <files
+    for path in /run/replicator /run/replicator-udev /var/lib/replicator /etc/replicator; do
+        [[ ! -e $path ]] || fail "$path is left"
+    done
+    if dpkg-query -W replicator; then fail 'dpkg knows it still'; fi
 }
 
 devices() {
