@@ -163,7 +163,25 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     found.map(|entry| entry.expect("a directory can be read").path()).collect()
 }
 
-fn read(path: &str) -> String {
+/// The files of a directory, not of those below it, that end so.
+pub(crate) fn names_in(directory: &str, extension: &str) -> Vec<String> {
+    let mut found = entries(&top().join(directory));
+    found.retain(|path| path.extension().is_some_and(|it| it == extension));
+    found.sort();
+    found
+        .iter()
+        .map(|path| path.strip_prefix(top()).expect("it is below the top"))
+        .map(|path| path.to_str().expect("paths are ASCII").to_owned())
+        .collect()
+}
+
+/// Whether there is such a file, or directory.
+pub(crate) fn exists(path: &str) -> bool {
+    top().join(path).exists()
+}
+
+/// The text of a file.
+pub(crate) fn read(path: &str) -> String {
     let path = top().join(path);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

@@ -2,6 +2,7 @@
 //!
 //! A rule that is broken is reported with file and line; all places at once.
 
+mod documents;
 mod source;
 
 use source::{Crate, Place, SourceFile, crates};

@@ -323,6 +323,30 @@ a_site_is_copied_anew_on_a_message() {
     cmp ld1 rd1
 }
 
+all_tables_of_the_directory_are_started_at_once() {
+    mkdir etc
+    export REPLICATOR_TABLE_DIR=$work/etc
+    refused "expected files *.table, found none" replicator create --all
+    local name
+    for name in a b; do
+        truncate -s 32M "$name-log" "$name-ld"
+        cat >"etc/$name.table" <<TABLE
+$name: 0 1 replicator ringbuffer 4 $work/$name-log 0 auto 65536 blockdev 1 0
+$name-d: 0 65536 replicator-dev $name 0 0 1 $work/$name-ld nolog 0
+TABLE
+    done
+    replicator create --all
+    test -b /dev/replicator/a-d
+    test -b /dev/replicator/b-d
+    # What `table` prints is what is read, from a pipe as from a file.
+    replicator table >printed
+    replicator remove a b
+    replicator create - <printed
+    diff printed <(replicator table)
+    replicator reload --all
+    replicator remove a b
+}
+
 what_starts_a_daemon_refuses_a_name_that_is_taken_and_a_state_that_is_torn() {
     two_devices
     replicator create table
@@ -378,5 +402,6 @@ run_cases \
     why_says_in_a_sentence_for_each_site_what_is_wrong \
     wait_ends_when_the_sites_have_what_was_written_or_says_what_keeps_them \
     a_site_is_copied_anew_on_a_message \
+    all_tables_of_the_directory_are_started_at_once \
     what_starts_a_daemon_refuses_a_name_that_is_taken_and_a_state_that_is_torn \
     run_serves_in_the_foreground_until_sigterm

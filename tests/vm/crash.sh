@@ -125,6 +125,31 @@ run_takes_over_what_a_dead_daemon_left() {
     nothing_is_left
 }
 
+run_goes_on_with_the_devices_of_a_dead_daemon_whatever_its_table_says_by_now() {
+    two_devices
+    "$REPLICATOR" run table 2>log.txt &
+    local daemon=$!
+    eventually test -b /dev/replicator/d1
+    mkfs.ext4 -q /dev/replicator/d0
+    mkdir mnt
+    mount /dev/replicator/d0 mnt
+    kill -KILL $daemon
+    wait $daemon || true
+    sed -i '/^d1/d' table # somebody edits it just then
+    "$REPLICATOR" run table 2>log.txt &
+    daemon=$!
+    echo waits >mnt/file
+    sync -f mnt/file
+    test -b /dev/replicator/d1
+    grep -q 'goes on with the table that this one had' log.txt
+    umount mnt
+    eventually replicator reload table
+    [[ ! -e /dev/replicator/d1 ]]
+    kill -TERM $daemon
+    wait $daemon
+    nothing_is_left
+}
+
 sigterm_with_a_mounted_device_leaves_it_to_a_successor() {
     two_devices
     replicator create table
@@ -155,4 +180,5 @@ run_cases \
     a_dead_replicator_says_what_to_do \
     a_living_replicator_is_not_recovered \
     run_takes_over_what_a_dead_daemon_left \
+    run_goes_on_with_the_devices_of_a_dead_daemon_whatever_its_table_says_by_now \
     sigterm_with_a_mounted_device_leaves_it_to_a_successor

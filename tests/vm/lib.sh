@@ -128,7 +128,7 @@ leftovers() {
 on_host() {
     local pid program verb -
     set +x
-    find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \) 2>/dev/null | sort
+    { find /dev -maxdepth 2 \( -path '/dev/replicator*' -o -name 'ublk[bc]*' \); find /run/replicator-udev; } 2>/dev/null | sort
     find /run/ublksrvd -name '*.pid' 2>/dev/null | sort
     for pid in /proc/[0-9]*; do
         { IFS= read -r -d '' program && IFS= read -r -d '' verb; } 2>/dev/null <"$pid/cmdline" || continue

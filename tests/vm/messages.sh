@@ -48,6 +48,10 @@ every_message_is_taken_while_the_device_is_in_use() {
     table_has 'blockdev 8 1 async timeout 30s on_limit:bitmap on_down:hold timeout_io:5s resync_rate:100m'
     say slink message 1 fallbehind ios=0 on_down:bitmap resync_rate:0
     say slink message 0 timeout_io:20s
+    say slink message 0 policy sync
+    eventually happened 'site 0: promoted'
+    load_goes_on
+    say slink message 0 policy async
     say bookmark in the middle of it
     status_has ' bookmark:'
     say down 1
@@ -77,7 +81,6 @@ a_wrong_message_says_what_was_expected_and_changes_nothing() {
     refused 'expected `on`, `off` or `reset`, found "maybe"' say statistics maybe
     refused '<slink_policy>: expected `sync`, `async` or `stall`, found `fast`' say slink message 1 policy fast
     refused 'expected a site link of `repl` (0, 1), found 4' say slink message 4 policy sync
-    refused 'site 0: `sync` or `async`' say slink message 0 policy sync
     refused 'expected a remote site link' say slink del 0
     refused 'expected a site link without devices' say slink del 1
     refused 'expected one of the remote sites 1' say down 7
@@ -180,6 +183,10 @@ a_log_becomes_larger_and_smaller_while_the_device_is_in_use() {
     replicator reload smaller
     eventually log_has 12000
     truncate -s 6M log
+    load_goes_on
+    sed 's/ringbuffer 4 \(.*\) auto 12000/ringbuffer 6 \1 auto 12000 tail:16m ld_lag:log/' smaller >memory
+    replicator reload memory
+    table_has 'auto 12000 tail:16m ld_lag:log'
     load_goes_on
     truncate -s 16M log
     # Whoever comes after a daemon that was killed goes on with what it was asked for.

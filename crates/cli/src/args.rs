@@ -1,5 +1,7 @@
 //! The command line: dmsetup's verbs and options where it has them.
 
+pub(crate) mod examples;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use crate::runtime::Name;
 /// Replicates block devices in order, to local and remote sites, from a dm-style table.
 #[derive(Debug, Parser)]
 #[command(name = "replicator", version, propagate_version = false, disable_help_subcommand = true)]
+#[command(after_help = examples::ALL)]
 pub(crate) struct Arguments {
     /// Say more; twice for everything.
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -22,53 +25,71 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the replicators of a table; return when their devices are usable.
+    #[command(after_help = examples::CREATE)]
     Create(CreateArgs),
     /// Serve one replicator in the foreground, for a service manager; SIGTERM ends it.
     ///
     /// If a daemon of that name died, its devices and its waiting I/O are taken over.
+    #[command(after_help = examples::RUN)]
     Run(RunArgs),
     /// Catch up, stop, and take the devices away.
+    #[command(after_help = examples::REMOVE)]
     Remove(RemoveArgs),
     /// Let replicators go on as a changed table says, while they are in use.
     ///
     /// Prints what is different. What can't be changed says so, and then nothing is.
+    #[command(after_help = examples::RELOAD)]
     Reload(TableSource),
     /// List replicators and their devices.
+    #[command(after_help = examples::LS)]
     Ls(ListArgs),
     /// Print tables, in the form that `create` reads.
+    #[command(after_help = examples::TABLE)]
     Table(QueryArgs),
     /// Print how replicators and devices are doing.
+    #[command(after_help = examples::STATUS)]
     Status(QueryArgs),
     /// Say in a sentence per site why it is not in sync; the exit status is 1 if one is not.
+    #[command(after_help = examples::WHY)]
     Why(WhyArgs),
     /// Wait until the sites have everything that is written by now, and are consistent.
+    #[command(after_help = examples::WAIT)]
     Wait(WaitArgs),
     /// Hold new requests back, and wait until none is in flight.
+    #[command(after_help = examples::SUSPEND)]
     Suspend(SuspendArgs),
     /// Take the requests that were held back, and go on.
+    #[command(after_help = examples::RESUME)]
     Resume(ResumeArgs),
     /// Send a message, as `dmsetup message` does.
     Message(MessageArgs),
     /// Tell where a site's copies differ, as `log dirty` printed it: there they are copied.
+    #[command(after_help = examples::DIFFERS)]
     Differs(DiffersArgs),
     /// Start a daemon in place of one that died; its devices go on.
+    #[command(after_help = examples::RECOVER)]
     Recover(RecoverArgs),
     /// Look at a log that nobody has open, or cut it where it is damaged.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::LOG)]
     Log(LogCommand),
     /// Look at a dirty log on a disk that nobody has open, or write its bad blocks anew.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::DIRTY)]
     Dirty(DirtyCommand),
     /// At a remote site: say whether its devices can be used, as the device of its `mark:` knows.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::MARK)]
     Mark(MarkCommand),
     /// List the targets that tables can name; with -v, all types.
+    #[command(after_help = examples::TARGETS)]
     Targets,
     /// Print the version of this program and of the kernel's driver.
+    #[command(after_help = examples::VERSION)]
     Version,
     /// Serve what standard input asks for. Started by the other commands.
     #[command(hide = true)]
     Daemon,
+    /// Write man pages and completions, for a package.
+    #[command(hide = true)]
+    Pages(PagesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -92,15 +113,18 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TableSource {
     /// Table file, lines of `NAME: START LEN TARGET ARGS`; `-` is standard input.
-    #[arg(conflicts_with_all = ["table", "concise"])]
-    #[arg(required_unless_present_any = ["table", "concise"])]
+    #[arg(conflicts_with_all = ["table", "concise", "all"])]
+    #[arg(required_unless_present_any = ["table", "concise", "all"])]
     pub(crate) file: Option<PathBuf>,
     /// One such line instead of a file; once for each target.
-    #[arg(long, value_name = "LINE", conflicts_with = "concise")]
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["concise", "all"])]
     pub(crate) table: Vec<String>,
     /// A table in dmsetup's one-line form: `NAME,UUID,MINOR,FLAGS,TABLE[,TABLE];…`.
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", conflicts_with = "all")]
     pub(crate) concise: Option<String>,
+    /// All of /etc/replicator/*.table.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -198,7 +222,7 @@ pub(crate) struct ResumeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = replicator::message::HELP)]
+#[command(after_help = examples::message())]
 pub(crate) struct MessageArgs {
     /// A replicator or a device.
     pub(crate) name: Name,
@@ -224,6 +248,14 @@ pub(crate) struct RecoverArgs {
     /// Replicators whose daemons died.
     #[arg(required = true)]
     pub(crate) names: Vec<Name>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PagesArgs {
+    /// The documents that man pages are made of: `docs` of the repository.
+    pub(crate) docs: PathBuf,
+    /// Where they go, below `man` and `completions`.
+    pub(crate) to: PathBuf,
 }
 
 /// Tools for a log.
@@ -392,11 +424,13 @@ mod tests {
         assert!(parse("create -").is_ok());
         assert!(parse("create --table a --table b").is_ok());
         assert!(parse("create --concise a,,,,b").is_ok());
+        assert!(parse("create --all").is_ok());
         assert!(!from_file.require_all);
         let Ok(Command::Create(all)) = parse("create --require-all a") else { panic!() };
         assert!(all.require_all);
         let wrong = ["create", "create a b", "create a --concise b", "create a --table b"];
-        for wrong in wrong.into_iter().chain(["create --table a --concise b"]) {
+        let of_two = ["create --table a --concise b", "create --all a", "create --all --table a"];
+        for wrong in wrong.into_iter().chain(of_two).chain(["create --all --concise a"]) {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }

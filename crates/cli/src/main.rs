@@ -16,10 +16,12 @@ mod helper;
 mod links;
 mod logging;
 mod output;
+mod pages;
 mod ranges;
 mod runtime;
 mod tables;
 mod ublk;
+mod udev;
 
 use std::process::ExitCode;
 

@@ -1,8 +1,9 @@
 //! From a table, wherever it comes from, to replicators that can be started.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use table::{Entry, Group, TableFile, Target};
@@ -21,6 +22,10 @@ pub(crate) struct Replicator {
 
 /// The replicators that the command line asks for, in the order of the table.
 pub(crate) fn from_arguments(source: &TableSource) -> Result<Vec<Replicator>> {
+    if source.all {
+        let dir = std::env::var_os(DIR_VARIABLE).map_or_else(|| DIR.into(), PathBuf::from);
+        return from_directory(&dir);
+    }
     let file = match (&source.file, &source.concise) {
         (Some(path), _) => return from_file(path),
         (None, Some(concise)) => TableFile::parse_concise(concise)?,
@@ -36,6 +41,37 @@ pub(crate) fn from_file(path: &Path) -> Result<Vec<Replicator>> {
     let file = TableFile::parse_bytes(&bytes).map_err(located)?;
     file.groups().map_err(located)?;
     replicators(&file).with_context(|| name.clone())
+}
+
+/// The replicators of all table files of a directory, in the order of the files' names.
+fn from_directory(dir: &Path) -> Result<Vec<Replicator>> {
+    let what = || format!("reading the directory of tables {}", dir.display());
+    let entries: io::Result<Vec<_>> = fs::read_dir(dir).with_context(what)?.collect();
+    let mut paths: Vec<PathBuf> =
+        entries.with_context(what)?.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|it| it == EXTENSION));
+    paths.sort();
+    ensure!(!paths.is_empty(), "{}: expected files *.{EXTENSION}, found none", dir.display());
+    let mut found = Vec::new();
+    let mut holders = BTreeMap::new();
+    for path in &paths {
+        for replicator in from_file(path)? {
+            for name in names(&replicator) {
+                if let Some(other) = holders.insert(name.clone(), path) {
+                    let (path, other) = (path.display(), other.display());
+                    bail!("{path}: the name {name} is taken by {other}; choose another one");
+                }
+            }
+            found.push(replicator);
+        }
+    }
+    Ok(found)
+}
+
+/// What a replicator makes: itself, and its devices.
+fn names(replicator: &Replicator) -> impl Iterator<Item = String> {
+    let devices = replicator.group.devices.iter().map(|device| device.name.clone());
+    std::iter::once(replicator.name.to_string()).chain(devices)
 }
 
 /// The one replicator of a canonical table, as a daemon gets it.
@@ -122,6 +158,11 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     Ok((name, bytes))
 }
 
+/// Where tables are that a host has for good, and what their names end with.
+const DIR: &str = "/etc/replicator";
+const DIR_VARIABLE: &str = "REPLICATOR_TABLE_DIR";
+const EXTENSION: &str = "table";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +233,30 @@ mod tests {
         assert!(refusal.starts_with(&format!("{}:2:", path.display())), "{refusal}");
         let refusal = format!("{:#}", from_file(Path::new("/nowhere")).unwrap_err());
         assert!(refusal.contains("reading the table /nowhere: No such file"), "{refusal}");
+    }
+
+    #[test]
+    fn all_tables_of_a_directory_are_read_in_the_order_of_their_names_and_nothing_else_is() {
+        let home = tempfile::tempdir().unwrap();
+        let refusal = |dir: &Path| format!("{:#}", from_directory(dir).unwrap_err());
+        let write = |name: &str, text: &str| fs::write(home.path().join(name), text).unwrap();
+        let group = |name: &str, device: &str| {
+            format!(
+                "{name}: 0 1 replicator ringbuffer 4 /dev/{name}/log 0 auto 8192 blockdev 1 0\n\
+                 {device}: 0 4096 replicator-dev {name} 0 0 1 /dev/{name}/x nolog 0\n"
+            )
+        };
+        assert!(refusal(home.path()).contains("expected files *.table, found none"));
+        write("2.table", &group("b", "y"));
+        write("1.table", &group("a", "x"));
+        write("1.table~", "an editor's");
+        let found = from_directory(home.path()).unwrap();
+        assert_eq!(found.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        write("3.table", &group("c", "x"));
+        let taken = refusal(home.path());
+        assert!(taken.contains("3.table: the name x is taken by ") && taken.contains("1.table"));
+        write("3.table", "c: 0 1 replicator ringbuffer two");
+        assert!(refusal(home.path()).contains("3.table:1:"));
+        assert!(refusal(Path::new("/nowhere")).contains("directory of tables /nowhere: No such"));
     }
 }

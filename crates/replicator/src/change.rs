@@ -16,6 +16,13 @@ pub enum Change {
         /// As it is to be.
         to: Sectors,
     },
+    /// How much of the log memory holds, and how far the LD may lag behind the log.
+    LogMemory {
+        /// As it was.
+        from: LogTable,
+        /// As it is from now on.
+        to: LogTable,
+    },
     /// A device that becomes longer.
     Grown {
         /// The device.
@@ -133,11 +140,15 @@ struct Diff {
 impl Diff {
     fn log(&mut self, old: &LogTable, new: &LogTable) {
         // How a log is found, or made, matters when it is opened.
-        let as_opened = |log: &LogTable| LogTable { mode: old.mode, ..log.clone() };
-        if (LogTable { size: old.size, ..as_opened(new) }) != *old {
+        let place = |log: &LogTable| (log.kind.clone(), log.path.clone(), log.start);
+        if place(old) != place(new) {
             let (from, to) = (old.to_string(), new.to_string());
-            let why = "its place, its tail and the LD's lag are those of its start";
+            let why = "`replace-log` moves it";
             self.fixed.push(Fixed::Log { from, to, why });
+        }
+        let memory = |log: &LogTable| (log.tail_bytes(), log.ld_lag());
+        if memory(old) != memory(new) {
+            self.changes.push(Change::LogMemory { from: old.clone(), to: new.clone() });
         }
         // Who says no size takes the one there is.
         if let Some(to) = new.size.filter(|_| old.size != new.size) {
@@ -167,13 +178,6 @@ impl Diff {
             }
         };
         fixed(from.kind != to.kind, "its type", "another type is another site");
-        if nr.is_local() {
-            fixed(
-                from.policy().sync != to.policy().sync,
-                "`sync` or `async`",
-                "the local site is fed in another way then",
-            );
-        }
         self.changes.push(Change::Slink { from: from.clone(), to: to.clone() });
     }
 
@@ -262,6 +266,7 @@ impl Change {
     pub fn slink(&self) -> Option<SlinkNr> {
         match self {
             Self::LogSize { .. }
+            | Self::LogMemory { .. }
             | Self::Grown { .. }
             | Self::DeviceAdded(_)
             | Self::DeviceRemoved { .. } => None,
@@ -282,7 +287,8 @@ impl Change {
             Self::SlinkAdded(_) => 4,
             Self::LegAdded { .. } => 5,
             Self::Grown { .. } => 6,
-            Self::LogSize { .. } => 7,
+            Self::LogMemory { .. } => 7,
+            Self::LogSize { .. } => 8,
         }
     }
 }
@@ -296,6 +302,7 @@ impl fmt::Display for Change {
             Self::LogSize { from: None, to } => {
                 write!(f, "the log: its size is to be {to} sectors")
             }
+            Self::LogMemory { from, to } => write!(f, "the log: {from} is now {to}"),
             Self::Grown { dev, from, to } => {
                 write!(f, "device {dev}: grown from {from} to {to} sectors")
             }

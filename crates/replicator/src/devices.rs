@@ -68,6 +68,7 @@ impl Replicator {
             }
             Change::DeviceRemoved { dev, .. } => self.check_leaver(*dev),
             Change::LogSize { .. }
+            | Change::LogMemory { .. }
             | Change::Grown { .. }
             | Change::Slink { .. }
             | Change::SlinkAdded(_)

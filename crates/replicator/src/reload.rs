@@ -11,7 +11,7 @@ use std::fmt;
 use blk::{DevNr, Effect, Sectors, SlinkNr, Time};
 use replog::format::superblock::{LegRecord, SuperblockError};
 use replog::{Replog, RosterError};
-use table::{Group, LogTable, SlinkTable};
+use table::{Group, LdLag, LogTable, SlinkTable};
 
 use crate::change::{Change, Fixed, changes};
 use crate::compose::{complete_sites, device_record, dirty_log_spec, joining};
@@ -132,8 +132,9 @@ impl Replicator {
         self.check_copies(&complete_sites(new))?;
         let mut plan = Plan::new(new, &known).map_err(ReloadError::Plan)?;
         // How the log was found is of no matter any more.
-        let size = new.table.log.size.or(self.plan.log.table.size);
-        plan.log.table = LogTable { size, ..self.plan.log.table.clone() };
+        let LogTable { size, tail_bytes, ld_lag, .. } = new.table.log;
+        let size = size.or(self.plan.log.table.size);
+        plan.log.table = LogTable { size, tail_bytes, ld_lag, ..self.plan.log.table.clone() };
         self.check_devices(&changes, &plan)?;
         self.check_members(&changes, &plan)?;
         self.check_growth(&changes, &plan)?;
@@ -187,6 +188,7 @@ impl Replicator {
                     legs.extend(all.map(|(dev, leg)| joining(dev, leg).leg));
                 }
                 Change::LogSize { .. }
+                | Change::LogMemory { .. }
                 | Change::Grown { .. }
                 | Change::DeviceRemoved { .. }
                 | Change::Slink { .. }
@@ -227,6 +229,9 @@ impl Replicator {
         match change {
             Change::LogSize { to, .. } => {
                 log.resize(*to, self.longest).expect("it was looked at before");
+            }
+            Change::LogMemory { to, .. } => {
+                log.set_memory(to.tail_bytes(), to.ld_lag() == LdLag::Log);
             }
             Change::Grown { dev, to, .. } => self.grow(now, *dev, *to, plan),
             Change::DeviceAdded(device) => self.device_joins(now, device.table.dev_nr, plan)?,

@@ -118,6 +118,20 @@ fn a_log_may_have_another_size() {
 }
 
 #[test]
+fn memory_may_hold_another_part_of_the_log_and_the_ld_lag_otherwise() {
+    let said = |to: &str| differs("4 /log 0 auto 8192", to).unwrap();
+    assert_eq!(
+        said("5 /log 0 auto 8192 tail:64m"),
+        ["the log: ringbuffer 4 /log 0 auto 8192 is now ringbuffer 5 /log 0 auto 8192 tail:64m"]
+    );
+    assert_eq!(
+        said("5 /log 0 auto 8192 ld_lag:log"),
+        ["the log: ringbuffer 4 /log 0 auto 8192 is now ringbuffer 5 /log 0 auto 8192 ld_lag:log"]
+    );
+    assert!(said("6 /log 0 auto 8192 tail:256m ld_lag:tail").is_empty(), "that is the default");
+}
+
+#[test]
 fn what_can_t_be_changed_says_so_and_all_of_it() {
     for (from, to, expected) in [
         (
@@ -125,11 +139,9 @@ fn what_can_t_be_changed_says_so_and_all_of_it() {
             "/log 8",
             "the log is ringbuffer 4 /log 0 auto 8192, the table says ringbuffer ",
         ),
-        ("4 /log 0 auto 8192", "5 /log 0 auto 8192 tail:64m", "the log is "),
         ("/rd0", "/rd1", "device 0 (db): its disk, or its dirty log: take it away from the site"),
         ("core 2 8 nosync", "core 2 16 nosync", "device 0 (db): its disk, or its dirty log: "),
         ("/ld0", "/ld1", "device 0 (db): its disk, or its dirty log: "),
-        ("blockdev 1 0", "blockdev 2 0 sync", "site 0: `sync` or `async`: "),
         ("db:", "data:", "device 0 (db): its name: "),
         ("4096", "4088", "device 0 (db): its size: "),
     ] {
@@ -309,7 +321,6 @@ fn wrong_words_and_what_can_t_be_changed_change_nothing() {
     for (words, expected) in [
         ("slink message 1 policy sync", "nothing was changed: <fall_behind>: expected none with "),
         ("sl message 1 on_down:hold speed:1", "nothing was changed: option: expected `on_limit`"),
-        ("slink message 0 policy sync", "nothing was changed: site 0: `sync` or `async`: "),
         ("slink message 7 policy sync", "nothing was changed: <slink_nr>: expected a site link of"),
         (
             "slink message 1 mark:/x",

@@ -131,6 +131,8 @@ fn an_empty_disk_in_the_place_of_the_local_one_is_used_when_somebody_says_so() {
     host.run_for(Span::from_secs(5));
     assert_eq!(host.site_at(0).state, SiteState::Down);
     assert_same(&host.disks[&LD], &before);
+    let error = host.site_at(0).failure.unwrap().error;
+    assert!(error.contains("put the right disk back, or let the message `rebuild 0`"), "{error}");
     let now = host.now;
     let answer = host.machine.message(now, None, &["rebuild"]).unwrap();
     assert_eq!(answer, "site 0: everything there is copied anew\n");

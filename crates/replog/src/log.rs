@@ -494,6 +494,14 @@ impl Replog {
         self.index.group_of(seq.next()).map_or(0, |group| self.tip.pos.since(group.pos))
     }
 
+    /// How much of the log memory holds from now on, in bytes, and whether the LD may lag by more
+    /// than that (P8). What the LD lacks stays in memory until it has it, also where it is more.
+    pub fn set_memory(&mut self, tail_bytes: u64, ld_may_outlag_tail: bool) {
+        (self.config.tail_bytes, self.config.ld_may_outlag_tail) = (tail_bytes, ld_may_outlag_tail);
+        self.tail.set_bound(tail_bytes, self.config.geometry.group_bytes_max());
+        self.tail_full = false;
+    }
+
     /// Bytes the RAM tail holds, and may hold.
     #[must_use]
     pub fn tail_bytes(&self) -> (u64, u64) {

@@ -13,16 +13,24 @@ use blk::{BLOCK_BYTES, Buf, BufMut};
 /// The memory that groups are assembled in, and how much of it is in use.
 #[derive(Debug)]
 pub(crate) struct Tail {
+    /// What a segment that is begun now has.
     segment_bytes: usize,
     segments_max: usize,
     /// What is left of the newest segment.
     rest: Option<BufMut>,
     /// Which groups each segment holds, oldest first; the last one is being filled.
-    segments: VecDeque<GroupRange>,
+    segments: VecDeque<Segment>,
     /// What was left of the segments that are full, oldest first: a handle to their memory.
     full: VecDeque<Buf>,
     /// The same, of segments that were forgotten; somebody may still read them.
     retired: VecDeque<Buf>,
+}
+
+/// One piece of memory.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    groups: GroupRange,
+    bytes: usize,
 }
 
 /// The numbers of the groups in one segment; `last < first` while it holds none.
@@ -35,20 +43,27 @@ pub(crate) struct GroupRange {
 impl Tail {
     /// A tail of about `bytes`, for groups of up to `group_bytes_max`.
     pub(crate) fn new(bytes: u64, group_bytes_max: u64) -> Self {
-        let group = usize::try_from(group_bytes_max).expect("a group fits in memory");
-        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let segment_bytes = (wanted / SEGMENTS_MIN).clamp(group, group.max(SEGMENT_BYTES_MAX))
-            / BLOCK_BYTES
-            * BLOCK_BYTES;
-        let segments_max = (wanted / segment_bytes).max(SEGMENTS_MIN);
-        Self {
-            segment_bytes,
-            segments_max,
+        let mut tail = Self {
+            segment_bytes: 0,
+            segments_max: 0,
             rest: None,
             segments: VecDeque::new(),
             full: VecDeque::new(),
             retired: VecDeque::new(),
-        }
+        };
+        tail.set_bound(bytes, group_bytes_max);
+        tail
+    }
+
+    /// About `bytes` from now on. What it holds more than that goes before anything new comes,
+    /// but for the segment that is being filled, which may be one of the size of before.
+    pub(crate) fn set_bound(&mut self, bytes: u64, group_bytes_max: u64) {
+        let group = usize::try_from(group_bytes_max).expect("a group fits in memory");
+        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.segment_bytes = (wanted / SEGMENTS_MIN).clamp(group, group.max(SEGMENT_BYTES_MAX))
+            / BLOCK_BYTES
+            * BLOCK_BYTES;
+        self.segments_max = (wanted / self.segment_bytes).max(SEGMENTS_MIN);
     }
 
     /// Bytes in the newest segment that no group has taken.
@@ -58,13 +73,13 @@ impl Tail {
 
     /// Whether a new segment may be begun.
     pub(crate) fn may_grow(&self) -> bool {
-        self.segments.len() < self.segments_max
+        self.segments.len() < 2 || self.bytes() + self.segment_bytes as u64 <= self.bytes_max()
     }
 
     /// The groups that must leave memory before a new segment may be begun.
     pub(crate) fn oldest(&self) -> Option<GroupRange> {
         // The newest segment is being filled; it is never the one to go.
-        if self.segments.len() < 2 { None } else { self.segments.front().copied() }
+        if self.segments.len() < 2 { None } else { Some(self.segments.front()?.groups) }
     }
 
     /// Forgets the oldest segment; its memory is free with the last handle into it.
@@ -85,7 +100,8 @@ impl Tail {
         assert!(self.may_grow(), "I10: the tail keeps its bound");
         let segment = self.reclaim().unwrap_or_else(|| BufMut::zeroed(self.segment_bytes));
         self.full.extend(self.rest.replace(segment).map(BufMut::freeze));
-        self.segments.push_back(GroupRange { first: group, last: group.saturating_sub(1) });
+        let groups = GroupRange { first: group, last: group.saturating_sub(1) };
+        self.segments.push_back(Segment { groups, bytes: self.segment_bytes });
     }
 
     /// A retired segment that nobody reads any more, with its old bytes in it.
@@ -93,7 +109,9 @@ impl Tail {
         for _ in 0..self.retired.len() {
             let oldest = self.retired.pop_front().expect("counted above");
             match oldest.try_into_mut() {
-                Ok(segment) => return Some(segment),
+                Ok(segment) if segment.len() == self.segment_bytes => return Some(segment),
+                // Of the time before the tail had another bound.
+                Ok(_) => {}
                 Err(read) => self.retired.push_back(read),
             }
         }
@@ -107,7 +125,8 @@ impl Tail {
     /// Takes the next `len` bytes of the newest segment for group `group`. What is in
     /// them is of no meaning: whoever takes them fills them.
     pub(crate) fn take(&mut self, len: usize, group: u64) -> BufMut {
-        self.segments.back_mut().expect("a segment was begun before bytes are taken").last = group;
+        let newest = self.segments.back_mut().expect("a segment was begun before bytes are taken");
+        newest.groups.last = group;
         self.rest.as_mut().expect("a segment was begun before bytes are taken").split_to(len)
     }
 
@@ -118,7 +137,7 @@ impl Tail {
 
     /// Bytes that the tail holds.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.segments.len() * self.segment_bytes) as u64
+        self.segments.iter().map(|segment| segment.bytes as u64).sum()
     }
 }
 
@@ -143,6 +162,42 @@ mod tests {
         tail.released_through(2);
         assert!(tail.may_grow());
         assert_eq!(tail.oldest(), Some(GroupRange { first: 3, last: 3 }));
+    }
+
+    #[test]
+    fn a_tail_that_is_to_hold_less_lets_go_before_it_takes_more() {
+        let mut tail = Tail::new(16 << 20, 1 << 20);
+        for group in 1..=4 {
+            tail.grow(group);
+            let _ = tail.take(4096, group);
+        }
+        tail.set_bound(4 << 20, 1 << 20);
+        assert_eq!((tail.bytes(), tail.bytes_max()), (16 << 20, 4 << 20));
+        for oldest in 1..=3 {
+            assert!(!tail.may_grow(), "{} bytes", tail.bytes());
+            tail.released_through(oldest);
+        }
+        // The last one of before is being filled: it can't go, nor be waited for.
+        tail.grow(5);
+        assert_eq!((tail.bytes(), tail.room()), (5 << 20, 1 << 20));
+        let _ = tail.take(4096, 5);
+        assert!(!tail.may_grow());
+        tail.released_through(4);
+        for group in 6..=8 {
+            tail.grow(group);
+            assert_eq!(tail.room(), 1 << 20, "not a piece of before");
+        }
+        assert_eq!(tail.bytes(), tail.bytes_max());
+    }
+
+    #[test]
+    fn a_tail_that_may_hold_more_takes_more() {
+        let mut tail = Tail::new(4 << 20, 1 << 20);
+        (1..=4).for_each(|group| tail.grow(group));
+        assert!(!tail.may_grow());
+        tail.set_bound(64 << 20, 1 << 20);
+        (5..=19).for_each(|group| tail.grow(group));
+        assert_eq!((tail.bytes(), tail.may_grow()), (64 << 20, false));
     }
 
     #[test]

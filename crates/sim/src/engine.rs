@@ -50,8 +50,8 @@ pub fn table_text(topology: &Topology) -> String {
         start: blk::Sector(0),
         mode: Mode::Auto,
         size: Some(topology.log_size),
-        tail_bytes: Some(1 << 20),
-        ld_lag: None,
+        tail_bytes: Some(topology.memory.0),
+        ld_lag: Some(topology.memory.1),
     };
     let named = topology.sites.iter().filter(|site| site.named);
     let slinks = named.map(|site| site.link.clone()).collect();

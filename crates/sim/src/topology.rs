@@ -3,7 +3,9 @@
 mod random;
 
 use blk::{DevNr, DiskId, Sectors, SlinkNr, Span};
-use table::{DirtyLogTable, FallBehind, Init, OnDown, Policy, SlinkOptions, SlinkTable, Sync};
+use table::{
+    DirtyLogTable, FallBehind, Init, LdLag, OnDown, Policy, SlinkOptions, SlinkTable, Sync,
+};
 
 use crate::oracle::{Layout, SiteRule};
 use crate::payload::Content;
@@ -21,11 +23,16 @@ pub struct Topology {
     pub log: Sectors,
     /// Size that the table gives the log when it is made.
     pub log_size: Sectors,
+    /// What memory holds of the log, in bytes, and by how much the LD may lag.
+    pub memory: (u64, LdLag),
     /// Bytes of a logical block: 512 or 4096.
     pub logical_block: u32,
     /// What the LDs hold when the log is made; zeroes if not.
     pub holds_data: bool,
 }
+
+/// As little as may be: four of the largest groups.
+const MEMORY: (u64, LdLag) = (1 << 20, LdLag::Tail);
 
 /// A site, as the table describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +82,7 @@ impl Topology {
             sites: sync.iter().enumerate().map(site).collect(),
             log: Sectors(4096),
             log_size: Sectors(4096),
+            memory: MEMORY,
             logical_block,
             holds_data: false,
         }

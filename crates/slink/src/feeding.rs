@@ -32,6 +32,25 @@ impl Feeding {
         }
     }
 
+    /// Whether the site is fed as the table has it.
+    pub(crate) fn is_as_in(&self, slink: &SlinkTable) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(&Self::of(slink))
+    }
+
+    /// The local site's table says otherwise, and nothing is under way: goes on in that way, with
+    /// what is in the log up to `upto`. Lazily it may have got newer writes than its cursor says,
+    /// of which the overlay knows no more: in order it gets only what was not written over since.
+    pub(crate) fn turn(&mut self, slink: &SlinkTable, upto: Seq) {
+        assert!(self.is_idle(), "I15: nothing is in flight when a site is fed in another way");
+        let unflushed = match self {
+            Self::InOrder(feed) => std::mem::take(&mut feed.unflushed),
+            Self::Lazy(lazy) => std::mem::take(&mut lazy.unflushed),
+        };
+        *self = Self::of(slink);
+        self.distrust(unflushed.into_iter());
+        self.replays(upto);
+    }
+
     /// The site is the local one, and the log was found to end at `upto`.
     pub(crate) fn replays(&mut self, upto: Seq) {
         if let Self::InOrder(feed) = self {

@@ -110,9 +110,11 @@ fn check(site: SlinkNr, leg: &Leg, log: &mut Replog) -> Result<String, Failure> 
             known.size = seen.size;
         });
     } else if known != seen.identity {
+        // A local disk is copied from a remote site, which is another message.
+        let message = if site.is_local() { "rebuild".to_owned() } else { format!("resync {site}") };
         return unfit(format!(
             "expected the backing device {known}, found {}{}; put the right disk back, or let \
-             the message `resync {site} {}` copy everything to this one",
+             the message `{message} {}` copy everything to this one",
             seen.identity,
             belongs_to(&log.superblock().legs, &seen.identity),
             leg.dev

@@ -231,15 +231,23 @@ impl Ordered {
 
     fn feed(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         loop {
+            let is_right = self.feeding.is_as_in(&self.table);
             let streaming = matches!(self.mode, Mode::Streaming);
             let may_write = streaming && self.may_ask() && log.may_feed(self.nr);
-            let may_begin = may_write && self.mender.is_idle();
+            let may_begin = may_write && self.mender.is_idle() && is_right;
             let Self { feeding, mender, legs, flights, .. } = self;
             let mut work = Work { now, legs, flights, effects };
             if may_write && feeding.is_idle() {
                 mender.poll(log, &mut work);
             }
             match feeding.poll(may_begin, load, log, &mut work) {
+                None if !is_right && self.feeding.is_idle() && !log.is_lost() => {
+                    // Nothing else has left the log, and nothing of that is lost with the power.
+                    self.feeding.turn(&self.table, log.ships_upto());
+                    // Lazily a write counts as arrived where a newer one hides it, which may
+                    // not have arrived: that is nothing that a `sync` site may claim (P1).
+                    self.owed = self.owed.max(Some(log.written()));
+                }
                 None => return,
                 Some(Outcome::Failed(failed)) => {
                     // I15: nothing of it is in flight any more, so it may be sent again.

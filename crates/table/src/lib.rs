@@ -49,6 +49,7 @@ pub use edit::EditError;
 pub use error::{Position, TableError};
 pub use group::{Group, GroupDevice};
 pub use kind::ErrorKind;
+pub use spelling::vocabulary;
 pub use types::{
     DirtyLogTable, Entry, FallBehind, Init, LdLag, LegTable, LogTable, Mode, OnDown, OnLimit,
     Order, Policy, ReplicatorDevTable, ReplicatorTable, SlinkOptions, SlinkTable, Sync, TableFile,

@@ -126,3 +126,9 @@ const SLINK_KEYS: &Spellings<SlinkKey> = &[
     ("order", SlinkKey::Order),
     ("mark", SlinkKey::Mark),
 ];
+
+/// The keys of the log's options, and those of a site link's.
+pub(crate) fn keys() -> (Vec<&'static str>, Vec<&'static str>) {
+    let of_log = LOG_KEYS.iter().map(|(key, _)| *key).collect();
+    (of_log, SLINK_KEYS.iter().map(|(key, _)| *key).collect())
+}

@@ -61,3 +61,26 @@ pub(crate) const ORDERS: &Spellings<Order> = &[("group", Order::Group), ("flush"
 
 pub(crate) const INITS: &Spellings<Init> =
     &[("sync", Init::Sync), ("nosync", Init::Nosync), ("later", Init::Later)];
+
+/// Every word that a table can say, by the parameter that it stands for: for documents, which
+/// must not lack one.
+#[must_use]
+pub fn vocabulary() -> Vec<(&'static str, Vec<&'static str>)> {
+    fn words<T>(spellings: &Spellings<T>) -> Vec<&'static str> {
+        spellings.iter().map(|(word, _)| *word).collect()
+    }
+    let (of_log, of_slink) = crate::options::keys();
+    vec![
+        ("<replog_type>", words(LOG_TYPES)),
+        ("<mode>", words(MODES)),
+        ("<slink_type>", words(SLINK_TYPES)),
+        ("<slink_policy>", words(SYNCS)),
+        ("option of the log", of_log),
+        ("option of a site link", of_slink),
+        ("ld_lag", words(LD_LAGS)),
+        ("on_limit", words(ON_LIMITS)),
+        ("on_down", words(ON_DOWNS)),
+        ("order", words(ORDERS)),
+        ("INIT", words(INITS)),
+    ]
+}

@@ -10,6 +10,7 @@ use super::remove::end;
 use crate::args::{CreateArgs, RecoverArgs, RunArgs};
 use crate::control::Request;
 use crate::daemon::{self, Job, ReadyDevice, Takeover};
+use crate::links::Links;
 use crate::output::print;
 use crate::runtime::{Name, RuntimeDir, Tenant};
 use crate::tables::{self, Replicator};
@@ -122,7 +123,8 @@ fn tell(devices: &[ReadyDevice], verbose: u8) -> Result<()> {
     if verbose == 0 {
         return Ok(());
     }
-    let lines = devices.iter().map(|it| format!("/dev/replicator/{} {}\n", it.name, it.path));
+    let link = |it: &ReadyDevice| Links::of_host().path(&it.name);
+    let lines = devices.iter().map(|it| format!("{} {}\n", link(it).display(), it.path));
     print(&lines.collect::<String>())
 }
 

@@ -23,6 +23,7 @@ use anyhow::Result;
 
 use crate::args::{Arguments, Command};
 use crate::daemon;
+use crate::pages;
 use crate::runtime::RuntimeDir;
 
 /// Does what the command line asks for.
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::Dirty(command) => dirty::dirty(&command),
         Command::Mark(command) => mark::mark(&command),
         Command::Daemon => daemon::serve_job(),
+        Command::Pages(args) => pages::write(&args),
         command => on_host(command, verbose, &RuntimeDir::open()?),
     }
 }
@@ -61,6 +63,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         | Command::Mark(_)
         | Command::Targets
         | Command::Version
-        | Command::Daemon => unreachable!("`run` has done it"),
+        | Command::Daemon
+        | Command::Pages(_) => unreachable!("`run` has done it"),
     }
 }

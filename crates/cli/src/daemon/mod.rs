@@ -16,6 +16,7 @@ mod reload;
 mod relog;
 mod serve;
 mod served;
+mod service;
 mod start;
 mod stop;
 mod takeover;

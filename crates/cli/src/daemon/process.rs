@@ -15,6 +15,7 @@ use super::job::{Job, ReadyDevice, Report, Reporter, ToParent};
 use super::orders::{Desk, desk};
 use super::serve::serve;
 use super::served::Daemon;
+use super::service::{Service, Starting};
 use super::start::start;
 use crate::logging;
 use crate::output::Progress;
@@ -33,7 +34,7 @@ pub(crate) fn serve_job() -> Result<()> {
         }
     };
     leave_stdio().context("leaving the standard streams")?;
-    serve(daemon, &orders, STOP_LIMIT)
+    serve(daemon, &orders, STOP_LIMIT, &Service::default())
 }
 
 /// The verb `run`: serves the job until a signal or `remove` ends it.
@@ -41,10 +42,16 @@ pub(crate) fn serve_in_foreground(job: &Job, runtime: &RuntimeDir, limit: Durati
     let group = runtime.group(&job.name.parse()?);
     harden(&group, |sentence| eprintln!("replicator: {sentence}"))?;
     logging::to_stderr(job.verbose)?;
+    let service = Service::of_environment()?;
     let lock = group.lock()?;
     let (desk, orders) = desk();
-    let daemon = start(job, group, lock, &desk, &mut OnStderr(Progress::new(&job.name)))?;
-    serve(daemon, &orders, limit)
+    let progress = Progress::new(&job.name);
+    let mut reporter = InForeground { progress, starting: service.starting(), service: &service };
+    let daemon = start(job, group, lock, &desk, &mut reporter)?;
+    drop(reporter);
+    let engine = daemon.drive.handle().clone();
+    service.keep_alive(move |ping| Ok(engine.call(|_, _| ping.send())?))?;
+    serve(daemon, &orders, limit, &service)
 }
 
 fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<Daemon> {
@@ -99,12 +106,17 @@ fn leave_stdio() -> io::Result<()> {
     Ok(())
 }
 
-/// Reports of a start in the foreground.
-struct OnStderr(Progress);
+/// Reports of a start in the foreground: to who looks, and to who waits.
+struct InForeground<'a> {
+    progress: Progress,
+    starting: Starting<'a>,
+    service: &'a Service,
+}
 
-impl Reporter for OnStderr {
+impl Reporter for InForeground<'_> {
     fn progress(&mut self, step: &str, done: u64, total: u64) -> Result<()> {
-        self.0.show(step, done, total);
+        self.progress.show(step, done, total);
+        self.starting.goes_on(step);
         Ok(())
     }
 
@@ -114,7 +126,8 @@ impl Reporter for OnStderr {
     }
 
     fn ready(&mut self, devices: Vec<ReadyDevice>) -> Result<()> {
-        self.0.clear();
+        self.progress.clear();
+        self.service.ready(devices.len());
         for ReadyDevice { name, path, .. } in devices {
             log::info!("{name}: {path} is ready");
         }

@@ -180,6 +180,7 @@ fn without_what_goes(old: &Group, changes: &[Change]) -> Group {
             Change::DeviceRemoved { .. }
             | Change::DeviceAdded(_)
             | Change::LogSize { .. }
+            | Change::LogMemory { .. }
             | Change::Grown { .. }
             | Change::Slink { .. }
             | Change::SlinkAdded(_)

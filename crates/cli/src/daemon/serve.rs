@@ -14,6 +14,7 @@ use super::drive::View;
 use super::orders::{Ask, Desk, Order};
 use super::relog;
 use super::served::{Daemon, Shown};
+use super::service::Service;
 use super::stop;
 use super::ublk::Rest;
 use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, TableLine};
@@ -22,7 +23,12 @@ use crate::tables;
 
 /// Carries out orders until one of them, or a failure, ends the daemon. `limit` is how long
 /// a signal may wait for the sites.
-pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duration) -> Result<()> {
+pub(super) fn serve(
+    mut daemon: Daemon,
+    orders: &Receiver<Order>,
+    limit: Duration,
+    service: &Service,
+) -> Result<()> {
     loop {
         match orders.recv_timeout(WATCH_PAUSE) {
             Ok(Order::Ask(ask)) => match obey(daemon, ask) {
@@ -31,6 +37,7 @@ pub(super) fn serve(mut daemon: Daemon, orders: &Receiver<Order>, limit: Duratio
             },
             Ok(Order::Signal(name)) => {
                 log::info!("{name}: stopping");
+                service.stopping();
                 return stop::on_signal(daemon, limit);
             }
             Ok(Order::Released(released)) => {
@@ -110,6 +117,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         Request::Suspend { device, wait } => {
             let dev = number(daemon, device)?;
             daemon.drive.suspend(dev)?;
+            daemon.tell_udev_who_is_suspended()?;
             if wait {
                 wait_until_quiet(daemon, ask, dev)?;
             }
@@ -117,6 +125,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Resume { device } => {
             daemon.drive.resume(number(daemon, device)?)?;
+            daemon.tell_udev_who_is_suspended()?;
             Ok(Value::Null)
         }
         Request::Message { device: None, words } if relog::is_it(&words) => {
@@ -124,7 +133,9 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Message { device, words } => {
             let dev = number(daemon, device)?;
-            Ok(Value::String(daemon.message(dev, words)?))
+            let said = daemon.message(dev, words)?;
+            daemon.tell_udev_who_is_suspended()?;
+            Ok(Value::String(said))
         }
         Request::Add { table, wish } => {
             Ok(daemon.give(&tables::from_text(&table)?.group, &wish)?.into())

@@ -18,6 +18,7 @@ use super::ublk::deleted_at_the_end;
 use crate::control::{Server, Wish};
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, Lock, PidFiles, ROOT, State};
+use crate::udev::{Facts, Moment, Udev};
 
 /// A replicator that is being served.
 pub(super) struct Daemon {
@@ -29,6 +30,7 @@ pub(super) struct Daemon {
     /// The table that a successor finds.
     pub(super) kept: Option<Group>,
     links: Links,
+    pub(super) udev: Udev,
     /// What a successor must know; always written before it is true.
     pub(super) state: State,
     /// The same devices, for those who only look.
@@ -66,10 +68,10 @@ pub(super) struct Shape {
 
 impl Daemon {
     pub(super) fn new(dir: GroupDir, lock: Lock, table: Group, drive: Drive, shape: Shape) -> Self {
-        let (links, state) = (Links::of_host(), State::of_this_process());
+        let (links, udev, state) = (Links::of_host(), Udev::of_host(), State::of_this_process());
         let (served, stopped) = (Vec::new(), Vec::new());
         let (shown, kept) = (Shown::default(), None);
-        Self { dir, lock, drive, table, kept, links, state, shown, served, stopped, shape }
+        Self { dir, lock, drive, table, kept, links, udev, state, shown, served, stopped, shape }
     }
 
     /// The devices it has, or is about to have.
@@ -104,16 +106,32 @@ impl Daemon {
     pub(super) fn serve_as(&mut self, device: &DevicePlan, wish: &Wish) -> Result<()> {
         let inherited = self.state.devices.iter().find(|it| it.nr == device.nr.0);
         let handle = self.drive.handle();
-        let served = match inherited {
-            Some(it) => Device::recover(it.ublk, it.mark, handle, device.nr)?,
+        match inherited {
+            Some(it) => {
+                let (ublk, served) =
+                    (it.ublk, Device::recover(it.ublk, it.mark, handle, device.nr)?);
+                self.is_served(&device.name, served)?;
+                // The dead daemon may have suspended it.
+                self.tell_udev(&device.name, ublk, false);
+                Ok(())
+            }
             None => {
                 let (id, depth) = (wish.ublk, wish.depth);
                 let request_max = wish.request_max.map(Sectors);
-                let added = self.add(device, Making { id, depth, request_max, block: 0 })?;
-                added.start(self.drive.handle(), device.nr)?
+                self.serve_new(device, Making { id, depth, request_max, block: 0 })
             }
-        };
-        self.is_served(&device.name, served)
+        }
+    }
+
+    /// Serves a new device; returns when its links are there.
+    fn serve_new(&mut self, device: &DevicePlan, making: Making) -> Result<()> {
+        let added = self.add(device, making)?;
+        let (ublk, since) = (added.id(), Moment::now());
+        self.udev.tell(ublk, &self.facts(&device.name, false))?;
+        let served = added.start(self.drive.handle(), device.nr)?;
+        self.is_served(&device.name, served)?;
+        self.udev.wait_until_seen(ublk, since);
+        Ok(())
     }
 
     /// A device can be used from now on: by its name, and by those who know it by ublksrv's file.
@@ -122,6 +140,29 @@ impl Daemon {
         self.served.push(served);
         self.links.make(name, ublk)?;
         self.describe(ublk);
+        Ok(())
+    }
+
+    fn facts<'a>(&'a self, name: &'a str, suspended: bool) -> Facts<'a> {
+        Facts { name, replicator: self.dir.name().as_str(), suspended }
+    }
+
+    /// What a device does for its users does not depend on it.
+    fn tell_udev(&self, name: &str, ublk: u32, suspended: bool) {
+        match self.udev.tell(ublk, &self.facts(name, suspended)) {
+            Ok(true) => self.udev.call(ublk),
+            Ok(false) => {}
+            Err(error) => log::warn!("udev was not told of a change of {name}: {error:#}"),
+        }
+    }
+
+    /// Tells udev which devices are suspended: it must not wait for what nobody answers.
+    pub(super) fn tell_udev_who_is_suspended(&self) -> Result<()> {
+        for device in self.drive.view().status()?.devices {
+            if let Some(it) = self.states().iter().find(|it| it.name == device.name) {
+                self.tell_udev(&it.name, it.ublk, device.suspended);
+            }
+        }
         Ok(())
     }
 
@@ -162,9 +203,7 @@ impl Daemon {
             Making { id: Some(before.ublk), block: logical_block_of(before)?, depth, request_max };
         let served = self.served.remove(place);
         self.take_away(served)?;
-        let added = self.add(device, making)?;
-        let served = added.start(self.drive.handle(), device.nr)?;
-        self.is_served(&device.name, served)
+        self.serve_new(device, making)
     }
 
     /// Whether a device is served, or about to be.
@@ -210,12 +249,22 @@ impl Daemon {
 
     fn end_device(&self, device: &Device) -> Result<()> {
         let (ublk, path) = (device.id(), device.path());
-        if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
-            self.hide(it)?;
-        }
+        let (record, since) = (self.udev.record(ublk), Moment::now());
+        self.hide_device(ublk)?;
         device
             .remove(self.drive.handle())
-            .with_context(|| format!("taking {} away", path.display()))
+            .with_context(|| format!("taking {} away", path.display()))?;
+        if let Some(it) = self.state.devices.iter().find(|it| it.ublk == ublk) {
+            self.udev.forget(ublk, &it.name)?;
+        }
+        self.udev.wait_until_gone(record, since);
+        // Udev may have looked at it once more before it went, and made the link anew.
+        self.hide_device(ublk)
+    }
+
+    fn hide_device(&self, ublk: u32) -> Result<()> {
+        let known = self.state.devices.iter().find(|it| it.ublk == ublk);
+        known.map_or(Ok(()), |it| self.hide(it))
     }
 
     /// What users know a device by goes.

@@ -23,7 +23,7 @@ use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
-use super::takeover::{Left, inheritance};
+use super::takeover::{Left, as_left, inheritance};
 use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
@@ -39,6 +39,8 @@ pub(super) fn start(
 ) -> Result<Daemon> {
     let inherited = inheritance(job, &dir)?;
     let fresh = inherited.waiting.is_empty();
+    let left = if fresh { None } else { Some(as_left(job, &dir)?) };
+    let job = left.as_ref().unwrap_or(job);
     let (drive, shape, table) = match open(job, &dir, fresh, desk, reporter) {
         Ok(opened) => opened,
         Err(error) => {

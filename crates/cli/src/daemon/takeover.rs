@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use ublk_target::{Device, Ublk};
 
 use super::job::{Job, Takeover};
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, PidFiles};
+use crate::udev::{Moment, Udev};
 
 /// What a daemon that died has left.
 #[derive(Debug, Default)]
@@ -35,10 +36,7 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Left> {
             "its daemon died and its devices wait: `replicator recover {name}` lets them go on, \
              `replicator remove --force {name}` gives them up"
         ),
-        (Takeover::IfAny | Takeover::Must, false) => {
-            ensure_same_table(job, group)?;
-            Ok(left)
-        }
+        (Takeover::IfAny | Takeover::Must, false) => Ok(left),
     }
 }
 
@@ -46,15 +44,18 @@ pub(super) fn inheritance(job: &Job, group: &GroupDir) -> Result<Left> {
 pub(crate) fn bury(group: &GroupDir) -> Result<()> {
     let lock = group.lock()?;
     let left = left(group)?;
-    let devices = &left.waiting;
     left.hide(&left.deleted)?;
-    for device in devices {
+    let (udev, since) = (Udev::of_host(), Moment::now());
+    let records: Vec<_> = left.waiting.iter().map(|device| udev.record(device.ublk)).collect();
+    for device in &left.waiting {
         Device::abandon(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
     }
-    for device in devices {
+    for (device, record) in left.waiting.iter().zip(records) {
         Device::discard(device.ublk, device.mark)
             .with_context(|| format!("{}: {}", device.name, device.path()))?;
+        udev.forget(device.ublk, &device.name)?;
+        udev.wait_until_gone(record, since);
         left.hide(std::slice::from_ref(device))?;
     }
     group.clear(lock)
@@ -65,6 +66,7 @@ impl Left {
     pub(super) fn hide(&self, devices: &[DeviceState]) -> Result<()> {
         for device in devices {
             PidFiles::of_host().remove(device.ublk, self.pid)?;
+            Udev::of_host().forget(device.ublk, &device.name)?;
             Links::of_host().remove(&device.name, device.ublk)?;
         }
         Ok(())
@@ -81,6 +83,7 @@ fn left(group: &GroupDir) -> Result<Left> {
         match found.map(|found| found.state) {
             Some(ublk_target::DeviceState::Dead) => {
                 Device::discard(device.ublk, device.mark).with_context(|| device.path())?;
+                Udev::of_host().forget(device.ublk, &device.name)?;
             }
             Some(_) => left.waiting.push(device),
             None => left.deleted.push(device),
@@ -89,14 +92,17 @@ fn left(group: &GroupDir) -> Result<Left> {
     Ok(left)
 }
 
-/// The waiting devices have the sizes and numbers of the old table.
-fn ensure_same_table(job: &Job, group: &GroupDir) -> Result<()> {
-    let old = group.table()?.context("its daemon died and left no table")?;
-    ensure!(
-        old == job.table,
-        "its daemon died, its devices wait, and the table has changed since: \
-         `replicator recover {}` goes on with the old one; after that, `remove` and start anew",
-        job.name
-    );
-    Ok(())
+/// What is served in place of the daemon that died: its devices have the sizes and numbers of the
+/// table that it had. Users wait for them, and a service that starts again must not refuse them
+/// because somebody has edited its file meanwhile.
+pub(super) fn as_left(job: &Job, group: &GroupDir) -> Result<Job> {
+    let table = group.table()?.context("its daemon died and left no table")?;
+    if table != job.table {
+        log::warn!(
+            "{}: its devices wait since its daemon died, so it goes on with the table that this \
+             one had; `replicator reload` brings another",
+            job.name
+        );
+    }
+    Ok(Job { table, ..job.clone() })
 }

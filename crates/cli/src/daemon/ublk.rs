@@ -125,7 +125,8 @@ impl Daemon {
         let device = self.state.devices.remove(here);
         log::warn!("{name}: somebody deleted /dev/ublkb{ublk}; what was written to it is kept");
         // First: who deletes it waits for that.
-        if let Err(error) = self.hide(&device) {
+        let forgotten = || self.udev.forget(device.ublk, &device.name);
+        if let Err(error) = self.hide(&device).and_then(|()| forgotten()) {
             log::warn!("{error:#}");
         }
         self.state.withheld.insert(device.nr);

@@ -106,7 +106,7 @@ impl RuntimeDir {
     }
 }
 
-fn make_dir(path: &Path) -> Result<()> {
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -116,7 +116,7 @@ fn make_dir(path: &Path) -> Result<()> {
     }
 }
 
-fn check_dir(path: &Path, owner: u32) -> Result<()> {
+pub(crate) fn check_dir(path: &Path, owner: u32) -> Result<()> {
     let shown = path.display();
     let found = fs::symlink_metadata(path)
         .with_context(|| format!("cannot look at the directory {shown}"))?;

@@ -137,7 +137,7 @@ impl Host {
         let groups = table::TableFile::parse(text).unwrap().groups().unwrap();
         let facts = |(path, nr): &(&str, u32)| {
             let (id, path) = (DiskId(*nr), (*path).to_owned());
-            let seen = seen(id, faults.get(&id).copied());
+            let seen = seen(id, faults.get(&id).copied(), &disks);
             (path.clone(), DiskFacts { id, path, seen })
         };
         let facts: BTreeMap<String, DiskFacts> = names.iter().map(facts).collect();
@@ -212,7 +212,7 @@ impl Host {
                 self.opening.push(disk);
             }
             Effect::Open { disk } => {
-                let result = seen(disk, self.faults.get(&disk).copied());
+                let result = seen(disk, self.faults.get(&disk).copied(), &self.disks);
                 self.machine.handle(self.now, Event::Opened { disk, result });
             }
             Effect::Close { disk } => assert!(self.closed.insert(disk), "{disk:?} is closed once"),
@@ -350,7 +350,7 @@ impl Host {
         for (path, nr) in new {
             let (id, path) = (DiskId(*nr), (*path).to_owned());
             self.disks.entry(id).or_insert_with(|| vec![0x77; DISK_SECTORS as usize * 512]);
-            let seen = seen(id, self.faults.get(&id).copied());
+            let seen = seen(id, self.faults.get(&id).copied(), &self.disks);
             disks.insert(path.clone(), DiskFacts { id, path, seen });
         }
         self.reload_to(group, &disks)
@@ -369,7 +369,8 @@ impl Host {
     /// What hangs ends: I/O with an error, openings well.
     pub(crate) fn release(&mut self) {
         for disk in std::mem::take(&mut self.opening) {
-            self.machine.handle(self.now, Event::Opened { disk, result: seen(disk, None) });
+            let result = seen(disk, None, &self.disks);
+            self.machine.handle(self.now, Event::Opened { disk, result });
         }
         for (io, buf) in std::mem::take(&mut self.hung) {
             self.machine.handle(self.now, Event::Done { io, result: Err(Errno::EIO), buf });
@@ -459,14 +460,18 @@ impl Host {
     }
 }
 
-fn seen(disk: DiskId, fault: Option<Fault>) -> Result<DiskSeen, NotOpened> {
+fn seen(
+    disk: DiskId,
+    fault: Option<Fault>,
+    disks: &BTreeMap<DiskId, Vec<u8>>,
+) -> Result<DiskSeen, NotOpened> {
     if fault == Some(Fault::Absent) {
         return Err(NotOpened { errno: Errno::ENODEV, why: format!("disk {} is gone", disk.0) });
     }
     let is_other = matches!(fault, Some(Fault::Other | Fault::OtherForGood));
     let other = if is_other { "other" } else { "" };
     Ok(DiskSeen {
-        size: Sectors(DISK_SECTORS),
+        size: Sectors::from_bytes(disks[&disk].len() as u64),
         logical_block: 512,
         identity: format!("mem:{}{other}", disk.0),
     })

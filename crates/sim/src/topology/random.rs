@@ -2,7 +2,8 @@
 
 use blk::{Sectors, SlinkNr, Span};
 use table::{
-    DirtyLogTable, FallBehind, Init, OnDown, OnLimit, Order, Policy, SlinkOptions, SlinkTable, Sync,
+    DirtyLogTable, FallBehind, Init, LdLag, OnDown, OnLimit, Order, Policy, SlinkOptions,
+    SlinkTable, Sync,
 };
 
 use super::{Role, Site, Topology};
@@ -33,6 +34,7 @@ impl Topology {
             sites: all,
             log: Sectors(4096),
             log_size: Sectors(4096),
+            memory: super::MEMORY,
             logical_block,
             holds_data: joins > 0 && rng.chance(70),
         }
@@ -65,6 +67,26 @@ impl Topology {
 }
 
 impl Topology {
+    /// The same, with something else said of what is local: whether the LD is waited for, how
+    /// long, and what memory holds of the log.
+    #[must_use]
+    pub fn rehomed(&self, rng: &mut Rng) -> Self {
+        let mut topology = self.clone();
+        let link = &mut topology.sites[0].link;
+        if rng.chance(60) {
+            let sync = if link.policy().sync == Sync::Sync { Sync::Async } else { Sync::Sync };
+            link.policy = Some(Policy { sync, ..link.policy() });
+        }
+        if rng.chance(30) {
+            link.options.timeout_io = Some(timeout(rng));
+        }
+        if rng.chance(30) {
+            topology.memory =
+                (*rng.pick(&[1 << 20, 3 << 20, 8 << 20]), *rng.pick(&[LdLag::Tail, LdLag::Log]));
+        }
+        topology
+    }
+
     /// Longer disks for the same devices, which may grow then.
     pub fn make_room(&mut self, rng: &mut Rng) {
         for (disk, spare) in self.devices.iter_mut().zip(&mut self.spare) {

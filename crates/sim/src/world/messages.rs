@@ -10,9 +10,11 @@ use crate::rng::Rng;
 use crate::topology::{Role, Site, Topology};
 
 impl<M: Subject> World<'_, M> {
-    /// Now and then, somebody says something; `rng` decides what.
+    /// Now and then, somebody says something; `rng` decides what, and `at_home` what of the local
+    /// site, if anything is said of that.
     #[must_use]
-    pub fn told(mut self, rng: Option<Rng>) -> Self {
+    pub fn told(mut self, rng: Option<Rng>, at_home: Option<Rng>) -> Self {
+        self.at_home = at_home;
         if let Some(mut rng) = rng {
             let after = pause(&mut rng);
             self.clock.plan(after, Due::Message);
@@ -28,6 +30,7 @@ impl<M: Subject> World<'_, M> {
         if speaks && self.sieve.keeps(Part::Message) {
             self.met.messages += 1;
             self.say(&mut rng);
+            self.say_at_home();
         }
         if !self.healed {
             let after = pause(&mut rng);
@@ -56,6 +59,16 @@ impl<M: Subject> World<'_, M> {
                 self.say_of(site, "up");
             }
             _ => {}
+        }
+    }
+
+    /// The table says something else of what is local.
+    fn say_at_home(&mut self) {
+        if let Some(rng) = &mut self.at_home
+            && rng.chance(50)
+        {
+            let topology = self.host.topology.rehomed(rng);
+            self.go_on_with(0, topology);
         }
     }
 
@@ -164,6 +177,7 @@ fn change(before: &Site, after: &Site, takes: bool) -> String {
         (true, false) => "a site goes",
         _ if legs(before) < legs(after) => "a leg comes",
         _ if legs(before) > legs(after) => "a leg goes",
+        _ if before.link.nr.is_local() => "other words for the local site",
         _ => "other words",
     };
     format!("table: {what}{}", if takes { "" } else { ", refused" })

@@ -96,6 +96,7 @@ pub struct World<'p, M> {
     auditor: Option<Auditor>,
     /// Who says something now and then, and which sites he has taken down.
     teller: Option<Rng>,
+    at_home: Option<Rng>,
     held: BTreeSet<usize>,
     resizer: Resizer,
     /// Who has devices grow.
@@ -184,6 +185,7 @@ impl<'p, M: Subject> World<'p, M> {
             watcher: Watcher::default(),
             auditor: None,
             teller: None,
+            at_home: None,
             held: BTreeSet::new(),
             resizer: Resizer::default(),
             grower: None,

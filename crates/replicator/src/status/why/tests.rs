@@ -1,6 +1,9 @@
 //! Every cause, and the sentence that it gets.
 
+mod documented;
+
 use super::super::data::{DeviceStatus, FailureKind, LossStatus, ResyncStatus, SiteFailure};
+use super::super::verify::VerifyStatus;
 use super::*;
 
 const GIB: u64 = 1 << 30;
@@ -65,6 +68,24 @@ fn status(remote: impl FnOnce(&mut SiteStatus), change: impl FnOnce(&mut Status)
     status
 }
 
+/// A log that waits to have another size.
+fn resized() -> Status {
+    let resize = ResizeStatus {
+        from_sectors: 8192,
+        to_sectors: 16384,
+        waits_for: "until site 1 has what lies behind the new end".into(),
+    };
+    status(|_| (), |status| status.log.as_mut().unwrap().resize = Some(resize))
+}
+
+/// Nobody has a complete copy that can be read.
+fn no_copy(full: bool) -> Status {
+    status(down, |status| {
+        let log = status.log.as_mut().unwrap();
+        (log.reads_from, log.full) = (None, full);
+    })
+}
+
 /// What is said of site 1, and whether that is in sync.
 fn said(remote: impl FnOnce(&mut SiteStatus)) -> (String, bool) {
     let reasons = why(&status(remote, |_| ()));
@@ -109,172 +130,14 @@ fn a_local_site_may_lack_whatever_the_log_holds() {
 
 #[test]
 fn every_cause_of_a_site_s_not_being_in_sync_has_its_sentence() {
-    type Change = fn(&mut SiteStatus);
-    let cases: &[(Change, &str)] = &[
-        (
-            |site| lacks(site, 812, 3 * MIB, 0.4),
-            "site 1: behind: it lacks 812 writes (3 MiB, up to 400 ms old), and is fed one group a round trip",
-        ),
-        (
-            |site| {
-                lacks(site, 812, 3 * MIB, 0.4);
-                site.order = SiteOrder::Flush;
-            },
-            "site 1: behind: it lacks 812 writes (3 MiB, up to 400 ms old), and is fed one flush epoch a round trip",
-        ),
-        (
-            down,
-            "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; the log keeps what it lacks (12 % full), then dirty regions",
-        ),
-        (
-            |site| {
-                down(site);
-                site.limits.on_full = Fate::Hold;
-                site.failure.as_mut().unwrap().retry_seconds = Some(0.0);
-            },
-            "site 1: down for 42 s: a write for device 0 hangs; tried again when that has ended; the log keeps what it lacks (12 % full), then writers wait",
-        ),
-        (
-            |site| {
-                down(site);
-                let failure = site.failure.as_mut().unwrap();
-                (failure.how, failure.retry_seconds) = (FailureKind::Error, Some(0.0));
-                failure.error = "a read for device 0 failed: EIO".into();
-            },
-            "site 1: down for 42 s: a read for device 0 failed: EIO; being tried again; the log keeps what it lacks (12 % full), then dirty regions",
-        ),
-        (
-            |site| {
-                down(site);
-                site.limits.on_full = Fate::Error;
-            },
-            "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; the log keeps what it lacks (12 % full), then writers get errors",
-        ),
-        (
-            |site| {
-                down(site);
-                (site.sync, site.demoted) = (true, true);
-            },
-            "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; acknowledgements go on without it; the log keeps what it lacks (12 % full), then dirty regions",
-        ),
-        (
-            |site| {
-                down(site);
-                (site.detached, site.dirty_bytes) = (true, GIB);
-            },
-            "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; what it lacks is in dirty regions (1 GiB)",
-        ),
-        (
-            |site| {
-                (site.state, site.detached) = (SiteState::Detached, true);
-                site.detached_why = Some("the log was full of what it lacks".into());
-                site.dirty_bytes = GIB;
-            },
-            "site 1: detached, since the log was full of what it lacks: 1 GiB in dirty regions are about to be copied",
-        ),
-        (
-            |site| (site.detached, site.dirty_bytes) = (true, GIB),
-            "site 1: detached: 1 GiB in dirty regions are about to be copied",
-        ),
-        (
-            |site| (site.state, site.dirty_bytes) = (SiteState::Detached, GIB),
-            "site 1: detached: 1 GiB in dirty regions are about to be copied",
-        ),
-        (
-            |site| {
-                (site.state, site.consistent) = (SiteState::Resyncing, false);
-                let (copied, left) = (GIB + 600 * MIB, GIB + 205 * MIB);
-                site.resync = Some(ResyncStatus::new(20.0, copied, left, 80 * MIB));
-            },
-            "site 1: being copied: 56 % (1.2 GiB of 2.8 GiB left at 80 MiB/s, about 15 s)",
-        ),
-        (
-            |site| {
-                site.state = SiteState::Resyncing;
-                site.resync = Some(ResyncStatus::new(20.0, 0, GIB, 0));
-                site.limits.resync_rate_bytes = 10 * MIB;
-            },
-            "site 1: being copied: 0 % (1 GiB of 1 GiB left, none of it in the last moments); its resync_rate is 10 MiB/s",
-        ),
-        (
-            |site| (site.state, site.dirty_bytes) = (SiteState::Resyncing, GIB),
-            "site 1: being copied: 1 GiB left",
-        ),
-        (
-            |site| {
-                site.consistent = false;
-                lacks(site, 7, MIB, 2.0);
-            },
-            "site 1: everything is copied; consistent when it has 7 writes (1 MiB, up to 2 s old) from the log",
-        ),
-        (
-            |site| {
-                site.limits.fall_behind = Some("ios 100".into());
-                site.limits.over = true;
-                lacks(site, 120, MIB, 2.0);
-            },
-            "site 1: over its limit ios 100: it lacks 120 writes (1 MiB, up to 2 s old); writers are held to its pace",
-        ),
-        (
-            |site| {
-                site.demoted = true;
-                lacks(site, 120, MIB, 2.0);
-            },
-            "site 1: demoted: acknowledgements wait for it again when it has 120 writes (1 MiB, up to 2 s old)",
-        ),
-        (|site| site.state = SiteState::Opening, "site 1: not known before the log is open"),
-    ];
-    for (change, expected) in cases {
+    for (change, expected) in OF_A_SITE {
         assert_eq!(said(change), ((*expected).to_owned(), false));
     }
 }
 
 #[test]
 fn who_makes_writers_wait_is_said_once_for_all_with_the_age_of_what_is_waited_for() {
-    type Change = fn(&mut SiteStatus);
-    let cases: &[(Change, &str)] = &[
-        (|_| (), ""),
-        // A sync site that works makes every write wait a little.
-        (
-            |site| {
-                (site.sync, site.waited_for, site.policy) = (true, true, "sync".into());
-                lacks(site, 1, 4096, 0.02);
-            },
-            "",
-        ),
-        (
-            |site| {
-                (site.sync, site.waited_for, site.policy) = (true, true, "sync".into());
-                lacks(site, 1, 4096, 4.0);
-            },
-            "writers wait for site 1, which is sync; the oldest write it lacks is 4 s old",
-        ),
-        (
-            |site| {
-                (site.sync, site.waited_for) = (true, true);
-                lacks(site, 1, 4096, 4.0);
-                down(site);
-            },
-            "writers wait for site 1, which is down; the oldest write it lacks is 4 s old",
-        ),
-        (
-            |site| {
-                (site.waited_for, site.limits.over) = (true, true);
-                site.limits.fall_behind = Some("ios 100".into());
-                lacks(site, 120, MIB, 0.3);
-            },
-            "writers wait for site 1, which is over its limit ios 100; the oldest write it lacks is 300 ms old",
-        ),
-        (
-            |site| {
-                site.sync = true;
-                site.limits.on_down = "error".into();
-                down(site);
-            },
-            "writers get errors: site 1 is down, and has `on_down:error`",
-        ),
-    ];
-    for (change, expected) in cases {
+    for (change, expected) in OF_WRITERS {
         assert_eq!(&said_of_all(change, |_| ()), expected);
     }
 }
@@ -285,14 +148,10 @@ fn a_full_log_is_blamed_on_the_site_that_keeps_its_head_back() {
         status.log.as_mut().unwrap().full = true;
         status.sites[0].cursor = 100;
     };
-    for (fate, end) in [
-        (Fate::Hold, "writers wait until it has taken some of it"),
-        (Fate::Detach, "writers wait until that is in dirty regions"),
-        (Fate::Error, "writers get errors, as `on_down:error` says"),
-    ] {
+    for (fate, end) in OF_A_FULL_LOG {
         let text = said_of_all(
             |site| {
-                site.limits.on_full = fate;
+                site.limits.on_full = *fate;
                 lacks(site, 9, MIB, 40.0);
             },
             full,
@@ -306,70 +165,14 @@ fn a_full_log_is_blamed_on_the_site_that_keeps_its_head_back() {
 
 #[test]
 fn what_stops_everybody_comes_before_what_stops_a_site() {
-    type Change = fn(&mut Status);
-    let cases: &[(Change, &str)] = &[
-        (|status| status.state = RunState::Opening, "its log is being opened"),
-        (|status| status.state = RunState::Stopping, "it is being stopped, and its sites catch up"),
-        (|status| status.state = RunState::Stopped, "it is stopped"),
-        (
-            |status| {
-                status.state = RunState::Failed;
-                status.trouble = Some("damage at block 7".into());
-            },
-            "its log could not be opened: damage at block 7",
-        ),
-        (
-            |status| lose(status, |_| ()),
-            "writers wait: a write failed: EIO; the local disks are about to stand in for it",
-        ),
-        (
-            |status| lose(status, |loss| loss.held = Some("only it has something".into())),
-            "everything waits: a write failed: EIO; only it has something",
-        ),
-        (
-            |status| lose(status, |loss| loss.bypassed = true),
-            "there is no log: the devices go on against the local disks alone, and other sites \
-             get nothing; `replicator message repl 0 replace-log [PATH]` makes a new one",
-        ),
-        (
-            |status| {
-                status.log.as_mut().unwrap().tail_full = true;
-                status.sites[0].lag_seconds = 3.0;
-            },
-            "writers wait for site 0: memory is full of what it lacks, since 3 s",
-        ),
-        (
-            |status| {
-                let db = DeviceStatus { name: "db".into(), suspended: true, ..Default::default() };
-                status.devices = vec![db, DeviceStatus::default()];
-            },
-            "the device db is suspended: its requests wait for `resume`",
-        ),
-        (
-            |status| {
-                let named = |name: &str| DeviceStatus {
-                    name: name.into(),
-                    suspended: true,
-                    ..Default::default()
-                };
-                status.devices = vec![named("db"), named("wal")];
-            },
-            "the devices db, wal are suspended: their requests wait for `resume`",
-        ),
-    ];
-    for (change, expected) in cases {
+    for (change, expected) in OF_ALL {
         assert_eq!(&said_of_all(down, change), expected);
     }
 }
 
 #[test]
 fn a_log_that_waits_to_have_another_size_is_told_of_and_is_no_trouble() {
-    let resize = ResizeStatus {
-        from_sectors: 8192,
-        to_sectors: 16384,
-        waits_for: "until site 1 has what lies behind the new end".into(),
-    };
-    let said = why(&status(|_| (), |status| status.log.as_mut().unwrap().resize = Some(resize)));
+    let said = why(&resized());
     assert!(said.iter().all(|reason| reason.in_sync));
     assert_eq!(
         said[0].to_string(),
@@ -381,16 +184,230 @@ fn a_log_that_waits_to_have_another_size_is_told_of_and_is_no_trouble() {
 
 #[test]
 fn who_waits_for_a_complete_copy_is_told_where_there_is_one() {
-    let lost = |full| {
-        let status = status(down, |status| {
-            let log = status.log.as_mut().unwrap();
-            (log.reads_from, log.full) = (None, full);
-        });
-        why(&status)[0].to_string()
-    };
+    let lost = |full| why(&no_copy(full))[0].to_string();
     assert_eq!(lost(false), "reads wait for site 0 or site 1: no complete copy can be read");
     assert_eq!(
         lost(true),
         "reads and writers wait for site 0 or site 1: no complete copy can be read, and the log is full"
     );
 }
+
+// ---- every sentence
+
+/// What is changed of something that is well.
+type Change<T> = fn(&mut T);
+
+const OF_A_SITE: &[(Change<SiteStatus>, &str)] = &[
+    (
+        |site| lacks(site, 812, 3 * MIB, 0.4),
+        "site 1: behind: it lacks 812 writes (3 MiB, up to 400 ms old), and is fed one group a round trip",
+    ),
+    (
+        |site| {
+            lacks(site, 812, 3 * MIB, 0.4);
+            site.order = SiteOrder::Flush;
+        },
+        "site 1: behind: it lacks 812 writes (3 MiB, up to 400 ms old), and is fed one flush epoch a round trip",
+    ),
+    (
+        down,
+        "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; the log keeps what it lacks (12 % full), then dirty regions",
+    ),
+    (
+        |site| {
+            down(site);
+            site.limits.on_full = Fate::Hold;
+            site.failure.as_mut().unwrap().retry_seconds = Some(0.0);
+        },
+        "site 1: down for 42 s: a write for device 0 hangs; tried again when that has ended; the log keeps what it lacks (12 % full), then writers wait",
+    ),
+    (
+        |site| {
+            down(site);
+            let failure = site.failure.as_mut().unwrap();
+            (failure.how, failure.retry_seconds) = (FailureKind::Error, Some(0.0));
+            failure.error = "a read for device 0 failed: EIO".into();
+        },
+        "site 1: down for 42 s: a read for device 0 failed: EIO; being tried again; the log keeps what it lacks (12 % full), then dirty regions",
+    ),
+    (
+        |site| {
+            down(site);
+            site.limits.on_full = Fate::Error;
+        },
+        "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; the log keeps what it lacks (12 % full), then writers get errors",
+    ),
+    (
+        |site| {
+            down(site);
+            (site.sync, site.demoted) = (true, true);
+        },
+        "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; acknowledgements go on without it; the log keeps what it lacks (12 % full), then dirty regions",
+    ),
+    (
+        |site| {
+            down(site);
+            (site.detached, site.dirty_bytes) = (true, GIB);
+        },
+        "site 1: down for 42 s: a write for device 0 hangs; next try in 3 s; what it lacks is in dirty regions (1 GiB)",
+    ),
+    (
+        |site| {
+            (site.state, site.detached) = (SiteState::Detached, true);
+            site.detached_why = Some("the log was full of what it lacks".into());
+            site.dirty_bytes = GIB;
+        },
+        "site 1: detached, since the log was full of what it lacks: 1 GiB in dirty regions are about to be copied",
+    ),
+    (
+        |site| (site.detached, site.dirty_bytes) = (true, GIB),
+        "site 1: detached: 1 GiB in dirty regions are about to be copied",
+    ),
+    (
+        |site| (site.state, site.dirty_bytes) = (SiteState::Detached, GIB),
+        "site 1: detached: 1 GiB in dirty regions are about to be copied",
+    ),
+    (
+        |site| {
+            (site.state, site.consistent) = (SiteState::Resyncing, false);
+            let (copied, left) = (GIB + 600 * MIB, GIB + 205 * MIB);
+            site.resync = Some(ResyncStatus::new(20.0, copied, left, 80 * MIB));
+        },
+        "site 1: being copied: 56 % (1.2 GiB of 2.8 GiB left at 80 MiB/s, about 15 s)",
+    ),
+    (
+        |site| {
+            site.state = SiteState::Resyncing;
+            site.resync = Some(ResyncStatus::new(20.0, 0, GIB, 0));
+            site.limits.resync_rate_bytes = 10 * MIB;
+        },
+        "site 1: being copied: 0 % (1 GiB of 1 GiB left, none of it in the last moments); its resync_rate is 10 MiB/s",
+    ),
+    (
+        |site| (site.state, site.dirty_bytes) = (SiteState::Resyncing, GIB),
+        "site 1: being copied: 1 GiB left",
+    ),
+    (
+        |site| {
+            site.consistent = false;
+            lacks(site, 7, MIB, 2.0);
+        },
+        "site 1: everything is copied; consistent when it has 7 writes (1 MiB, up to 2 s old) from the log",
+    ),
+    (
+        |site| {
+            site.limits.fall_behind = Some("ios 100".into());
+            site.limits.over = true;
+            lacks(site, 120, MIB, 2.0);
+        },
+        "site 1: over its limit ios 100: it lacks 120 writes (1 MiB, up to 2 s old); writers are held to its pace",
+    ),
+    (
+        |site| {
+            site.demoted = true;
+            lacks(site, 120, MIB, 2.0);
+        },
+        "site 1: demoted: acknowledgements wait for it again when it has 120 writes (1 MiB, up to 2 s old)",
+    ),
+    (|site| site.state = SiteState::Opening, "site 1: not known before the log is open"),
+];
+
+const OF_WRITERS: &[(Change<SiteStatus>, &str)] = &[
+    (|_| (), ""),
+    // A sync site that works makes every write wait a little.
+    (
+        |site| {
+            (site.sync, site.waited_for, site.policy) = (true, true, "sync".into());
+            lacks(site, 1, 4096, 0.02);
+        },
+        "",
+    ),
+    (
+        |site| {
+            (site.sync, site.waited_for, site.policy) = (true, true, "sync".into());
+            lacks(site, 1, 4096, 4.0);
+        },
+        "writers wait for site 1, which is sync; the oldest write it lacks is 4 s old",
+    ),
+    (
+        |site| {
+            (site.sync, site.waited_for) = (true, true);
+            lacks(site, 1, 4096, 4.0);
+            down(site);
+        },
+        "writers wait for site 1, which is down; the oldest write it lacks is 4 s old",
+    ),
+    (
+        |site| {
+            (site.waited_for, site.limits.over) = (true, true);
+            site.limits.fall_behind = Some("ios 100".into());
+            lacks(site, 120, MIB, 0.3);
+        },
+        "writers wait for site 1, which is over its limit ios 100; the oldest write it lacks is 300 ms old",
+    ),
+    (
+        |site| {
+            site.sync = true;
+            site.limits.on_down = "error".into();
+            down(site);
+        },
+        "writers get errors: site 1 is down, and has `on_down:error`",
+    ),
+];
+
+const OF_A_FULL_LOG: &[(Fate, &str)] = &[
+    (Fate::Hold, "writers wait until it has taken some of it"),
+    (Fate::Detach, "writers wait until that is in dirty regions"),
+    (Fate::Error, "writers get errors, as `on_down:error` says"),
+];
+
+const OF_ALL: &[(Change<Status>, &str)] = &[
+    (|status| status.state = RunState::Opening, "its log is being opened"),
+    (|status| status.state = RunState::Stopping, "it is being stopped, and its sites catch up"),
+    (|status| status.state = RunState::Stopped, "it is stopped"),
+    (
+        |status| {
+            status.state = RunState::Failed;
+            status.trouble = Some("damage at block 7".into());
+        },
+        "its log could not be opened: damage at block 7",
+    ),
+    (
+        |status| lose(status, |_| ()),
+        "writers wait: a write failed: EIO; the local disks are about to stand in for it",
+    ),
+    (
+        |status| lose(status, |loss| loss.held = Some("only it has something".into())),
+        "everything waits: a write failed: EIO; only it has something",
+    ),
+    (
+        |status| lose(status, |loss| loss.bypassed = true),
+        "there is no log: the devices go on against the local disks alone, and other sites \
+         get nothing; `replicator message repl 0 replace-log [PATH]` makes a new one",
+    ),
+    (
+        |status| {
+            status.log.as_mut().unwrap().tail_full = true;
+            status.sites[0].lag_seconds = 3.0;
+        },
+        "writers wait for site 0: memory is full of what it lacks, since 3 s",
+    ),
+    (
+        |status| {
+            let db = DeviceStatus { name: "db".into(), suspended: true, ..Default::default() };
+            status.devices = vec![db, DeviceStatus::default()];
+        },
+        "the device db is suspended: its requests wait for `resume`",
+    ),
+    (
+        |status| {
+            let named = |name: &str| DeviceStatus {
+                name: name.into(),
+                suspended: true,
+                ..Default::default()
+            };
+            status.devices = vec![named("db"), named("wal")];
+        },
+        "the devices db, wal are suspended: their requests wait for `resume`",
+    ),
+];

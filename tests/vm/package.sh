@@ -1,0 +1,59 @@
+#!/bin/bash
+# The Debian package: installed, used, removed and purged. In a virtual machine only: it is not for this host.
+#
+#   DEB=PATH    the package (default: that of ci/package)
+# shellcheck source=tests/vm/lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+it_is_installed_used_removed_and_purged_and_leaves_nothing() {
+    before_it >before.txt
+    # The index of man pages takes a minute here, and `man` finds them without it.
+    dpkg --no-triggers -i "$deb"
+    [[ $(/usr/bin/replicator --version) == "replicator $(dpkg-query -Wf '${Version}' replicator | cut -d- -f1)" ]]
+    man -w 8 replicator | grep -x /usr/share/man/man8/replicator.8.gz
+    man -w 5 replicator.table
+    man -w 7 replicator-troubleshooting
+    [[ $(readlink -f /usr/sbin/ublk.replicator) == /usr/bin/replicator ]]
+    [[ -e /usr/lib/udev/rules.d/59-replicator.rules && -x /usr/lib/systemd/system-generators/replicator-generator ]]
+    bash -ec '. /usr/share/bash-completion/completions/replicator; complete -p replicator'
+    unset REPLICATOR_RUNTIME_DIR REPLICATOR_STATE_DIR
+    devices
+    in_use
+    # What runs is not left without its program.
+    if dpkg -r replicator; then fail 'it was removed while a replicator ran'; fi
+    /usr/bin/replicator remove repl
+    dpkg --no-triggers -r replicator
+    [[ ! -e /usr/bin/replicator ]]
+    dpkg --no-triggers -P replicator
+    cmp ld rd
+    before_it | diff before.txt -
+}
+
+# Whatever of it could be on the host.
+before_it() {
+    find /usr /etc /run /var/lib -xdev -path /var/lib/dpkg -prune -o \( -name '*replicator*' -print \) 2>/dev/null | sort
+    ! dpkg-query -W replicator 2>/dev/null
+}
+
+devices() {
+    truncate -s 8M log
+    truncate -s 32M ld rd
+    printf 'repl: 0 1 replicator ringbuffer 4 %s/log 0 auto 16384 blockdev 1 0 blockdev 2 1 async\n' "$work" >table
+    printf 'data: 0 65536 replicator-dev repl 0 0 1 %s/ld nolog 0 1 1 %s/rd core 2 128 nosync\n' "$work" "$work" >>table
+}
+
+in_use() {
+    /usr/bin/replicator create table
+    dd if=/dev/urandom of=/dev/replicator/data bs=1M count=2 oflag=direct
+    /usr/bin/replicator wait repl
+    /usr/bin/replicator why
+}
+
+if [[ -z ${VM_GUEST:-} ]]; then
+    echo '# not in a virtual machine: nothing is installed on this host'
+    exit
+fi
+built=("$root"/target/package/*.deb)
+deb=${DEB:-${built[-1]}}
+[[ -f $deb ]] || { echo "package: there is no package; ci/package makes one" >&2; exit 1; }
+run_cases it_is_installed_used_removed_and_purged_and_leaves_nothing

@@ -1,0 +1,222 @@
+#!/bin/bash
+# What the real systemd-udevd makes of dist/udev/59-replicator.rules. Run as `ci/vm tests/vm/udev.sh`.
+
+# shellcheck source=tests/vm/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+rules=/run/udev/rules.d
+
+# One device, with the rules at work.
+a_device() {
+    with_rules
+    one_device "$@"
+    replicator create table
+}
+
+with_rules() {
+    mkdir -p "$rules"
+    cp "$root"/dist/udev/59-replicator.rules "$rules"
+    udevadm control --reload
+}
+
+one_device() {
+    truncate -s 32M log
+    [[ -e ld ]] || truncate -s 32M ld
+    cat >table <<TABLE
+repl: 0 1 replicator ringbuffer 4 $work/log 0 auto 65536 blockdev 1 0
+${1:-d0}: 0 65536 replicator-dev repl 0 0 1 ${2:-$work/ld} nolog 0
+TABLE
+}
+
+# Also on the way out of a case that failed.
+remove_disks() {
+    rm -f "$rules"/5*
+    udev_works || /lib/systemd/systemd-udevd --daemon
+    udevadm control --reload
+}
+
+udev_works() { udevadm control --ping 2>/dev/null; }
+udev_has_ended() { ! pgrep -x systemd-udevd >/dev/null; }
+
+# ends_at PATH DEVICE: it is a link to that device, by now.
+ends_at() {
+    [[ $(readlink -f "$1") == "$2" && -b $1 ]] || fail "expected $1 to lead to $2, found $(readlink -f "$1")"
+}
+
+property() { udevadm info --query=property --property="$2" --value "$1"; }
+
+has_property() { [[ $(property "$1" "$2") == "$3" ]]; }
+
+create_returns_when_the_links_of_udev_are_there_and_remove_when_they_are_gone() {
+    truncate -s 32M ld
+    mkfs.ext4 -q -L data -U 3b1a1c5e-0f4a-4c1d-9a55-6f3e4a7d9b10 ld
+    local link links=(replicator/d0 disk/by-id/replicator-name-d0 disk/by-label/data
+        disk/by-uuid/3b1a1c5e-0f4a-4c1d-9a55-6f3e4a7d9b10)
+    a_device
+    # Without a moment between.
+    for link in "${links[@]}"; do
+        [[ -L /dev/$link ]] || fail "expected /dev/$link to be there when create returns"
+    done
+    for link in "${links[@]}"; do
+        ends_at "/dev/$link" "$(readlink -f /dev/replicator/d0)"
+    done
+    [[ $(property /dev/replicator/d0 ID_FS_TYPE) == ext4 ]]
+    replicator remove repl
+    for link in "${links[@]}" replicator ../run/replicator-udev; do
+        [[ ! -e /dev/$link && ! -L /dev/$link ]] || fail "expected /dev/$link to be gone when remove returns"
+    done
+    nothing_is_left
+}
+
+without_rules_or_without_udev_the_daemon_makes_its_link_itself() {
+    one_device
+    replicator create table
+    test -b /dev/replicator/d0
+    [[ ! -e /dev/disk/by-id/replicator-name-d0 ]]
+    replicator remove repl
+    udevadm control --exit
+    eventually udev_has_ended
+    replicator create table
+    test -b /dev/replicator/d0
+    replicator remove repl
+    nothing_is_left
+}
+
+what_is_made_on_a_device_is_seen_without_a_word() {
+    a_device
+    mkfs.ext4 -q -U 5dca9c2c-5c3b-4d3f-8b6a-3c1f1d7f1a20 /dev/replicator/d0
+    eventually test -b /dev/disk/by-uuid/5dca9c2c-5c3b-4d3f-8b6a-3c1f1d7f1a20
+    wipefs -qa /dev/replicator/d0
+    eventually test ! -L /dev/disk/by-uuid/5dca9c2c-5c3b-4d3f-8b6a-3c1f1d7f1a20
+}
+
+partitions_have_links_too() {
+    truncate -s 32M ld
+    sfdisk -q ld <<<$'label: gpt\nsize=8M, name=first, uuid=0f7f4a3e-90e8-4a35-bc37-5d4b3e0e7a01\nsize=8M'
+    a_device
+    local device
+    device=$(readlink -f /dev/replicator/d0)
+    ends_at /dev/replicator/d0-part1 "${device}p1"
+    ends_at /dev/replicator/d0-part2 "${device}p2"
+    ends_at /dev/disk/by-id/replicator-name-d0-part2 "${device}p2"
+    ends_at /dev/disk/by-partlabel/first "${device}p1"
+    ends_at /dev/disk/by-partuuid/0f7f4a3e-90e8-4a35-bc37-5d4b3e0e7a01 "${device}p1"
+}
+
+the_device_has_the_uuid_and_not_its_local_disk() {
+    truncate -s 32M disk
+    mkfs.ext4 -q -U 8a0f3d9b-6f0d-4f0e-9f3c-2b9d1a5c7e30 disk
+    local disk uuid=/dev/disk/by-uuid/8a0f3d9b-6f0d-4f0e-9f3c-2b9d1a5c7e30
+    disk=$(losetup --find --show disk)
+    eventually test -b "$uuid"
+    ends_at "$uuid" "$disk"
+    a_device d0 "$disk"
+    ends_at "$uuid" "$(readlink -f /dev/replicator/d0)"
+    udevadm trigger --settle "$disk"
+    ends_at "$uuid" "$(readlink -f /dev/replicator/d0)"
+    replicator remove repl
+    ends_at "$uuid" "$disk"
+    losetup -d "$disk"
+}
+
+a_suspended_device_is_not_read_and_keeps_what_it_had() {
+    local uuid=/dev/disk/by-uuid/b3a8e2f4-1c59-4f4e-8d20-7c5a90d1ef40
+    truncate -s 32M ld
+    mkfs.ext4 -q -U "${uuid##*/}" ld
+    a_device
+    has_property /dev/replicator/d0 SYSTEMD_READY 1
+    replicator suspend repl
+    eventually has_property /dev/replicator/d0 REPLICATOR_SUSPENDED 1
+    # Udev would wait for a read; and systemd would unmount what is not ready any more.
+    timeout 20 udevadm trigger --settle /dev/replicator/d0
+    has_property /dev/replicator/d0 SYSTEMD_READY 1
+    test -b "$uuid"
+    replicator resume repl
+    eventually has_property /dev/replicator/d0 REPLICATOR_SUSPENDED ''
+    replicator message d0 0 suspend
+    eventually has_property /dev/replicator/d0 REPLICATOR_SUSPENDED 1
+    # What comes while it is suspended is not ready before it answers.
+    rm "/run/udev/data/b$(cat "/sys/block/$(basename "$(readlink -f /dev/replicator/d0)")/dev")"
+    timeout 20 udevadm trigger --settle --action=add /dev/replicator/d0
+    has_property /dev/replicator/d0 SYSTEMD_READY 0
+    replicator message d0 0 resume
+    eventually has_property /dev/replicator/d0 SYSTEMD_READY 1
+    eventually test -b "$uuid"
+}
+
+who_follows_a_dead_daemon_says_that_nothing_is_suspended() {
+    a_device
+    replicator suspend repl
+    eventually has_property /dev/replicator/d0 REPLICATOR_SUSPENDED 1
+    kill -KILL "$(daemon_pid repl)"
+    replicator recover repl
+    eventually has_property /dev/replicator/d0 REPLICATOR_SUSPENDED ''
+    test -b /dev/replicator/d0
+    test -b /dev/disk/by-id/replicator-name-d0
+}
+
+a_device_that_is_called_otherwise_has_other_links_after_a_change() {
+    a_device
+    local device
+    device=$(readlink -f /dev/replicator/d0)
+    sed -i s/NAME=d0/NAME=e1/ "/run/replicator-udev/$(basename "$device")"
+    udevadm trigger --settle --action=change "$device"
+    ends_at /dev/replicator/e1 "$device"
+    ends_at /dev/disk/by-id/replicator-name-e1 "$device"
+    [[ ! -L /dev/disk/by-id/replicator-name-d0 && ! -L /dev/replicator/d0 ]]
+}
+
+names_are_mangled_alike_by_udev_and_by_the_daemon() {
+    # shellcheck disable=SC2016 # that is its name
+    a_device 'a$b%k#1"~'
+    local device
+    device=$(readlink -f '/dev/replicator/a\x24b\x25k#1\x22\x7e')
+    test -b "$device"
+    ends_at '/dev/disk/by-id/replicator-name-a\x24b\x25k#1\x22\x7e' "$device"
+    [[ $(ls /dev/replicator) == 'a\x24b\x25k#1\x22\x7e' ]]
+}
+
+a_link_among_those_of_device_mapper_is_made_on_request_only() {
+    a_device
+    [[ ! -L /dev/mapper/d0 ]]
+    replicator remove repl
+    echo 'KERNEL=="ublkb*", ENV{REPLICATOR_MAPPER}="1"' >"$rules/58-mapper.rules"
+    udevadm control --reload
+    replicator create table
+    ends_at /dev/mapper/d0 "$(readlink -f /dev/replicator/d0)"
+    replicator remove repl
+    [[ ! -L /dev/mapper/d0 ]]
+}
+
+links_that_were_lost_come_back_when_udev_looks_again() {
+    a_device
+    local device
+    device=$(readlink -f /dev/replicator/d0)
+    rm /dev/replicator/d0 /dev/disk/by-id/replicator-name-d0
+    udevadm trigger --settle --action=add "$device"
+    ends_at /dev/replicator/d0 "$device"
+    ends_at /dev/disk/by-id/replicator-name-d0 "$device"
+}
+
+a_dead_daemon_s_links_go_with_its_device() {
+    a_device
+    kill -KILL "$(daemon_pid repl)"
+    test -b /dev/replicator/d0
+    replicator remove --force repl
+    [[ ! -L /dev/disk/by-id/replicator-name-d0 ]]
+    nothing_is_left
+}
+
+run_cases \
+    create_returns_when_the_links_of_udev_are_there_and_remove_when_they_are_gone \
+    without_rules_or_without_udev_the_daemon_makes_its_link_itself \
+    what_is_made_on_a_device_is_seen_without_a_word \
+    partitions_have_links_too \
+    the_device_has_the_uuid_and_not_its_local_disk \
+    a_suspended_device_is_not_read_and_keeps_what_it_had \
+    who_follows_a_dead_daemon_says_that_nothing_is_suspended \
+    a_device_that_is_called_otherwise_has_other_links_after_a_change \
+    names_are_mangled_alike_by_udev_and_by_the_daemon \
+    a_link_among_those_of_device_mapper_is_made_on_request_only \
+    links_that_were_lost_come_back_when_udev_looks_again \
+    a_dead_daemon_s_links_go_with_its_device
