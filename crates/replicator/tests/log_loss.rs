@@ -178,6 +178,20 @@ fn nothing_is_acknowledged_that_the_log_lacks_before_the_record_is_kept() {
 }
 
 /// Its sites say all that they have to say, and it is the loss alone that is to be kept.
+/// The local disk stands in for the log, and is lost as well: both are needed then, and the log that
+/// comes back is as dead as before. Its older writes would go to the remote site next.
+#[test]
+fn a_dead_log_stays_dead_when_the_local_disk_is_another_too() {
+    let mut host = started(CORE);
+    write(&mut host, 0, 0x11);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 0x22);
+    let host = again(host, CORE, &[(LD, Fault::Other)]);
+    let Phase::Failed(error) = host.machine.phase() else { panic!("{:?}", host.machine.phase()) };
+    let expected = "/log, which was lost, as this host keeps it: device 0 on site 0: ";
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
 #[test]
 fn nothing_is_acknowledged_before_the_record_says_that_the_log_is_dead() {
     let mut host = started(CORE);
@@ -366,7 +380,7 @@ fn a_name_that_is_used_again_for_other_disks_has_nothing_to_do_with_the_log_that
     lose(&mut host, Fault::Fails);
     write(&mut host, 0, 2);
     host.disks = Host::blank();
-    let host = again(host, CORE, &[(LD, Fault::Other)]);
+    let host = again(host, CORE, &[(LD, Fault::Other), (RD, Fault::Other)]);
     assert!(matches!(host.machine.phase(), Phase::Running), "{:?}", host.machine.phase());
     assert!(!line(&host).contains("lost"), "{}", line(&host));
 }

@@ -231,7 +231,8 @@ impl Ordered {
 
     fn feed(&mut self, now: Time, log: &mut Replog, load: &Load, effects: &mut Vec<Effect>) {
         loop {
-            let is_right = self.feeding.is_as_in(&self.table);
+            // Without a log there is nothing to turn to: what memory holds is needed there (P8).
+            let is_right = self.feeding.is_as_in(&self.table) || log.is_lost();
             let streaming = matches!(self.mode, Mode::Streaming);
             let may_write = streaming && self.may_ask() && log.may_feed(self.nr);
             let may_begin = may_write && self.mender.is_idle() && is_right;
@@ -241,7 +242,7 @@ impl Ordered {
                 mender.poll(log, &mut work);
             }
             match feeding.poll(may_begin, load, log, &mut work) {
-                None if !is_right && self.feeding.is_idle() && !log.is_lost() => {
+                None if !is_right && self.feeding.is_idle() => {
                     // Nothing else has left the log, and nothing of that is lost with the power.
                     self.feeding.turn(&self.table, log.ships_upto());
                     // Lazily a write counts as arrived where a newer one hides it, which may

@@ -28,15 +28,16 @@ impl Opening {
         }
     }
 
-    /// A name may be used again, for other disks: if none of the local ones is known, it was.
+    /// A name may be used again, for other disks: if none of them is known, at whatever site, it
+    /// was. With other local ones only it was not: that log is as dead as before they were lost, too.
     fn is_about_others(&self, kept: &Superblock) -> bool {
-        let local = self.spec.roster.legs.iter().map(|it| &it.leg);
-        let mut local = local.filter(|leg| leg.slink.is_local() && !leg.identity.is_empty());
+        let legs = self.spec.roster.legs.iter().map(|it| &it.leg);
+        let mut legs = legs.filter(|leg| !leg.identity.is_empty());
         let is_known = |leg: &LegRecord| {
-            let mut known = kept.legs.iter().filter(|known| known.slink.is_local());
+            let mut known = kept.legs.iter().filter(|known| known.slink == leg.slink);
             known.any(|known| known.identity == leg.identity)
         };
-        local.clone().next().is_some() && !local.any(is_known)
+        legs.clone().next().is_some() && !legs.any(is_known)
     }
 
     /// The log as if it had been opened; the LD stands in for it, and has everything.
@@ -48,7 +49,7 @@ impl Opening {
         known.sites.iter_mut().for_each(|site| site.covered = tip.seq);
         let generation = old.generation + 1;
         let members = self.spec.roster.join(known, tip.seq, generation, |_, _| 0);
-        let path = || self.spec.path.clone();
+        let path = || format!("{}, which was lost, as this host keeps it", self.spec.path);
         let members = members.map_err(|error| OpenError::Roster { path: path(), error })?;
         let superblock = Superblock {
             generation,

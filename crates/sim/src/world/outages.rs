@@ -181,7 +181,9 @@ impl<M: Subject> World<'_, M> {
             Role::Leg { dev, site }
                 if self.host.known.contains(&disk)
                     && self.host.topology.has_leg(dev, site)
-                    && self.host.is_kept_beside(site) =>
+                    && self.host.is_kept_beside(site)
+                    // Nor what stands in for a log that is lost, which would be two at a time.
+                    && !(site == 0 && self.has_lost_its_log()) =>
             {
                 self.host.truths[site] = Truth::Hollow;
                 self.host.oracle.replaced(site, dev);
