@@ -12,12 +12,16 @@
 //! | fails otherwise | waits until the site has been looked at, and is tried once more |
 //! | hangs, or can't be read | waits for a base, for as long as it takes (P6) |
 //! | is a remote site's, which has as many reads to do as it may | waits for its turn (P13) |
+//!
+//! The ring alike: where it fails with an error that is not of the medium, something is written
+//! to the log. If that fails, too, the log is lost and the read waits for the LD to have
+//! everything (P8); if not, it is tried once more.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use blk::{Buf, BufMut, Data, DevNr, DiskId, DiskOp, Effect, Errno, IoId, IoOwner, ReqId};
 use blk::{Sector, Sectors, Seq, SlinkNr, Span, Time};
-use replog::{Doubt, Piece, Replog, RingPlace, Source};
+use replog::{Doubt, Piece, Replog, RingPlace, Source, Version};
 use slink::Mend;
 use smallvec::SmallVec;
 
@@ -81,6 +85,8 @@ struct Want {
     /// Copies that failed, and are looked at before it is tried once more: if they fail again
     /// then, that is the answer.
     doubted: SmallVec<[SlinkNr; 2]>,
+    /// The log failed, likewise; what is written there says whether it is lost.
+    doubted_log: Option<Version>,
     /// Where to write it again, and what was in the log when it was looked for elsewhere.
     mend: Option<(SlinkNr, Seq)>,
 }
@@ -166,6 +172,7 @@ impl Reads {
             offset: Sectors(0),
             tried: SmallVec::new(),
             doubted: SmallVec::new(),
+            doubted_log: None,
             mend: None,
         };
         match self.begin_stretch(&want, &mut at) {
@@ -300,7 +307,7 @@ impl Reads {
             group.into_iter().for_each(|group| at.log.unpin(group));
             return None;
         }
-        let Part { want, from, began } = self.flying.remove(&nr).expect("a part ends once");
+        let Part { mut want, from, began } = self.flying.remove(&nr).expect("a part ends once");
         let buf = buf.expect("a read brings its buffer back").freeze();
         let outcome = match (from, result) {
             (From::Copy(_), Ok(())) => Ok(buf),
@@ -314,8 +321,13 @@ impl Reads {
             }
             (From::Ring { place, skip }, result) => {
                 at.log.unpin(place.group);
-                if result.is_err() {
-                    at.log.read_failed();
+                if let Err(errno) = result {
+                    let asked = at.log.read_failed();
+                    if want.doubted_log.is_none() && !is_of_the_medium(errno) && !self.closed {
+                        want.doubted_log = Some(asked);
+                        self.waiting.push(want);
+                        return None;
+                    }
                 }
                 let len = want.len.len();
                 result.and_then(|()| payload(&place, &buf).map(|it| it.slice(skip..skip + len)))
@@ -399,22 +411,25 @@ impl Reads {
         self.deadline
     }
 
-    /// Begins again what waits for a base, if there is one, and whose turn it is; the reads that
-    /// end by it.
+    /// Begins again what waits for a base or for the log, if that can be read, and whose turn it
+    /// is; the reads that end by it.
     pub(crate) fn go_on(&mut self, mut at: At<'_>) -> Vec<EndedRead> {
         let mut ended = Vec::new();
         let base = at.log.readable_base();
         if self.closed || base.is_none() {
             self.waiting.extend(self.behind.drain(..));
         }
-        if base.is_some() || self.closed {
-            self.begin_waiting(&mut at, &mut ended);
-            self.begin_behind(&mut at, &mut ended);
-        }
+        self.begin_waiting(base, &mut at, &mut ended);
+        self.begin_behind(&mut at, &mut ended);
         ended
     }
 
-    fn begin_waiting(&mut self, at: &mut At<'_>, ended: &mut Vec<EndedRead>) {
+    fn begin_waiting(
+        &mut self,
+        base: Option<SlinkNr>,
+        at: &mut At<'_>,
+        ended: &mut Vec<EndedRead>,
+    ) {
         for want in std::mem::take(&mut self.waiting) {
             let req = want.req;
             let parts = match () {
@@ -422,8 +437,7 @@ impl Reads {
                     self.fail(req, Errno::EIO);
                     0
                 }
-                // Not before whoever failed was looked at.
-                () if !want.doubted.is_empty() && !at.log.reads_well() => {
+                () if !want.can_begin(base, at.log) => {
                     self.waiting.push(want);
                     continue;
                 }
@@ -492,6 +506,20 @@ impl Want {
     fn part(&self, piece: &Piece) -> Self {
         let offset = self.offset + piece.sector.since(self.sector);
         Self { sector: piece.sector, len: piece.len, offset, ..self.clone() }
+    }
+
+    /// Whether there is something to read it from, and whoever failed was looked at.
+    fn can_begin(&self, base: Option<SlinkNr>, log: &Replog) -> bool {
+        let is_asked = |since| !log.stands(since) && !log.is_lost();
+        let base_is_doubted = !self.doubted.is_empty() && !log.reads_well();
+        let log_is_doubted = self.doubted_log.is_some_and(is_asked);
+        !base_is_doubted && !log_is_doubted && (base.is_some() || self.is_in_log(log))
+    }
+
+    /// Whether some of it is where no base is needed.
+    fn is_in_log(&self, log: &Replog) -> bool {
+        let mut pieces = log.pieces(self.dev, self.sector, self.len).into_iter();
+        !log.is_lost() && pieces.any(|piece| piece.seq.is_some())
     }
 }
 

@@ -102,21 +102,48 @@ fn the_devices_go_on_without_a_log_that_fails_or_hangs() {
     }
 }
 
+/// A second life, in which what the sites lack is in the ring and in no memory: they hang.
+fn all_in_the_ring() -> Host {
+    let sites_hang = [(LD, Fault::Hangs), (RD, Fault::Hangs)];
+    let mut host = started(CORE);
+    host.faults.extend(sites_hang);
+    host.write(0, 8, 1);
+    host.run_for(Span::from_secs(1));
+    again(host, CORE, &sites_hang)
+}
+
 #[test]
-fn a_log_that_hangs_or_is_gone_is_lost_when_somebody_reads_from_it_too() {
-    for fault in [Fault::Hangs, Fault::Absent] {
-        let sites_hang = [(LD, Fault::Hangs), (RD, Fault::Hangs)];
-        let mut host = started(CORE);
-        host.faults.extend(sites_hang);
-        host.write(0, 8, 1);
-        host.run_for(Span::from_secs(1));
-        // In this life what the sites lack is in the ring, and in no memory.
-        let mut host = again(host, CORE, &sites_hang);
+fn a_log_that_fails_or_hangs_or_is_gone_is_lost_when_somebody_reads_from_it_too() {
+    for fault in [Fault::Fails, Fault::Hangs, Fault::Absent] {
+        let mut host = all_in_the_ring();
         lose(&mut host, fault);
         let read = host.ask(Op::Read { sector: Sector(0), len: Sectors(8) }, None);
         host.run_for(Span::from_secs(30));
         assert!(line(&host).contains("log:lost,held"), "{fault:?}: {}", line(&host));
-        assert_ne!(host.ended.get(&read), Some(&Ok(())), "it gets nothing old");
+        assert_eq!(host.ended.get(&read), None, "{fault:?}: it waits, and gets nothing old");
+    }
+}
+
+/// P5: the answer of a log that then turns out to be lost, or well, is nobody's (seed 23705016).
+#[test]
+fn a_read_that_the_log_fails_waits_until_it_is_known_whether_that_is_lost() {
+    let mut host = all_in_the_ring();
+    lose(&mut host, Fault::FailsOnce);
+    assert_same(&host.read_within(0, 8, Span::from_secs(1)).unwrap(), &[1; 8 * 512]);
+    assert!(!line(&host).contains("lost"), "{}", line(&host));
+}
+
+#[test]
+fn a_bad_sector_of_the_log_is_an_error_and_no_more() {
+    for errno in [Errno::ENODATA, Errno::EIO] {
+        let mut host = all_in_the_ring();
+        let ring = host.disks[&LOG].chunks(512).rposition(|sector| sector == [1; 512]);
+        host.bad.insert((LOG, ring.unwrap() as u64));
+        host.bad_errno = errno;
+        let read = host.ask(Op::Read { sector: Sector(0), len: Sectors(8) }, None);
+        host.run_for(Span::from_secs(30));
+        assert_eq!(host.ended.get(&read), Some(&Err(errno)));
+        assert!(!line(&host).contains("lost"), "{}", line(&host));
     }
 }
 

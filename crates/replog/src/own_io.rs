@@ -9,6 +9,7 @@ use blk::{DiskOp, Effect, Errno, IoId, SlinkNr, Span, Time};
 
 use crate::event::LogEvent;
 use crate::log::{Failure, LOG_IO, Replog};
+use crate::standing::Version;
 
 /// What is in flight of it.
 #[derive(Debug, Default)]
@@ -93,12 +94,14 @@ impl Replog {
     }
 
     /// A read of the ring failed. That may be one bad sector, or the whole device, which an idle
-    /// log would never find out: a superblock is written, and tells.
-    pub fn read_failed(&mut self) {
+    /// log would never find out: a superblock is written, and tells. When what is returned
+    /// [stands](Replog::stands), or the log is lost, that is known.
+    pub fn read_failed(&mut self) -> Version {
         let is_asked = !self.stands(self.members.version());
         if !self.is_lost() && !is_asked {
             self.members.change(|_| ());
         }
+        self.members.version()
     }
 
     /// When the first of what is in flight will be past its deadline.

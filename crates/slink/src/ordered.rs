@@ -354,7 +354,9 @@ impl SiteLink for Ordered {
             (To::Copy(source, _), Err(errno)) => {
                 log.doubt(source, Doubt { dev, since: flight.began, errno: Some(errno) });
             }
-            (To::Log, Err(_)) => log.read_failed(),
+            (To::Log, Err(_)) => {
+                log.read_failed();
+            }
             _ => {}
         }
         match flight.step {

@@ -55,6 +55,8 @@ pub(crate) struct Host {
 pub(crate) enum Fault {
     /// Every I/O fails.
     Fails,
+    /// One does; then it works.
+    FailsOnce,
     /// No I/O ends.
     Hangs,
     /// No read does.
@@ -238,7 +240,11 @@ impl Host {
                 assert!(self.ended.insert(req, result).is_none(), "a request ends once");
             }
             Effect::Submit { io, disk, op } => {
-                let (result, buf) = match (self.faults.get(&disk), op) {
+                let fault = self.faults.get(&disk).copied();
+                if fault == Some(Fault::FailsOnce) {
+                    self.faults.remove(&disk);
+                }
+                let (result, buf) = match (fault, op) {
                     (Some(Fault::Hangs | Fault::ReadsHang), DiskOp::Read { buf, .. }) => {
                         return self.hung.push((io, Some(buf)));
                     }
