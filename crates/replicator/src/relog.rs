@@ -71,8 +71,11 @@ impl Replicator {
     /// of it, [`Replicator::relog`] says.
     ///
     /// # Errors
-    /// If the log is lost, and the devices do not go on without it.
+    /// If the log is lost, and the devices do not go on without it; or they are stopping.
     pub fn replace_log(&mut self, wish: LogWish) -> Result<(), ReplaceError> {
+        if self.is_stopping() {
+            return Err(ReplaceError::Stopping);
+        }
         let fits = |log: &&Replog| log.is_bypassed() || !log.is_lost();
         let log = self.log.as_ref().filter(fits).ok_or(ReplaceError::NotBypassed)?;
         if !log.is_lost() && wish.disk == log.disk() {

@@ -297,6 +297,57 @@ fn a_log_stays_that_the_local_disks_could_not_stand_in_for() {
     assert_equal(&mut host, &[(96, 1), (39 * 96, 39)]);
 }
 
+/// Nobody has to catch up with it any more; and it is not left once more, or nothing would ever
+/// stand in for it (seed 60474).
+#[test]
+fn a_log_that_fails_while_sites_catch_up_is_lost_once() {
+    let mut host = started(SITES, CORE);
+    write(&mut host, 0, 1);
+    host.run_for(Span::from_secs(1));
+    prepare(&mut host);
+    // A group is on its way to it: the LD gets that when it stands in for the log.
+    host.faults.insert(LOG, Fault::Hangs);
+    let caught = host.write(80, 8, 2);
+    host.run_for(Span::from_millis(20));
+    let now = host.now;
+    host.machine.give_up_log(now).unwrap();
+    let held = host.write(160, 8, 3);
+    host.run_for(Span::from_millis(20));
+    host.faults.insert(LOG, Fault::Fails);
+    host.release();
+    host.run_for(Span::from_secs(5));
+    assert_eq!(host.ended.get(&caught), Some(&Ok(())));
+    assert!(is_lost(&host));
+    assert_eq!(host.machine.relog(), Relog::GivenUp);
+    host.machine.begin_new_log().unwrap();
+    host.run_for(Span::from_secs(5));
+    assert_eq!((host.machine.relog(), is_lost(&host)), (Relog::Done, false));
+    assert_eq!(host.ended.get(&held), Some(&Ok(())));
+    assert_equal(&mut host, &[(0, 1), (80, 2), (160, 3)]);
+}
+
+#[test]
+fn who_stops_wants_no_new_log_any_more() {
+    let mut host = started(SITES, CORE);
+    write(&mut host, 0, 1);
+    prepare(&mut host);
+    host.faults.insert(LD, Fault::Hangs);
+    let req = host.write(80, 8, 2);
+    host.run_for(Span::from_millis(20));
+    assert_eq!(host.ended.get(&req), Some(&Ok(())));
+    let now = host.now;
+    host.machine.give_up_log(now).unwrap();
+    host.run_for(Span::from_millis(20));
+    host.machine.stop(true);
+    assert!(host.machine.replace_log(wish()).is_err());
+    host.faults.clear();
+    host.release();
+    host.run();
+    assert!(matches!(host.machine.phase(), Phase::Stopped), "{:?}", host.machine.phase());
+    let mut host = again(host, CORE, false);
+    assert_equal(&mut host, &[(0, 1), (80, 2)]);
+}
+
 /// The old one failed by itself: its table names it still, so the new one is not at work yet.
 #[test]
 fn a_log_that_fails_while_another_is_made_ready_is_left_when_the_table_says_so() {

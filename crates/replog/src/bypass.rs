@@ -179,6 +179,7 @@ impl Replog {
         }
         // Whether it may lie at one end of the ring or the other, all that it holds is found.
         self.forget_resize();
+        self.forget_catching_up();
         self.bypass.stage = Stage::TakingOver;
         self.bypass.has_all = self.has_all_in_memory();
     }

@@ -136,6 +136,16 @@ impl Replog {
         }
     }
 
+    /// The old log is lost while sites catch up: there is nothing more that it could be left for.
+    /// Left once more, it would never be bypassed.
+    pub(crate) fn forget_catching_up(&mut self) {
+        if let Some(replacing) = self.replacing.as_mut()
+            && matches!(replacing.stage, Stage::CatchUp { .. })
+        {
+            replacing.stage = Stage::Prepared;
+        }
+    }
+
     /// The old log is left: whoever is not left behind has everything in it.
     fn leave_old_log(&mut self) {
         let replacing = self.replacing.as_mut().expect("one that is ready is what it is left for");

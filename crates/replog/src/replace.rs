@@ -84,6 +84,9 @@ pub enum ReplaceError {
     /// Somebody does not want it any more.
     #[error("the new log is not wanted any more")]
     Cancelled,
+    /// Nothing begins any more.
+    #[error("the replicator is stopping")]
+    Stopping,
     /// It is being replaced already.
     #[error("the log is being replaced already")]
     UnderWay,

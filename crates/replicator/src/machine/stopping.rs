@@ -26,7 +26,9 @@ impl Replicator {
     /// Closes the replicator, to be called when no front end feeds it any more. With
     /// `drain`, every site that can be reached gets everything first. Ends in
     /// [`crate::Phase::Stopped`]; what a site lacks stays in the log.
+    /// A new log that is being made is not wanted any more, unless it is about to be at work.
     pub fn stop(&mut self, drain: bool) {
+        self.cancel_new_log();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Stopped) {
             Stage::Running | Stage::Stopping { .. } => Stage::Stopping { drain },
             // Whatever is in flight of an opening ends by itself; nothing depends on it.
@@ -34,6 +36,11 @@ impl Replicator {
             Stage::Failed(error) => Stage::Failed(error),
         };
         self.load.draining = drain;
+    }
+
+    /// Whether it stops, or has stopped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(self.stage, Stage::Stopping { .. } | Stage::Stopped)
     }
 
     pub(super) fn poll_stopping(&mut self, now: Time, drain: bool, effects: &mut Vec<Effect>) {

@@ -88,6 +88,8 @@ impl Marks {
     /// Marks what became durable since; without the log, what the LD is about to get (P8).
     fn mark(&mut self, legs: &mut Legs, copier: &mut Copier, log: &Replog) {
         let upto = log.marked_upto();
+        // Covered without a mark was a write of nothing, and another log does not hold that.
+        self.marked = self.marked.max(log.covered(legs.site));
         if self.batch.is_some() || self.marked >= upto {
             return;
         }
