@@ -33,7 +33,7 @@ pub(crate) struct Peers {
 /// The rounds of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Workload {
-    rounds: BTreeMap<u32, BTreeMap<String, Slice>>,
+    rounds: Vec<BTreeMap<String, Slice>>,
 }
 
 /// One contender at work, for some seconds.
@@ -58,14 +58,12 @@ impl Peers {
         let mut workloads = BTreeMap::new();
         for (name, path) in entries(dir)? {
             let workload: &mut Workload = workloads.entry(name).or_default();
-            for (round, path) in entries(&path)? {
-                let round =
-                    round.parse().with_context(|| format!("{}: no round", path.display()))?;
+            for (_, path) in entries(&path)? {
                 let slices = entries(&path)?.into_iter().map(|(file, path)| {
                     let who = file.trim_end_matches(".json").to_owned();
                     Ok((who, Slice::read(&path).with_context(|| path.display().to_string())?))
                 });
-                workload.rounds.insert(round, slices.collect::<Result<_>>()?);
+                workload.rounds.push(slices.collect::<Result<_>>()?);
             }
         }
         ensure!(!workloads.is_empty(), "{}: expected slices, found none", dir.display());
@@ -126,8 +124,8 @@ impl Peers {
 impl Workload {
     /// One to another, of the rounds that have both.
     fn ratio(&self, who: &str, against: &str) -> Option<Quartiles> {
-        let rounds = self.rounds.values();
-        let both = rounds.filter_map(|round| Some((round.get(who)?, round.get(against)?)));
+        let both =
+            self.rounds.iter().filter_map(|round| Some((round.get(who)?, round.get(against)?)));
         let ratios: Vec<f64> = both.map(|(who, against)| who.iops / against.iops).collect();
         (!ratios.is_empty()).then(|| Quartiles::of(ratios))
     }
@@ -139,7 +137,7 @@ impl Workload {
 
     /// I/Os a second, that to raw, and the 99th percentile of their latency.
     fn cell(&self, who: &str) -> String {
-        let slices = || self.rounds.values().filter_map(|round| round.get(who));
+        let slices = || self.rounds.iter().filter_map(|round| round.get(who));
         let Some(ratio) = self.ratio(who, "raw") else { return unknown() };
         let median = |of: fn(&Slice) -> f64| Quartiles::of(slices().map(of)).median;
         let (iops, p99) = (median(|it| it.iops), median(|it| it.p99_ms));
@@ -262,12 +260,13 @@ device.
 mod tests {
     use super::*;
 
-    fn peers(slices: &[(&str, u32, &str, f64)]) -> Peers {
+    fn peers(slices: &[(&str, usize, &str, f64)]) -> Peers {
         let mut workloads: BTreeMap<String, Workload> = BTreeMap::new();
         for (workload, round, who, iops) in slices {
             let slice = Slice { iops: *iops, p50_ms: 1.0, p99_ms: 2.0 };
             let workload = workloads.entry((*workload).to_owned()).or_default();
-            workload.rounds.entry(*round).or_default().insert((*who).to_owned(), slice);
+            workload.rounds.resize_with(workload.rounds.len().max(*round), BTreeMap::new);
+            workload.rounds[*round - 1].insert((*who).to_owned(), slice);
         }
         Peers { taken: String::new(), host: Host::probe(), workloads }
     }
@@ -314,6 +313,8 @@ mod tests {
         fs::write(round.join("raw.json"), format!("fio: something unusual\n{said}")).unwrap();
         let found = Peers::read(dir.path(), "").unwrap();
         assert_eq!(found.workloads[QD32].cell("raw"), "290, 1.00 ×, 40 ms");
+        let again = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Peers>(&again).unwrap(), found);
         fs::write(round.join("md.json"), "nothing").unwrap();
         assert!(Peers::read(dir.path(), "").unwrap_err().to_string().ends_with("1/md.json"));
     }

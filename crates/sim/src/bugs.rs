@@ -13,7 +13,7 @@ use table::{Policy, Sync};
 use crate::coverage::Told;
 use crate::oracle::{Admission, View};
 use crate::topology::{Role, Topology};
-use crate::world::{Groups, Loss, Stage, Subject};
+use crate::world::{Groups, Loss, Moving, Stage, Subject};
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl<M: Subject> Buggy<M> {
     /// What becomes of an operation; `None`: the machine is told that it is done.
     fn spoil(&mut self, io: IoId, disk: DiskId, op: DiskOp) -> Option<DiskOp> {
         let site = match self.topology.roles().get(disk.0 as usize)? {
-            Role::Log => return self.spoil_log(io, op),
+            Role::Log | Role::NewLog => return self.spoil_log(io, op),
             Role::Leg { site, .. } => *site,
             Role::DirtyLog { .. } => return self.spoil_dirty_log(io, op),
             Role::Mark { .. } => return self.spoil_mark(io, op),
@@ -442,6 +442,30 @@ impl<M: Subject> Subject for Buggy<M> {
 
     fn replace_log(&mut self) -> bool {
         self.inner.replace_log()
+    }
+
+    fn move_log(&mut self, disk: DiskId, size: Sectors, nr: u64) -> bool {
+        self.inner.move_log(disk, size, nr)
+    }
+
+    fn log_disk(&self) -> DiskId {
+        self.inner.log_disk()
+    }
+
+    fn moving(&self) -> Moving {
+        self.inner.moving()
+    }
+
+    fn give_up_log(&mut self, now: Time) {
+        self.inner.give_up_log(now);
+    }
+
+    fn begin_new_log(&mut self) {
+        self.inner.begin_new_log();
+    }
+
+    fn cancel_new_log(&mut self) -> bool {
+        self.inner.cancel_new_log()
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use blk::{BLOCK_BYTES, Buf, DevNr, DiskOp, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall};
-use replicator::{DiskFacts, LogWish, MessageError, Phase, Plan, ReloadError, Replicator, Seed};
+use blk::{
+    BLOCK_BYTES, Buf, DevNr, DiskId, DiskOp, NotOpened, SECTOR_BYTES, Sectors, SlinkNr, Time, Wall,
+};
+use replicator::{
+    DiskFacts, LogWish, MessageError, Phase, Plan, ReloadError, Relog, Replicator, Seed,
+};
 use replog::format::group::{Entry, GroupHeader};
 use replog::format::superblock::SiteRecord;
 use replog::index::{Group, Write};
@@ -14,7 +18,7 @@ use crate::coverage::Told;
 use crate::oracle::{Admission, View};
 use crate::payload::{self, Content, Decoded};
 use crate::topology::{Role, Topology};
-use crate::world::{Groups, Host, Loss, Stage, Subject};
+use crate::world::{Groups, Host, Loss, Moving, Stage, Subject};
 
 /// A replicator on the disks of `host`, as a driver would open it.
 ///
@@ -98,6 +102,7 @@ fn disk_facts(topology: &Topology, host: &Host) -> BTreeMap<String, DiskFacts> {
 pub fn path(role: Role) -> String {
     match role {
         Role::Log => "/sim/log".to_owned(),
+        Role::NewLog => "/sim/new-log".to_owned(),
         Role::Leg { dev, site } => format!("/sim/dev{dev}-site{site}"),
         Role::DirtyLog { dev, site } => format!("/sim/dirty{dev}-site{site}"),
         Role::Mark { site } => format!("/sim/mark-site{site}"),
@@ -250,9 +255,50 @@ impl Subject for Replicator {
             LogWish { disk, path, start, size: None, uuid, is_named: true },
         ) {
             Ok(()) => true,
-            Err(ReplaceError::UnderWay) => false,
+            Err(ReplaceError::UnderWay | ReplaceError::Stopping) => false,
             Err(error) => panic!("the log is lost, but {error}"),
         }
+    }
+
+    fn move_log(&mut self, disk: DiskId, size: Sectors, nr: u64) -> bool {
+        let role = if disk.0 == 0 { Role::Log } else { Role::NewLog };
+        let (path, start) = (path(role), blk::Sector(0));
+        let uuid = uuid::Uuid::from_u128(u128::from(nr) << 64 | 0x00de);
+        let is_named = self.has_lost_its_log();
+        let wish = LogWish { disk, path, start, size: Some(size), uuid, is_named };
+        match Self::replace_log(self, wish) {
+            Ok(()) => true,
+            Err(ReplaceError::UnderWay | ReplaceError::NotBypassed | ReplaceError::Stopping) => {
+                false
+            }
+            Err(error) => panic!("another disk is there, but {error}"),
+        }
+    }
+
+    fn log_disk(&self) -> DiskId {
+        self.plan().log.disk.id
+    }
+
+    fn moving(&self) -> Moving {
+        match self.relog() {
+            Relog::UnderWay(_) => Moving::UnderWay,
+            Relog::Prepared => Moving::Prepared,
+            Relog::GivenUp => Moving::GivenUp,
+            Relog::Failed(_) => Moving::Failed,
+            Relog::Done => Moving::Done,
+        }
+    }
+
+    fn give_up_log(&mut self, now: Time) {
+        Self::give_up_log(self, now).expect("one is ready");
+    }
+
+    fn begin_new_log(&mut self) {
+        Self::begin_new_log(self).expect("one is ready, and the old one is given up");
+    }
+
+    fn cancel_new_log(&mut self) -> bool {
+        Self::cancel_new_log(self)
     }
 
     fn admissions(op: &DiskOp) -> Vec<Admission> {

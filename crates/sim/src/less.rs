@@ -44,6 +44,8 @@ pub enum Part {
     Message,
     /// Somebody asks for another size of the log.
     Resize,
+    /// The log is to move.
+    Move,
     /// A device grows.
     Growth,
     /// Somebody has a site compared.
@@ -62,7 +64,7 @@ pub enum Part {
 
 impl Part {
     /// All of them, the coarsest first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Life,
         Self::Site,
         Self::Device,
@@ -74,6 +76,7 @@ impl Part {
         Self::Table,
         Self::Message,
         Self::Resize,
+        Self::Move,
         Self::Growth,
         Self::Comparison,
         Self::Trial,
@@ -96,6 +99,7 @@ impl Part {
             Self::Table => "tables",
             Self::Message => "messages",
             Self::Resize => "resizes",
+            Self::Move => "moves",
             Self::Growth => "growths",
             Self::Comparison => "comparisons",
             Self::Trial => "trials",

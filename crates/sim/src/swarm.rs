@@ -50,6 +50,8 @@ pub struct Swarm {
     /// Percent of lives in which somebody asks for other sizes of the log; dice of his own.
     resizes: u64,
     resizer: Rng,
+    /// Who has the log move to another disk, and back; dice of his own.
+    mover: Option<Rng>,
     /// Percent of lives in which devices grow, before them or while they last; dice of his own.
     grows: u64,
     grower: Rng,
@@ -101,8 +103,11 @@ impl Swarm {
         if grows > 0 {
             topology.make_room(&mut grower);
         }
+        // Nor these.
+        let mover = (seed % 19 == 16).then(|| Rng::new(seed ^ 0x6d6f_7669_6e67));
+        topology.moves = mover.is_some();
         let of_sites = Self { faults, outages, retables, rots, pauses, ..Self::drawn(rng) };
-        let of_log = Self { log_losses, misfortune, resizes, resizer, ..of_sites };
+        let of_log = Self { log_losses, misfortune, resizes, resizer, mover, ..of_sites };
         (topology, Self { auditor, messages, teller, at_home, grows, grower, ..of_log })
     }
 
@@ -135,6 +140,7 @@ impl Swarm {
             misfortune: Rng::new(0),
             resizes: 0,
             resizer: Rng::new(0),
+            mover: None,
             grows: 0,
             grower: Rng::new(0),
             sieve: Rc::default(),
@@ -278,6 +284,7 @@ impl Swarm {
             teller: self.teller.chance(self.messages).then(|| self.teller.fork()),
             at_home: self.at_home.as_mut().map(Rng::fork),
             resizer: self.resizer.chance(self.resizes).then(|| self.resizer.fork()),
+            mover: self.mover.as_mut().and_then(|dice| dice.chance(60).then(|| dice.fork())),
             grower: grows.then(|| self.grower.fork()),
         }
     }
@@ -407,6 +414,7 @@ struct Life {
     teller: Option<Rng>,
     at_home: Option<Rng>,
     resizer: Option<Rng>,
+    mover: Option<Rng>,
     grower: Option<Rng>,
 }
 
@@ -420,6 +428,7 @@ impl Life {
             .traced(trace)
             .told(self.teller, self.at_home)
             .resized(self.resizer)
+            .moved(self.mover)
             .grown(self.grower)
             .with_faults(self.faults)
     }

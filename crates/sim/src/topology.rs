@@ -29,6 +29,8 @@ pub struct Topology {
     pub logical_block: u32,
     /// What the LDs hold when the log is made; zeroes if not.
     pub holds_data: bool,
+    /// Whether there is another disk that the log may move to.
+    pub moves: bool,
 }
 
 /// As little as may be: four of the largest groups.
@@ -50,6 +52,8 @@ pub struct Site {
 pub enum Role {
     /// The replog.
     Log,
+    /// Where it may move to; the last of all disks.
+    NewLog,
     /// The backing device of one device on one site (an index, 0 is local).
     Leg {
         /// The device.
@@ -85,6 +89,7 @@ impl Topology {
             memory: MEMORY,
             logical_block,
             holds_data: false,
+            moves: false,
         }
     }
 
@@ -137,7 +142,8 @@ impl Topology {
         let dirty_log = move |dev| (0..sites).map(move |site| Role::DirtyLog { dev, site });
         let marks = (1..sites).map(|site| Role::Mark { site });
         let others = devices().flat_map(dirty_log).chain(marks);
-        [Role::Log].into_iter().chain(legs).chain(others).collect()
+        let new_log = self.moves.then_some(Role::NewLog);
+        [Role::Log].into_iter().chain(legs).chain(others).chain(new_log).collect()
     }
 
     /// Whether the table gives a site a copy of a device.
@@ -167,7 +173,7 @@ impl Topology {
     #[must_use]
     pub fn size(&self, role: Role) -> Sectors {
         match role {
-            Role::Log => self.log,
+            Role::Log | Role::NewLog => self.log,
             Role::Leg { dev, .. } => self.devices[index(dev)],
             Role::DirtyLog { .. } => DIRTY_LOG,
             Role::Mark { .. } => slink::mark::Mark::SIZE,
@@ -208,12 +214,18 @@ impl Topology {
 }
 
 impl Role {
+    /// Whether a log is there, or may come to be.
+    #[must_use]
+    pub fn is_log(self) -> bool {
+        matches!(self, Self::Log | Self::NewLog)
+    }
+
     /// The site that a disk stands at.
     #[must_use]
     pub fn site(self) -> Option<usize> {
         match self {
             Self::Leg { site, .. } | Self::Mark { site } => Some(site),
-            Self::Log | Self::DirtyLog { .. } => None,
+            Self::Log | Self::NewLog | Self::DirtyLog { .. } => None,
         }
     }
 
@@ -222,7 +234,7 @@ impl Role {
     pub fn remote_site(self) -> Option<usize> {
         match self {
             Self::Leg { site: site @ 1.., .. } | Self::Mark { site } => Some(site),
-            Self::Log | Self::Leg { .. } | Self::DirtyLog { .. } => None,
+            Self::Log | Self::NewLog | Self::Leg { .. } | Self::DirtyLog { .. } => None,
         }
     }
 }

@@ -37,6 +37,7 @@ impl Topology {
             memory: super::MEMORY,
             logical_block,
             holds_data: joins > 0 && rng.chance(70),
+            moves: false,
         }
     }
 }

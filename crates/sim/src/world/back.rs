@@ -98,7 +98,9 @@ impl Back {
         }
         let ticket = match role {
             _ if !reaches => None,
-            Role::Log | Role::DirtyLog { .. } => Some(host.disks.submit_bytes(disk, &op)?),
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } => {
+                Some(host.disks.submit_bytes(disk, &op)?)
+            }
             Role::Mark { .. } => {
                 let ticket = host.disks.submit_bytes(disk, &op)?;
                 host.learn(role, Outcome::Other)?;

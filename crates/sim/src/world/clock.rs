@@ -31,6 +31,10 @@ pub(super) enum Due {
     Message,
     /// Somebody asks for another size of the log.
     Resize,
+    /// Somebody goes on with moving the log, or thinks of it.
+    Move,
+    /// The table that names another log is kept.
+    Named,
     /// Somebody has a device grow.
     Grow,
 }
@@ -64,7 +68,7 @@ impl Clock {
 /// completions overtake each other.
 pub(super) fn latency(role: Role, rng: &mut Rng) -> Span {
     let micros = match role {
-        Role::Log => rng.range(10, 100),
+        Role::Log | Role::NewLog => rng.range(10, 100),
         Role::Leg { site: 0, .. } | Role::DirtyLog { .. } => rng.range(20, 400),
         Role::Leg { .. } | Role::Mark { .. } => rng.range(50, 2000),
     };

@@ -59,6 +59,8 @@ pub struct Host {
     recovered: Vec<Content>,
     /// Somebody asked for another size of the log.
     pub(super) log_resized: bool,
+    /// The table names the new log.
+    pub(super) log_moved: bool,
 }
 
 /// Deaths that one recovery has to make good.
@@ -108,6 +110,7 @@ impl Host {
             deaths: None,
             recovered: Vec::new(),
             log_resized: false,
+            log_moved: false,
         };
         host.set_spare_aside();
         host
@@ -281,14 +284,16 @@ impl Host {
             Cut::Power(keep) => (Some(keep), None),
             Cut::PowerEverywhere(keep) => (Some(keep), Some(keep)),
         };
-        let durable = match local {
-            None => self.disks.log.orphan(rng),
-            Some(keep) => self.disks.log.cut(of_disk(keep, rng), rng),
-        };
-        for (dev, sector, content) in self.disks.logged(durable) {
+        let logged = self.disks.logs_die(|log| match local {
+            None => log.orphan(rng),
+            Some(keep) => log.cut(of_disk(keep, rng), rng),
+        });
+        for (dev, sector, content) in logged {
             self.oracle.logged(dev, sector, content);
         }
-        let others: Vec<(DiskId, Role)> = self.disks.all().skip(1).collect();
+        self.go_by_the_table();
+        let others: Vec<(DiskId, Role)> =
+            self.disks.all().filter(|(_, role)| !role.is_log()).collect();
         for (disk, role) in others {
             let is_remote = role.remote_site().is_some();
             let hangs = self.weather.hangs(role, self.time).is_some();

@@ -24,6 +24,8 @@ pub struct Disks {
     sites: usize,
     /// The log's disk.
     pub log: SimDisk<Bytes>,
+    /// Where the log may move to.
+    pub(super) new_log: SimDisk<Bytes>,
     /// The legs, in the order of their disk numbers.
     pub legs: Vec<SimDisk<Content>>,
     /// The others, behind the legs: for dirty logs, and for marks.
@@ -58,12 +60,13 @@ impl Disks {
                 let disk = SimDisk::filled(size(role), topology.initial(dev, site));
                 Some(disk.of_blocks(topology.block().0))
             }
-            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => None,
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } | Role::Mark { .. } => None,
         });
         let is_other = |role: &&Role| matches!(role, Role::DirtyLog { .. } | Role::Mark { .. });
         let others = roles.iter().filter(is_other);
         Self {
             log: SimDisk::new(topology.log.0),
+            new_log: SimDisk::new(topology.log.0),
             legs: legs.collect(),
             others: others.map(|role| SimDisk::new(size(role))).collect(),
             lives: vec![0; roles.len()],
@@ -85,7 +88,7 @@ impl Disks {
     pub fn each_leg(&self) -> impl Iterator<Item = (DevNr, usize, &SimDisk<Content>)> {
         self.legs.iter().zip(&self.roles[1..]).filter_map(|(leg, role)| match role {
             Role::Leg { dev, site } => Some((*dev, *site, leg)),
-            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => None,
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } | Role::Mark { .. } => None,
         })
     }
 
@@ -159,6 +162,7 @@ impl Disks {
     pub fn is_busy(&self, disk: DiskId) -> bool {
         match self.roles[index(disk.0)] {
             Role::Log => self.log.is_busy(),
+            Role::NewLog => self.new_log.is_busy(),
             Role::Leg { .. } => self.legs[index(disk.0) - 1].is_busy(),
             Role::DirtyLog { .. } | Role::Mark { .. } => self.others[self.other(disk)].is_busy(),
         }
@@ -168,7 +172,7 @@ impl Disks {
     pub(super) fn orphan(&mut self, disk: DiskId, rng: &mut Rng) {
         match self.roles[index(disk.0)] {
             Role::Leg { .. } => drop(self.leg_mut(disk).orphan(rng)),
-            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => {
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } | Role::Mark { .. } => {
                 self.bytes_mut(disk).orphan(rng);
             }
         }
@@ -190,7 +194,7 @@ impl Disks {
                 };
                 self.leg_mut(disk).cut(whole, rng);
             }
-            Role::Log | Role::DirtyLog { .. } | Role::Mark { .. } => {
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } | Role::Mark { .. } => {
                 self.bytes_mut(disk).cut(keep, rng);
             }
         }
@@ -235,11 +239,14 @@ impl Disks {
     }
 
     fn bytes_mut(&mut self, disk: DiskId) -> &mut SimDisk<Bytes> {
-        if self.roles[index(disk.0)] == Role::Log {
-            return &mut self.log;
+        match self.roles[index(disk.0)] {
+            Role::Log => &mut self.log,
+            Role::NewLog => &mut self.new_log,
+            Role::Leg { .. } | Role::DirtyLog { .. } | Role::Mark { .. } => {
+                let at = self.other(disk);
+                &mut self.others[at]
+            }
         }
-        let at = self.other(disk);
-        &mut self.others[at]
     }
 
     /// Hands a command to a leg.
@@ -287,17 +294,22 @@ impl Disks {
                 slots.for_each(|(slot, cell)| slot.copy_from_slice(cell.get()));
                 Outcome::Nothing
             }
-            Ended::Cached(_) | Ended::Durable(_) if disk != LOG => Outcome::Other,
+            Ended::Cached(_) | Ended::Durable(_) if !self.roles[index(disk.0)].is_log() => {
+                Outcome::Other
+            }
             Ended::Cached(_) => Outcome::Nothing,
-            Ended::Durable(rows) => Outcome::Logged(self.logged(rows.into_iter().flatten())),
+            Ended::Durable(rows) => {
+                let log = if disk == LOG { &self.log } else { &self.new_log };
+                Outcome::Logged(logged(log, rows.into_iter().flatten()))
+            }
         }
     }
 
     /// Ends an operation with an error.
     pub(super) fn fail(&mut self, disk: DiskId, ticket: Ticket, rng: &mut Rng) -> Outcome {
         match self.roles[index(disk.0)] {
-            Role::Log => {
-                self.log.fail(ticket, rng);
+            Role::Log | Role::NewLog => {
+                self.bytes_mut(disk).fail(ticket, rng);
                 Outcome::Nothing
             }
             Role::DirtyLog { .. } | Role::Mark { .. } => {
@@ -311,14 +323,43 @@ impl Disks {
         }
     }
 
-    /// Payload sectors among these sectors of the log's media.
-    pub(super) fn logged(&self, sectors: impl IntoIterator<Item = u64>) -> Vec<Logged> {
-        let payload = |at| match payload::decode(self.log.durable(at).get()) {
-            Decoded::Tagged { content, dev, sector } => Some((dev, sector, content)),
-            Decoded::Zeroes | Decoded::Torn | Decoded::Foreign => None,
-        };
-        sectors.into_iter().filter_map(payload).collect()
+    /// The host died; what was in flight to either log has landed, or is lost, as `how` has it.
+    /// What is durable in them by that.
+    pub(super) fn logs_die(
+        &mut self,
+        mut how: impl FnMut(&mut SimDisk<Bytes>) -> Vec<u64>,
+    ) -> Vec<Logged> {
+        let durable = how(&mut self.log);
+        let mut all = logged(&self.log, durable);
+        if self.roles.last() == Some(&Role::NewLog) {
+            let durable = how(&mut self.new_log);
+            all.extend(logged(&self.new_log, durable));
+        }
+        all
     }
+
+    /// The table names the new log from now on: its disk is the log's, and the old one's is free.
+    pub(super) fn exchange_logs(&mut self) {
+        std::mem::swap(&mut self.log, &mut self.new_log);
+        let new = self.lives.len() - 1;
+        self.lives[index(LOG.0)] += 1;
+        self.lives[new] += 1;
+    }
+
+    /// Somebody wipes a disk that is no log any more.
+    pub(super) fn wipe(&mut self, disk: DiskId) {
+        let bytes = self.bytes_mut(disk);
+        *bytes = bytes.blank();
+    }
+}
+
+/// Payload sectors among these sectors of a log's media.
+fn logged(log: &SimDisk<Bytes>, sectors: impl IntoIterator<Item = u64>) -> Vec<Logged> {
+    let payload = |at| match payload::decode(log.durable(at).get()) {
+        Decoded::Tagged { content, dev, sector } => Some((dev, sector, content)),
+        Decoded::Zeroes | Decoded::Torn | Decoded::Foreign => None,
+    };
+    sectors.into_iter().filter_map(payload).collect()
 }
 
 /// What a write to a leg of `dev` ships; `None` for an operation that writes nothing.

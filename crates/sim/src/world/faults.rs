@@ -78,7 +78,7 @@ impl Faults {
     #[must_use]
     pub fn stick(&self) -> bool {
         let for_ever = |fault: &Fault| fault.times.is_none() && !self.healed;
-        self.planned.iter().any(|fault| fault.role == Role::Log || for_ever(fault))
+        self.planned.iter().any(|fault| fault.role.is_log() || for_ever(fault))
     }
 
     /// Whether an application may see an error: never because of a remote site (P5).
@@ -86,7 +86,7 @@ impl Faults {
     pub fn reach_applications(&self) -> bool {
         self.planned.iter().any(|fault| match fault.role {
             // What can't be read back from there is nowhere else.
-            Role::Log => true,
+            Role::Log | Role::NewLog => true,
             Role::Leg { site, .. } => site == 0,
             Role::DirtyLog { .. } | Role::Mark { .. } => false,
         })

@@ -51,7 +51,8 @@ impl<M: Subject> World<'_, M> {
                 let sectors = group.iter().map(|admission| admission.len.0).sum();
                 self.host.oracle.admitted(&group, blk::Sectors(sectors))?;
             }
-            if self.healed || self.rng.chance(1) {
+            // Who has it moved sees to that himself.
+            if !self.is_moving() && (self.healed || self.rng.chance(1)) {
                 told |= self.machine.replace_log();
             }
         }

@@ -52,6 +52,8 @@ pub struct Met {
     pub verified: u64,
     /// Times that the log came to have another size.
     pub resized: u64,
+    /// Times that the log moved.
+    pub moved: u64,
     /// Devices that grew.
     pub grown: u64,
     /// The longest that a request took that no site may hold up.
@@ -83,7 +85,7 @@ impl fmt::Display for Met {
              {resyncs} resyncs, {inconsistent} inconsistent, {consistent} consistent again, \
              {demoted} out of force, {promoted} in force again, {} converged, {} verified; the local \
              one was lost {} times, and {} times nothing was left; {} reads met a bad sector; \
-             {} times there was no log, {} times it was replaced, {} times resized; {} devices grew; \
+             {} times there was no log, {} times it was replaced, {} times resized, {} times it moved; {} devices grew; \
              the longest request that no site may hold up took {:?}",
             self.converged,
             self.verified,
@@ -93,6 +95,7 @@ impl fmt::Display for Met {
             self.bypassed,
             self.replaced_logs,
             self.resized,
+            self.moved,
             self.grown,
             self.longest
         )
@@ -122,6 +125,7 @@ impl std::ops::AddAssign for Met {
         self.converged += other.converged;
         self.verified += other.verified;
         self.resized += other.resized;
+        self.moved += other.moved;
         self.grown += other.grown;
         self.longest = self.longest.max(other.longest);
     }

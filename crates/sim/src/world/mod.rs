@@ -19,6 +19,7 @@ mod handles;
 mod log_loss;
 mod messages;
 mod met;
+mod moving;
 mod outages;
 mod resizing;
 mod setup;
@@ -41,6 +42,7 @@ pub use disks::Disks;
 pub use faults::{Fault, Faults};
 pub use log_loss::{Groups, Loss};
 pub use met::Met;
+pub use moving::Moving;
 pub use subject::{Stage, Subject};
 pub use weather::Weather;
 
@@ -48,12 +50,13 @@ use crate::less::{Part, Sieve};
 use crate::oracle::{View, Violation};
 use crate::payload::Content;
 use crate::rng::Rng;
-use crate::topology::{Role, Site};
+use crate::topology::Site;
 use crate::workload::Workload;
 use back::Back;
 use clock::{Clock, Due};
 use front::{Front, Orphan, Terms};
 use handles::Handles;
+use moving::Mover;
 use resizing::Resizer;
 use trace::ended;
 use verifying::Auditor;
@@ -99,6 +102,7 @@ pub struct World<'p, M> {
     at_home: Option<Rng>,
     held: BTreeSet<usize>,
     resizer: Resizer,
+    mover: Mover,
     /// Who has devices grow.
     grower: Option<Rng>,
     /// Sites that he has taken something of, as they were.
@@ -188,6 +192,7 @@ impl<'p, M: Subject> World<'p, M> {
             at_home: None,
             held: BTreeSet::new(),
             resizer: Resizer::default(),
+            mover: Mover::default(),
             grower: None,
             whole: BTreeMap::new(),
             trace: false,
@@ -419,6 +424,8 @@ impl<'p, M: Subject> World<'p, M> {
                 self.machine.handle(self.clock.now, event);
             }
             Due::Resize => self.resize_at_random(),
+            Due::Move => self.move_at_random(),
+            Due::Named => self.log_is_named(),
             Due::Grow => self.grow_at_random(),
             Due::Arrival => self.arrive()?,
         }
@@ -431,7 +438,7 @@ impl<'p, M: Subject> World<'p, M> {
         let mut effects = Vec::new();
         loop {
             self.machine.poll(self.clock.now, &mut effects);
-            let told = self.look_at_log()?;
+            let told = self.look_at_log()? | self.look_at_move();
             if effects.is_empty() && !told {
                 break;
             }
@@ -522,7 +529,7 @@ impl<'p, M: Subject> World<'p, M> {
                 let role = self.host.disks.role(disk)?;
                 let slowness = self.host.weather.slowness(role, self.host.time);
                 let latency = clock::latency(role, &mut self.rng) * slowness;
-                if role == Role::Log {
+                if role.is_log() {
                     self.host.oracle.admitted(&M::admissions(&op), back::written(&op))?;
                 }
                 let reaches = self.handles.is_open(disk);

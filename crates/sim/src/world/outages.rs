@@ -195,7 +195,7 @@ impl<M: Subject> World<'_, M> {
                 self.plan_resync(site, dev, self.healed);
             }
             Role::Mark { .. } => {}
-            Role::Log | Role::DirtyLog { .. } | Role::Leg { .. } => return false,
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } | Role::Leg { .. } => return false,
         }
         self.host.disks.replace(disk);
         self.met.replaced += 1;
@@ -207,7 +207,7 @@ impl<M: Subject> World<'_, M> {
         match role {
             Role::Leg { dev, site } => self.host.look_at_all(dev, site),
             Role::Mark { site } => self.host.read_mark(site),
-            Role::Log | Role::DirtyLog { .. } => Ok(()),
+            Role::Log | Role::NewLog | Role::DirtyLog { .. } => Ok(()),
         }
     }
 

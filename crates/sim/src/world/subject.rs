@@ -1,8 +1,9 @@
 //! What a world asks of a machine, beside what every driver does.
 
-use blk::{DevNr, DiskOp, Machine, Sectors, Time};
+use blk::{DevNr, DiskId, DiskOp, Machine, Sectors, Time};
 
 use super::log_loss::{Groups, Loss};
+use super::moving::Moving;
 use crate::coverage::Told;
 use crate::oracle::{Admission, View};
 use crate::topology::Topology;
@@ -48,6 +49,27 @@ pub trait Subject: Machine {
     /// about to.
     fn replace_log(&mut self) -> bool {
         false
+    }
+    /// Has a log on another disk take the place of its log, whether that works or is lost;
+    /// whether that begins. No two have the same number.
+    fn move_log(&mut self, _disk: DiskId, _size: Sectors, _nr: u64) -> bool {
+        false
+    }
+    /// The disk of its log.
+    fn log_disk(&self) -> DiskId {
+        DiskId(0)
+    }
+    /// How far it is with that.
+    fn moving(&self) -> Moving {
+        Moving::Done
+    }
+    /// Gives up the log at work for the one that is ready.
+    fn give_up_log(&mut self, _now: Time) {}
+    /// Goes on with the new log, which the table names by now.
+    fn begin_new_log(&mut self) {}
+    /// Nobody wants the new log any more; whether it is given up.
+    fn cancel_new_log(&mut self) -> bool {
+        true
     }
     /// The size of its log, if that may change.
     fn log_sectors(&self) -> Option<Sectors> {

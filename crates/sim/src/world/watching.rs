@@ -172,6 +172,7 @@ fn keeps(keep: Keep) -> &'static str {
 pub(crate) fn word(role: Role) -> &'static str {
     match role {
         Role::Log => "the log",
+        Role::NewLog => "another log",
         Role::Leg { site: 0, .. } => "a local disk",
         Role::Leg { .. } => "a remote disk",
         Role::DirtyLog { .. } => "a dirty log",
@@ -186,6 +187,8 @@ impl Due {
             Self::Io(_) => "an operation has ended",
             Self::Opened(_) => "a disk is open, or not",
             Self::Zombies(_) => "what a dead process left has landed",
+            Self::Move => "somebody has thought of moving the log",
+            Self::Named => "the table names another log",
             Self::Arrival => "a request has come, or not",
             Self::Outage(_) => "an outage has begun",
             Self::Kept => "something is kept on the host, or not",

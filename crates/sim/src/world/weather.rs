@@ -65,7 +65,7 @@ impl Weather {
     /// A few at random, from `now` on; `mild`: no media are lost.
     #[must_use]
     pub fn random(topology: &Topology, now: Time, rng: &mut Rng) -> Self {
-        let disks = topology.roles().into_iter().filter(|role| *role != Role::Log);
+        let disks = topology.roles().into_iter().filter(|role| !role.is_log());
         let disks: Vec<Role> = disks.collect();
         if disks.is_empty() || rng.chance(20) {
             return Self::default();
