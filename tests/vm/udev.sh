@@ -159,11 +159,21 @@ a_device_that_is_called_otherwise_has_other_links_after_a_change() {
     a_device
     local device
     device=$(readlink -f /dev/replicator/d0)
-    sed -i s/NAME=d0/NAME=e1/ "/run/replicator-udev/$(basename "$device")"
-    udevadm trigger --settle --action=change "$device"
+    called "$device" e1
     ends_at /dev/replicator/e1 "$device"
     ends_at /dev/disk/by-id/replicator-name-e1 "$device"
     [[ ! -L /dev/disk/by-id/replicator-name-d0 && ! -L /dev/replicator/d0 ]]
+    # A daemon takes back what it has said itself, and no more.
+    called "$device" d0
+    ends_at /dev/replicator/d0 "$device"
+    [[ ! -L /dev/disk/by-id/replicator-name-e1 && ! -L /dev/replicator/e1 ]]
+    replicator remove repl
+    nothing_is_left
+}
+
+called() {
+    sed -i "s/NAME=.*/NAME=$2/" "/run/replicator-udev/$(basename "$1")"
+    udevadm trigger --settle --action=change "$1"
 }
 
 names_are_mangled_alike_by_udev_and_by_the_daemon() {

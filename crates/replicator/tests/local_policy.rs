@@ -123,6 +123,26 @@ fn a_local_site_that_becomes_sync_does_not_get_what_was_written_over_long_ago() 
     assert_same(&host.device_bytes(LD.0)[64 * 512..72 * 512], &[3; 8 * 512]);
 }
 
+/// Lazily a write counts as arrived where a newer one hides it, which may not have arrived either:
+/// a `sync` site promises more (P1).
+#[test]
+fn a_local_site_that_becomes_sync_is_not_waited_for_before_it_is_fed_in_order() {
+    let mut host = host();
+    host.faults.insert(LD, Fault::Slow);
+    written(&mut host, 0, 1);
+    policy(&mut host, "sync");
+    // The first is on its way, so that the site is still fed lazily, and all but the last hidden.
+    let acked: Vec<bool> = (2..=5).map(|fill| written(&mut host, 0, fill).1).collect();
+    let site = host.site_at(0);
+    assert!(site.demoted, "{acked:?}, and the LD has the first: {site:?}");
+    assert_eq!(acked, [true; 4], "as with any site that is not in force");
+    host.faults.clear();
+    host.land();
+    host.run_for(Span::from_secs(60));
+    assert!(!host.site_at(0).demoted, "{:?}", host.site_at(0));
+    assert_same(&host.device_bytes(LD.0)[..8 * 512], &[5; 8 * 512]);
+}
+
 #[test]
 fn memory_that_may_hold_more_lets_those_go_that_wait_for_it() {
     let mut host = large();

@@ -150,11 +150,11 @@ impl Ordered {
         if self.becoming_sync.is_some() {
             return;
         }
-        let turns = !self.feeding.is_as_in(&self.table) || self.owed.is_some();
-        if self.policy.sync && self.nr.is_local() && turns {
-            return;
-        }
         if self.policy.sync {
+            // Fed lazily, it would claim what a newer write hides.
+            if !self.feeding.is_as_in(&self.table) {
+                return;
+            }
             // P1: what was acknowledged without it comes first, and from now on that grows
             // no more.
             let owed = *self.promoting.get_or_insert(log.written());
