@@ -30,7 +30,7 @@ replicas_are_equal() {
 # which took longest.
 writing() {
     rm -f stop begun
-    python3 -c '
+    PATH=/usr/bin:$PATH python3 -I -S -c '
 import mmap, os, sys, time
 disk = os.open(sys.argv[1], os.O_WRONLY | os.O_DIRECT)
 block, longest, count = mmap.mmap(-1, 4096), 0, 0
@@ -52,7 +52,7 @@ stopped() {
 
 # ask JSON: what the daemon answers.
 ask() {
-    python3 -c '
+    PATH=/usr/bin:$PATH python3 -I -S -c '
 import socket, sys
 daemon = socket.socket(socket.AF_UNIX)
 daemon.connect(sys.argv[1])
