@@ -13,6 +13,7 @@ mod drive;
 mod host;
 mod load;
 mod outcome;
+mod peers;
 mod print;
 mod raw;
 mod rig;
@@ -26,11 +27,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use serde::Deserialize;
 
 use crate::case::Case;
 use crate::contest::{Method, contest};
 use crate::host::Host;
 use crate::outcome::Report;
+use crate::peers::Peers;
 use crate::print::Text;
 use crate::rig::Place;
 use crate::suites::Suite;
@@ -59,15 +62,30 @@ struct Cli {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+    /// Runs nothing: prints as JSON what `ci/bench.d/peers` left in a directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["suite", "quick"])]
+    peers: Option<PathBuf>,
     /// Runs nothing: prints JSON reports as one document, each as a section.
     #[arg(long, value_name = "TITLE=FILE", num_args = 1.., exclusive = true)]
     render: Vec<String>,
+}
+
+/// What a section of a document is made of.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Found {
+    Report(Report),
+    Peers(Peers),
 }
 
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     if !cli.render.is_empty() {
         return render(&cli.render);
+    }
+    if let Some(dir) = &cli.peers {
+        println!("{}", serde_json::to_string_pretty(&Peers::read(dir, &cli.taken)?)?);
+        return Ok(ExitCode::SUCCESS);
     }
     let report = run(&cli)?;
     if cli.json {
@@ -104,8 +122,12 @@ fn render(reports: &[String]) -> Result<ExitCode> {
         let (title, file) = named.split_once('=').context("expected TITLE=FILE")?;
         let file = PathBuf::from(file);
         let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
-        let report = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
-        print!("\n{}", print::markdown(title, &report));
+        let found = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
+        let section = match &found {
+            Found::Report(report) => print::markdown(title, report),
+            Found::Peers(peers) => peers.markdown(title),
+        };
+        print!("\n{section}");
     }
     Ok(ExitCode::SUCCESS)
 }
