@@ -69,6 +69,12 @@ pub(crate) enum Command {
     /// Start a daemon in place of one that died; its devices go on.
     #[command(after_help = examples::RECOVER)]
     Recover(RecoverArgs),
+    /// Let this program go on where the daemon's is, while the devices are in use.
+    ///
+    /// What they are asked meanwhile waits, and nothing fails. A program that can't read what the
+    /// daemon has is refused, and then nothing is changed.
+    #[command(after_help = examples::UPGRADE)]
+    Upgrade(UpgradeArgs),
     /// Look at a log that nobody has open, or cut it where it is damaged.
     #[command(subcommand, after_help = examples::LOG)]
     Log(LogCommand),
@@ -86,7 +92,7 @@ pub(crate) enum Command {
     Version,
     /// Serve what standard input asks for. Started by the other commands.
     #[command(hide = true)]
-    Daemon,
+    Daemon(DaemonArgs),
     /// Write man pages and completions, for a package.
     #[command(hide = true)]
     Pages(PagesArgs),
@@ -248,6 +254,32 @@ pub(crate) struct RecoverArgs {
     /// Replicators whose daemons died.
     #[arg(required = true)]
     pub(crate) names: Vec<Name>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// Replicators.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) names: Vec<Name>,
+    /// All that there are.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArgs {
+    /// Go on with this replicator, in the process that has served it so far.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) succeed: Option<Name>,
+    /// Only say whether this program could do that.
+    #[arg(long, requires = "succeed")]
+    pub(crate) check: bool,
+    /// The descriptor of its lock.
+    #[arg(long, value_name = "NUMBER", requires = "succeed")]
+    pub(crate) lock: Option<i32>,
+    /// It serves in the foreground, and SIGTERM waits so long for the sites.
+    #[arg(long, value_name = "TIME", requires = "succeed", value_parser = duration)]
+    pub(crate) foreground: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -508,6 +540,16 @@ mod tests {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
         assert!(parse("mark check /dev/sdx").is_ok() && parse("mark dump --json a").is_ok());
+    }
+
+    #[test]
+    fn upgrade_is_for_names_or_for_all() {
+        let Ok(Command::Upgrade(two)) = parse("upgrade a b") else { panic!() };
+        assert_eq!((two.names.len(), two.all), (2, false));
+        assert!(parse("upgrade --all").is_ok());
+        for wrong in ["upgrade", "upgrade --all a", "daemon --check", "daemon --lock 3"] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
     }
 
     #[test]

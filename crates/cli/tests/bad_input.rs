@@ -48,7 +48,7 @@ const ALL: [Bad; 10] =
     [Unknown, Gone, GoneAndTorn, Starting, Deaf, Silent, Stranger, Half, Other, HangsUp];
 
 /// The verbs that ask a daemon, by a name or by a table that has it.
-const ASK: [&str; 12] = [
+const ASK: [&str; 13] = [
     "status repl",
     "status --json d0",
     "why repl",
@@ -60,6 +60,7 @@ const ASK: [&str; 12] = [
     "message d0 0 resync",
     "differs repl 1 FILE",
     "remove repl",
+    "upgrade repl",
     "reload TABLE",
 ];
 

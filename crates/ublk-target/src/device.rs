@@ -243,11 +243,18 @@ fn wait_for_death(id: u32) -> Result<(), DeviceError> {
     let info = control::info(id)?;
     match info.state {
         DeviceState::Quiesced => {}
-        DeviceState::Live if info.server.is_none_or(is_dead_or_dying) => {}
+        DeviceState::Live if info.server.is_none_or(|pid| is_own(pid) || is_dead_or_dying(pid)) => {
+        }
         state => return Err(DeviceError::NotRecoverable { device: id, found: state.name() }),
     }
     std::thread::sleep(RECOVERY_POLL);
     Ok(())
+}
+
+/// Whether the server was this very process: another program until a moment ago, of which only the
+/// driver still knows. Nobody takes over what he serves himself.
+fn is_own(pid: u32) -> bool {
+    pid == std::process::id()
 }
 
 /// Whether a process is gone, or was killed and is on its way: it is still to be

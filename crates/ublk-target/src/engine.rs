@@ -88,8 +88,15 @@ impl<M: Machine + Send + 'static> Engine<M> {
     /// keeps its requests for the next one.
     #[must_use]
     pub fn stop(self) -> M {
+        self.stop_within(STOP_LIMIT)
+    }
+
+    /// The same, and how long backing I/O in flight is waited for. What has not ended then keeps its
+    /// disk busy for a successor (I14).
+    #[must_use]
+    pub fn stop_within(self, limit: Duration) -> M {
         // Gone already: then there is a machine to be had.
-        let _ = self.handle.stop();
+        let _ = self.handle.stop(limit);
         self.thread.join().expect("a panic of the engine ends the process")
     }
 }
@@ -134,7 +141,8 @@ struct Drive<M> {
     keeping: (Keeper, Handle<M>),
     began: Instant,
     now: Time,
-    stopping: bool,
+    /// It stops, and backing I/O in flight has so long to end.
+    stopping: Option<Duration>,
     // Emptied in every turn; kept for their memory.
     reaped: Vec<Reaped>,
     effects: Vec<Effect>,
@@ -162,7 +170,7 @@ impl<M: Machine + 'static> Drive<M> {
             keeping,
             began: Instant::now(),
             now: Time::default(),
-            stopping: false,
+            stopping: None,
             reaped: Vec::new(),
             effects: Vec::new(),
         }
@@ -170,11 +178,14 @@ impl<M: Machine + 'static> Drive<M> {
 
     fn run(&mut self) {
         self.act();
-        while !self.stopping {
-            self.turn(self.timeout());
-        }
+        let limit = loop {
+            match self.stopping {
+                Some(limit) => break limit,
+                None => self.turn(self.timeout()),
+            }
+        };
         let stopped = Instant::now();
-        while self.ring.in_flight() > 0 && stopped.elapsed() < STOP_LIMIT {
+        while self.ring.in_flight() > 0 && stopped.elapsed() < limit {
             self.turn(Some(STOP_POLL));
         }
     }
@@ -243,7 +254,7 @@ impl<M: Machine + 'static> Drive<M> {
             Message::Kept { result } => {
                 self.machine.handle(self.now, Event::Kept { result });
             }
-            Message::Stop => self.stopping = true,
+            Message::Stop(limit) => self.stopping = Some(limit),
         }
     }
 

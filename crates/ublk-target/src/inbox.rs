@@ -28,13 +28,32 @@ pub struct Handle<M> {
 /// What another thread can ask of an engine.
 pub(crate) enum Message<M> {
     Call(Work<M>),
-    AddDisk { id: DiskId, disk: Arc<Disk> },
-    Opened { id: DiskId, result: Result<Disk, NotOpened> },
-    Kept { result: Result<(), Errno> },
-    RemoveDisk { id: DiskId, reply: SyncSender<Option<Arc<Disk>>> },
-    Attach { channel: Channel, dev: DevNr, reply: SyncSender<Attached> },
-    Detach { queue: QueueName, reply: SyncSender<()> },
-    Stop,
+    AddDisk {
+        id: DiskId,
+        disk: Arc<Disk>,
+    },
+    Opened {
+        id: DiskId,
+        result: Result<Disk, NotOpened>,
+    },
+    Kept {
+        result: Result<(), Errno>,
+    },
+    RemoveDisk {
+        id: DiskId,
+        reply: SyncSender<Option<Arc<Disk>>>,
+    },
+    Attach {
+        channel: Channel,
+        dev: DevNr,
+        reply: SyncSender<Attached>,
+    },
+    Detach {
+        queue: QueueName,
+        reply: SyncSender<()>,
+    },
+    /// Backing I/O in flight has so long to end.
+    Stop(Duration),
 }
 
 /// Something to do on the engine's thread.
@@ -107,8 +126,8 @@ impl<M: Machine> Handle<M> {
         }
     }
 
-    pub(crate) fn stop(&self) -> Result<(), EngineGone> {
-        self.send(Message::Stop)
+    pub(crate) fn stop(&self, limit: Duration) -> Result<(), EngineGone> {
+        self.send(Message::Stop(limit))
     }
 
     fn ask<R>(&self, message: impl FnOnce(SyncSender<R>) -> Message<M>) -> Result<R, EngineGone> {

@@ -85,6 +85,11 @@ pub(crate) const RECOVER: &str = "\
 Examples:
   replicator recover repl";
 
+pub(crate) const UPGRADE: &str = "\
+Examples:
+  replicator upgrade repl   # after a new program was installed
+  replicator upgrade --all";
+
 pub(crate) const LOG: &str = "\
 Examples:
   replicator log check /dev/vg/log

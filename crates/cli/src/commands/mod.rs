@@ -13,6 +13,7 @@ mod query;
 mod reload;
 mod remove;
 mod report;
+mod upgrade;
 mod wait;
 mod why;
 
@@ -35,7 +36,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Command::Log(command) => log::log(&command),
         Command::Dirty(command) => dirty::dirty(&command),
         Command::Mark(command) => mark::mark(&command),
-        Command::Daemon => daemon::serve_job(),
+        Command::Daemon(args) => match &args.succeed {
+            Some(name) => daemon::succeed(&args, name, verbose),
+            None => daemon::serve_job(),
+        },
         Command::Pages(args) => pages::write(&args),
         command => on_host(command, verbose, &RuntimeDir::open()?),
     }
@@ -47,6 +51,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Create(args) => create::create(&args, verbose, runtime),
         Command::Run(args) => create::run(&args, verbose, runtime),
         Command::Recover(args) => create::recover(&args, verbose, runtime),
+        Command::Upgrade(args) => upgrade::upgrade(&args, runtime),
         Command::Reload(source) => reload::reload(&source, runtime),
         Command::Remove(args) => remove::remove(&args, runtime),
         Command::Ls(args) => query::ls(&args, runtime),
@@ -63,7 +68,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         | Command::Mark(_)
         | Command::Targets
         | Command::Version
-        | Command::Daemon
+        | Command::Daemon(_)
         | Command::Pages(_) => unreachable!("`run` has done it"),
     }
 }

@@ -29,6 +29,9 @@ pub(crate) enum Request {
     Add { table: String, wish: Wish },
     /// Go on as this table says. Answered with a sentence for each thing that is different.
     Reload { table: String },
+    /// Become the program at this path. Answered with its version when it is sure that it can go on,
+    /// and nobody is served here any more.
+    Upgrade { program: String },
     /// End: catch up (within the limit), stop, take the devices away.
     Remove { drain: bool, force: bool, limit_ms: u64 },
 }
@@ -117,6 +120,7 @@ mod tests {
             Request::Message { device: None, words: vec!["resume".into(), "a b\n".into()] },
             Request::Add { table: "a: 0 1\n".into(), wish: Wish::default() },
             Request::Reload { table: "a: 0 1\nb: 0 1\n".into() },
+            Request::Upgrade { program: "/usr/bin/replicator".into() },
             Request::Remove { drain: true, force: false, limit_ms: 60_000 },
         ];
         for request in requests {

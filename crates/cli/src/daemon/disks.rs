@@ -458,6 +458,11 @@ impl Seen {
     }
 }
 
+/// Where a disk is that a table names.
+pub(super) fn path_of(text: &str) -> PathBuf {
+    if text.starts_with('/') { text.into() } else { Path::new("/dev/block").join(text) }
+}
+
 impl Waits {
     /// For disks that nobody had open a moment ago.
     pub(super) const FRESH: Self =
@@ -486,8 +491,7 @@ impl Waits {
 impl Place {
     /// The path, or where the kernel keeps the block device `MAJOR:MINOR`.
     fn path(&self) -> PathBuf {
-        let text = &self.text;
-        if text.starts_with('/') { text.into() } else { Path::new("/dev/block").join(text) }
+        path_of(&self.text)
     }
 
     /// Opens it, however long that takes.

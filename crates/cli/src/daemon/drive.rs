@@ -266,6 +266,11 @@ impl Drive {
     pub(super) fn end(self) {
         drop(self.engine.stop());
     }
+
+    /// The same, and what is in flight has so long to end.
+    pub(super) fn end_within(self, limit: Duration) {
+        drop(self.engine.stop_within(limit));
+    }
 }
 
 impl View {

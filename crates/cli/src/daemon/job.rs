@@ -45,6 +45,8 @@ pub(crate) enum Report {
     Notice(String),
     /// The devices are usable. The last line.
     Ready { devices: Vec<ReadyDevice> },
+    /// This program could go on with a replicator that another one serves. The only line.
+    Able { version: String },
     /// They are not, and nothing is left. The last line.
     Failed(String),
 }

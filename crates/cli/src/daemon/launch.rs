@@ -28,6 +28,8 @@ pub(crate) fn launch(job: &Job) -> Result<Vec<ReadyDevice>> {
                 eprintln!("replicator: {}: {sentence}", job.name);
             }
             Ok(Report::Ready { devices }) => return Ok(devices),
+            // Not asked for here.
+            Ok(Report::Able { .. }) => {}
             Ok(Report::Failed(sentence)) => {
                 // Wait: when this command returns, nothing of the daemon is left.
                 child.wait().context("waiting for the daemon to end")?;
@@ -54,7 +56,7 @@ fn spawn(job: &Job) -> Result<Child> {
 }
 
 /// Reports as they come; the channel ends when the daemon has nothing more to say.
-fn listen(stdout: ChildStdout) -> Result<Receiver<Report>> {
+pub(super) fn listen(stdout: ChildStdout) -> Result<Receiver<Report>> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
         let mut lines = Lines::new(stdout);

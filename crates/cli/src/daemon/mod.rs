@@ -4,6 +4,8 @@
 //! start ──▶ serve ──▶ stop       a signal, or `remove`
 //!   ▲          │
 //!   └── takeover ◀── (dead)      the devices wait, the log knows: P1, P10
+//!             ▲
+//!   succeed ──┘  ◀── upgrade     the same, in the same process, by another program
 //! ```
 
 mod disks;
@@ -19,10 +21,14 @@ mod served;
 mod service;
 mod start;
 mod stop;
+mod succeed;
 mod takeover;
 mod ublk;
+mod upgrade;
 
 pub(crate) use job::{Job, ReadyDevice, Takeover};
 pub(crate) use launch::launch;
 pub(crate) use process::{serve_in_foreground, serve_job};
+pub(crate) use succeed::succeed;
 pub(crate) use takeover::bury;
+pub(crate) use upgrade::own_program;

@@ -19,14 +19,33 @@ use super::service::{Service, Starting};
 use super::start::start;
 use crate::logging;
 use crate::output::Progress;
-use crate::runtime::{GroupDir, RuntimeDir};
+use crate::runtime::{GroupDir, Lock, RuntimeDir};
+
+/// How a daemon serves, for as long as it does, whatever program it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// For a service manager, or somebody who looks at it; else away from any terminal.
+    pub(super) foreground: bool,
+    /// How long a signal may wait for the sites.
+    pub(super) limit: Duration,
+    /// How much it says.
+    pub(super) verbose: u8,
+}
+
+impl Manner {
+    /// In the foreground, with that limit; or not.
+    pub(super) fn new(foreground: Option<Duration>, verbose: u8) -> Self {
+        let limit = foreground.unwrap_or(STOP_LIMIT);
+        Self { foreground: foreground.is_some(), limit, verbose }
+    }
+}
 
 /// The hidden verb `daemon`: serves the job on standard input, away from any terminal.
 pub(crate) fn serve_job() -> Result<()> {
     let mut parent = ToParent(io::stdout());
     let (desk, orders) = desk();
-    let daemon = match detached(&desk, &mut parent) {
-        Ok(daemon) => daemon,
+    let (daemon, verbose) = match detached(&desk, &mut parent) {
+        Ok(started) => started,
         Err(error) => {
             // If the parent is gone as well, the log has it.
             let _ = parent.send(&Report::Failed(format!("{error:#}")));
@@ -34,27 +53,55 @@ pub(crate) fn serve_job() -> Result<()> {
         }
     };
     leave_stdio().context("leaving the standard streams")?;
-    serve(daemon, &orders, STOP_LIMIT, &Service::default())
+    serve(daemon, &orders, &Manner::new(None, verbose), &Service::default())
 }
 
 /// The verb `run`: serves the job until a signal or `remove` ends it.
 pub(crate) fn serve_in_foreground(job: &Job, runtime: &RuntimeDir, limit: Duration) -> Result<()> {
     let group = runtime.group(&job.name.parse()?);
-    harden(&group, |sentence| eprintln!("replicator: {sentence}"))?;
+    harden(&group, tell_who_looks)?;
     logging::to_stderr(job.verbose)?;
     let service = Service::of_environment()?;
     let lock = group.lock()?;
+    let manner = Manner::new(Some(limit), job.verbose);
+    in_foreground(job, group, lock, &manner, &service, service.starting())
+}
+
+/// Serves in place of the program that this process was a moment ago. Where that lived, this one
+/// does, too.
+pub(super) fn go_on(job: &Job, group: GroupDir, lock: Lock, manner: &Manner) -> Result<()> {
+    if manner.foreground {
+        harden(&group, tell_who_looks)?;
+        logging::to_stderr(job.verbose)?;
+        let service = Service::of_environment()?;
+        return in_foreground(job, group, lock, manner, &service, service.going_on());
+    }
+    harden(&group, |_| ())?;
+    logging::to_syslog_or_file(&group.log_file(), job.verbose)?;
+    let (desk, orders) = desk();
+    let daemon = start(job, group, lock, &desk, &mut ToLog(String::new()))?;
+    serve(daemon, &orders, manner, &Service::default())
+}
+
+fn in_foreground(
+    job: &Job,
+    group: GroupDir,
+    lock: Lock,
+    manner: &Manner,
+    service: &Service,
+    starting: Starting<'_>,
+) -> Result<()> {
     let (desk, orders) = desk();
     let progress = Progress::new(&job.name);
-    let mut reporter = InForeground { progress, starting: service.starting(), service: &service };
+    let mut reporter = InForeground { progress, starting, service };
     let daemon = start(job, group, lock, &desk, &mut reporter)?;
     drop(reporter);
     let engine = daemon.drive.handle().clone();
     service.keep_alive(move |ping| Ok(engine.call(|_, _| ping.send())?))?;
-    serve(daemon, &orders, limit, &service)
+    serve(daemon, &orders, manner, service)
 }
 
-fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<Daemon> {
+fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<(Daemon, u8)> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).context("reading the job")?;
     let job: Job = serde_json::from_str(&text).context("expected a job on standard input")?;
@@ -65,7 +112,7 @@ fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<Daemon> {
     harden(&group, tell_parent)?;
     let lock = group.lock()?;
     logging::to_syslog_or_file(&group.log_file(), job.verbose)?;
-    start(&job, group, lock, desk, parent)
+    Ok((start(&job, group, lock, desk, parent)?, job.verbose))
 }
 
 /// What a process does to itself before it serves block devices.
@@ -97,6 +144,10 @@ fn tell_parent(sentence: &str) {
     let _ = ToParent(io::stdout()).send(&Report::Failed(sentence.to_owned()));
 }
 
+fn tell_who_looks(sentence: &str) {
+    eprintln!("replicator: {sentence}");
+}
+
 /// Nobody reads here any more, and whoever waits for the end of a pipe shall see it.
 fn leave_stdio() -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
@@ -104,6 +155,28 @@ fn leave_stdio() -> io::Result<()> {
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     Ok(())
+}
+
+/// Reports of a start that nobody waits for: its steps, for who wonders what took so long.
+struct ToLog(String);
+
+impl Reporter for ToLog {
+    fn progress(&mut self, step: &str, _: u64, _: u64) -> Result<()> {
+        if self.0 != step {
+            step.clone_into(&mut self.0);
+            log::debug!("{step}");
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, sentence: &str) -> Result<()> {
+        log::warn!("{sentence}");
+        Ok(())
+    }
+
+    fn ready(&mut self, _: Vec<ReadyDevice>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reports of a start in the foreground: to who looks, and to who waits.

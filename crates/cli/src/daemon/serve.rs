@@ -1,6 +1,7 @@
 //! The daemon's life between its start and its end: orders, one after the other.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::drive::View;
 use super::orders::{Ask, Desk, Order};
+use super::process::Manner;
 use super::relog;
 use super::served::{Daemon, Shown};
 use super::service::Service;
@@ -21,28 +23,27 @@ use crate::control::{Info, InfoDevice, Replies, Reply, Request, StatusReply, Tab
 use crate::runtime::DeviceState;
 use crate::tables;
 
-/// Carries out orders until one of them, or a failure, ends the daemon. `limit` is how long
-/// a signal may wait for the sites.
+/// Carries out orders until one of them, or a failure, ends the daemon.
 pub(super) fn serve(
     mut daemon: Daemon,
     orders: &Receiver<Order>,
-    limit: Duration,
+    manner: &Manner,
     service: &Service,
 ) -> Result<()> {
     loop {
         match orders.recv_timeout(WATCH_PAUSE) {
-            Ok(Order::Ask(ask)) => match obey(daemon, ask) {
+            Ok(Order::Ask(ask)) => match obey(daemon, ask, manner, service) {
                 ControlFlow::Continue(alive) => daemon = alive,
                 ControlFlow::Break(ended) => return ended,
             },
             Ok(Order::Signal(name)) => {
                 log::info!("{name}: stopping");
                 service.stopping();
-                return stop::on_signal(daemon, limit);
+                return stop::on_signal(daemon, manner.limit);
             }
             Ok(Order::Released(released)) => {
                 if daemon.let_go_of(released) == Rest::Nothing {
-                    return stop::without_devices(daemon, limit);
+                    return stop::without_devices(daemon, manner.limit);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -55,11 +56,20 @@ pub(super) fn serve(
 }
 
 /// Does what a caller asks for; the daemon goes on, or has ended.
-fn obey(mut daemon: Daemon, ask: Ask) -> ControlFlow<Result<()>, Daemon> {
+fn obey(
+    mut daemon: Daemon,
+    ask: Ask,
+    manner: &Manner,
+    service: &Service,
+) -> ControlFlow<Result<()>, Daemon> {
     match ask.request.clone() {
         Request::Remove { drain, force, limit_ms } => {
             let limit = Duration::from_millis(limit_ms);
             remove(daemon, ask, stop::Terms { drain, force, limit })
+        }
+        Request::Upgrade { program } => {
+            service.upgrading();
+            upgrade(daemon, ask, Path::new(&program), manner)
         }
         request => {
             let answer = answer(&mut daemon, &ask, request);
@@ -76,6 +86,26 @@ fn remove(mut daemon: Daemon, ask: Ask, terms: stop::Terms) -> ControlFlow<Resul
             let ended = daemon.end(terms.drain);
             ask.finish(reply(ended.as_ref().map(|()| Value::Null).map_err(|it| anyhow!("{it:#}"))));
             ControlFlow::Break(ended)
+        }
+        Err(refusal) => {
+            ask.finish(reply(Err(refusal)));
+            ControlFlow::Continue(daemon)
+        }
+    }
+}
+
+/// The same: whoever was told the version reaches nobody here any more.
+fn upgrade(
+    daemon: Daemon,
+    ask: Ask,
+    program: &Path,
+    manner: &Manner,
+) -> ControlFlow<Result<()>, Daemon> {
+    let successor = daemon.successor(program).and_then(|it| daemon.dir.hang_up().map(|()| it));
+    match successor {
+        Ok(successor) => {
+            ask.finish(Reply::Ok(successor.version.clone().into()));
+            ControlFlow::Break(Err(daemon.become_successor(&successor, manner)))
         }
         Err(refusal) => {
             ask.finish(reply(Err(refusal)));
@@ -107,6 +137,7 @@ pub(super) fn receive(
         | Request::Message { .. }
         | Request::Add { .. }
         | Request::Reload { .. }
+        | Request::Upgrade { .. }
         | Request::Remove { .. } => return desk.pass(request, replies),
     };
     replies.send(&reply(looked));
@@ -143,7 +174,10 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         Request::Reload { table } => {
             Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)
         }
-        Request::Info {} | Request::Status {} | Request::Remove { .. } => {
+        Request::Info {}
+        | Request::Status {}
+        | Request::Upgrade { .. }
+        | Request::Remove { .. } => {
             unreachable!("others answer these")
         }
     }

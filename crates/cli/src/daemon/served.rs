@@ -23,7 +23,7 @@ use crate::udev::{Facts, Moment, Udev};
 /// A replicator that is being served.
 pub(super) struct Daemon {
     pub(super) dir: GroupDir,
-    lock: Lock,
+    pub(super) lock: Lock,
     pub(super) drive: Drive,
     /// The table it serves.
     pub(super) table: Group,

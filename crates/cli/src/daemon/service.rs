@@ -29,6 +29,8 @@ pub(super) struct Ping(Service);
 pub(super) struct Starting<'a> {
     service: &'a Service,
     told: Option<Instant>,
+    /// The watchdog runs already, and what it waits for is that this goes on.
+    watched: bool,
 }
 
 impl Service {
@@ -65,8 +67,18 @@ impl Service {
         self.tell("STOPPING=1\nSTATUS=ends");
     }
 
+    /// Another program may be about to go on: the watchdog waits anew.
+    pub(super) fn upgrading(&self) {
+        self.tell("WATCHDOG=1");
+    }
+
     pub(super) fn starting(&self) -> Starting<'_> {
-        Starting { service: self, told: None }
+        Starting { service: self, told: None, watched: false }
+    }
+
+    /// A start in the process of a service that has started long ago.
+    pub(super) fn going_on(&self) -> Starting<'_> {
+        Starting { watched: true, ..self.starting() }
     }
 
     /// Pings the watchdog, if there is one, as long as `on_engine` has the engine's thread send
@@ -106,7 +118,8 @@ impl Starting<'_> {
         }
         self.told = Some(Instant::now());
         let more = MORE_TIME.as_micros();
-        self.service.tell(&format!("EXTEND_TIMEOUT_USEC={more}\nSTATUS={step}"));
+        let ping = if self.watched { "\nWATCHDOG=1" } else { "" };
+        self.service.tell(&format!("EXTEND_TIMEOUT_USEC={more}\nSTATUS={step}{ping}"));
     }
 }
 
@@ -170,6 +183,9 @@ mod tests {
     #[test]
     fn a_start_asks_for_more_time_now_and_then_and_says_when_it_is_done() {
         let (_home, socket, service) = manager(None);
+        service.going_on().goes_on("recovering");
+        let told = heard(&socket);
+        assert_eq!(told, "EXTEND_TIMEOUT_USEC=90000000\nSTATUS=recovering\nWATCHDOG=1");
         let mut starting = service.starting();
         starting.goes_on("reading the log");
         starting.goes_on("reading more of it");

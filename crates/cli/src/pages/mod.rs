@@ -22,7 +22,7 @@ struct ManPage {
     about: &'static str,
 }
 
-const MAN_PAGES: [ManPage; 10] = [
+const MAN_PAGES: [ManPage; 11] = [
     page(
         "commands.md",
         "replicator",
@@ -44,6 +44,7 @@ const MAN_PAGES: [ManPage; 10] = [
     ),
     page("failover.md", "replicator-failover", 7, "to go on at the other site, and back"),
     page("linux.md", "replicator-linux", 7, "with udev and systemd, and in /etc/fstab"),
+    page("transports.md", "replicator-transports", 7, "remote disks over NVMe/TCP, iSCSI, NBD"),
     page("messages.md", "replicator-messages", 7, "what can be said to a replicator in use"),
     page("ublk.md", "ublk.replicator", 8, "replicators by ublk add of ublksrv"),
     page("status.md", "replicator-status", 7, "every field of replicator status"),

@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{Claim, Name, State, check_dir};
 
@@ -20,7 +21,7 @@ pub(crate) struct GroupDir {
 /// Holds a replicator's name; given back when dropped, or when the process dies.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Who lives in a replicator's directory.
@@ -32,6 +33,14 @@ pub(crate) enum Tenant {
     Gone,
     /// A daemon lives, with this process id (0: it is just starting).
     Alive(u32),
+}
+
+impl Lock {
+    /// The lock, open in whatever program this process is made to be.
+    pub(crate) fn given_on(self) -> std::io::Result<File> {
+        fcntl_setfd(&self.file, FdFlags::empty())?;
+        Ok(self.file)
+    }
 }
 
 impl GroupDir {
@@ -69,6 +78,20 @@ impl GroupDir {
             }
             std::thread::sleep(PROBE_PAUSE);
         }
+    }
+
+    /// Takes the name over from the program that had it in this process until now.
+    pub(crate) fn inherit(&self, lock: File) -> Result<Lock> {
+        let path = self.path.join(LOCK);
+        let is_it = is_same_file(&lock, &path) && lock.try_lock().is_ok();
+        ensure!(is_it, "{}: expected to be given it, locked", path.display());
+        fcntl_setfd(&lock, FdFlags::CLOEXEC).with_context(|| self.what("taking the lock of"))?;
+        Ok(Lock { file: lock })
+    }
+
+    /// Takes no more calls: who calls from now on is answered by a successor, or not at all.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        remove_if_there(&self.socket())
     }
 
     /// Who lives here. A look, not a claim: it can be outdated when it returns.
@@ -180,7 +203,7 @@ impl GroupDir {
                 continue;
             }
             write_pid(&mut file).with_context(|| self.what("taking the lock of"))?;
-            return Ok(Some(Lock { _file: file }));
+            return Ok(Some(Lock { file }));
         }
     }
 
@@ -293,6 +316,20 @@ mod tests {
         assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
         drop(lock);
         group.lock().unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_taken_over_only_by_who_was_given_it() {
+        let (_home, group) = group();
+        let given = group.lock().unwrap().given_on().unwrap();
+        let other = File::open(group.path.join(LOCK)).unwrap();
+        let refusal = group.inherit(other).unwrap_err().to_string();
+        assert!(refusal.contains("lock: expected to be given it, locked"), "{refusal}");
+        assert!(group.inherit(tempfile::tempfile().unwrap()).is_err());
+        let lock = group.inherit(given).unwrap();
+        assert_eq!(group.tenant().unwrap(), Tenant::Alive(std::process::id()));
+        drop(lock);
+        assert_eq!(group.tenant().unwrap(), Tenant::Nobody);
     }
 
     #[test]

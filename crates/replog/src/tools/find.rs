@@ -86,3 +86,15 @@ pub(super) fn log(
         }
     }
 }
+
+/// Whether this program can go on with a log that another one has open: it knows its format.
+///
+/// # Errors
+/// If there is no log, or it is one that this program can't write.
+pub fn can_follow(reader: &mut dyn LogReader, start: Sector) -> Result<(), ToolError> {
+    let (superblock, _) = log(reader, start)?;
+    match superblock.features.are_writable() {
+        true => Ok(()),
+        false => Err(ToolError::ReadOnly { ro_compat: superblock.features.ro_compat }),
+    }
+}
