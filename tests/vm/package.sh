@@ -15,6 +15,7 @@ it_is_installed_used_removed_and_purged_and_leaves_nothing() {
     man -w 7 replicator-troubleshooting
     [[ $(readlink -f /usr/sbin/ublk.replicator) == /usr/bin/replicator ]]
     [[ -e /usr/lib/udev/rules.d/59-replicator.rules && -x /usr/lib/systemd/system-generators/replicator-generator ]]
+    [[ -e /usr/lib/systemd/system/replicator-metrics.service && -e /usr/share/doc/replicator/examples/monitoring/alerts.yml ]]
     bash -ec '. /usr/share/bash-completion/completions/replicator; complete -p replicator'
     unset REPLICATOR_RUNTIME_DIR REPLICATOR_STATE_DIR
     devices

@@ -1,6 +1,7 @@
 //! The command line: dmsetup's verbs and options where it has them.
 
 pub(crate) mod examples;
+mod seeing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::runtime::Name;
+
+pub(crate) use seeing::{EventsArgs, MetricsArgs, StatusArgs, TopArgs, Watch};
 
 /// Replicates block devices in order, to local and remote sites, from a dm-style table.
 #[derive(Debug, Parser)]
@@ -48,10 +51,19 @@ pub(crate) enum Command {
     Table(QueryArgs),
     /// Print how replicators and devices are doing.
     #[command(after_help = examples::STATUS)]
-    Status(QueryArgs),
+    Status(StatusArgs),
     /// Say in a sentence per site why it is not in sync; the exit status is 1 if one is not.
     #[command(after_help = examples::WHY)]
     Why(WhyArgs),
+    /// Show how replicators are doing, again and again, on a terminal.
+    #[command(after_help = examples::TOP)]
+    Top(TopArgs),
+    /// Print what happened: states of sites, limits, the log, and what was asked for.
+    #[command(after_help = examples::EVENTS)]
+    Events(EventsArgs),
+    /// Print numbers for Prometheus, or serve them.
+    #[command(after_help = examples::METRICS)]
+    Metrics(MetricsArgs),
     /// Wait until the sites have everything that is written by now, and are consistent.
     #[command(after_help = examples::WAIT)]
     Wait(WaitArgs),

@@ -12,14 +12,17 @@ mod args;
 mod commands;
 mod control;
 mod daemon;
+mod events;
 mod helper;
 mod links;
 mod logging;
+mod metrics;
 mod output;
 mod pages;
 mod ranges;
 mod runtime;
 mod tables;
+mod top;
 mod ublk;
 mod udev;
 

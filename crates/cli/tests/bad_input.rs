@@ -48,9 +48,13 @@ const ALL: [Bad; 10] =
     [Unknown, Gone, GoneAndTorn, Starting, Deaf, Silent, Stranger, Half, Other, HangsUp];
 
 /// The verbs that ask a daemon, by a name or by a table that has it.
-const ASK: [&str; 13] = [
+const ASK: [&str; 17] = [
     "status repl",
     "status --json d0",
+    "status --watch repl",
+    "events repl",
+    "events --json d0",
+    "events --follow repl",
     "why repl",
     "wait repl",
     "suspend repl",
@@ -115,7 +119,7 @@ fn what_looks_at_files_only_or_starts_a_daemon_says_what_it_found() {
     let gone = "its daemon is gone, its devices wait";
     let taken = "the name repl is taken";
     let none = "expected a replicator or a device, found none";
-    let table: [(&str, Bad, Option<&str>); 21] = [
+    let table: [(&str, Bad, Option<&str>); 35] = [
         // A list has everybody; one that says nothing is `silent` there.
         ("ls", Unknown, None),
         ("ls", Gone, None),
@@ -138,6 +142,21 @@ fn what_looks_at_files_only_or_starts_a_daemon_says_what_it_found() {
         ("remove --force repl", Gone, None),
         ("table repl", GoneAndTorn, None),
         ("create BAD", Unknown, Some("expected")),
+        // Who is not up is told as that.
+        ("metrics repl", Unknown, Some(none)),
+        ("metrics repl", Gone, None),
+        ("metrics repl", GoneAndTorn, None),
+        ("metrics repl", Silent, None),
+        ("metrics repl", Stranger, None),
+        ("metrics repl", Half, None),
+        ("metrics", Unknown, None),
+        ("metrics --listen unix:FILE", Unknown, Some("expected a socket or nothing there")),
+        ("top --once repl", Unknown, Some(none)),
+        ("top --once repl", Gone, None),
+        ("top --once repl", Silent, None),
+        ("top --once repl", Other, None),
+        ("top --once", Unknown, None),
+        ("top", Unknown, Some("expected a terminal, found none; `top --once` prints one picture")),
     ];
     thread::scope(|scope| {
         for (verb, bad, expected) in table {
@@ -280,6 +299,7 @@ impl Host {
             "TABLE" => path("table"),
             "BAD" => path("bad"),
             "FILE" => path("file"),
+            "unix:FILE" => format!("unix:{}", path("file")),
             word => word.to_owned(),
         });
         let mut command = Command::new(self.home.path().join("replicator"));

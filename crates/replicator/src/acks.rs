@@ -130,7 +130,7 @@ mod tests {
         let mut acks = Acks::default();
         acks.change(waiting(1), false);
         acks.change(waiting(2), true);
-        assert_eq!(ready(&mut acks, reached(0, 0, None)), []);
+        assert_eq!(ready(&mut acks, reached(0, 0, None)), [0_u64; 0]);
         assert_eq!(ready(&mut acks, reached(2, 1, None)), [1]);
         assert_eq!(ready(&mut acks, reached(2, 2, None)), [2]);
         assert!(acks.is_empty());
@@ -141,7 +141,7 @@ mod tests {
         let mut acks = Acks::default();
         acks.change(waiting(1), false);
         acks.change(waiting(2), true);
-        assert_eq!(ready(&mut acks, reached(2, 2, Some(0))), []);
+        assert_eq!(ready(&mut acks, reached(2, 2, Some(0))), [0_u64; 0]);
         assert_eq!(ready(&mut acks, reached(2, 2, Some(1))), [1]);
         assert_eq!(ready(&mut acks, reached(2, 2, Some(2))), [2]);
     }
@@ -150,7 +150,7 @@ mod tests {
     fn a_flush_waits_for_what_was_written_before_it_and_no_more() {
         let mut acks = Acks::default();
         acks.flush(waiting(3));
-        assert_eq!(ready(&mut acks, reached(9, 2, None)), []);
+        assert_eq!(ready(&mut acks, reached(9, 2, None)), [0_u64; 0]);
         assert_eq!(acks.wants_durable(Seq(9)), Seq(3));
         assert_eq!(ready(&mut acks, reached(9, 3, None)), [3]);
     }

@@ -7,6 +7,7 @@
 //!   size for its log.
 //! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
 //!   the newest content.
+//! - [`events`]: what happened lately, with numbers.
 //! - [`status`]: how it is, in the layouts of 2009, as data, and as sentences.
 
 #![forbid(unsafe_code)]
@@ -16,7 +17,7 @@ pub mod change;
 mod compose;
 mod device;
 mod devices;
-mod events;
+pub mod events;
 mod front;
 mod lost;
 pub mod machine;
@@ -32,6 +33,7 @@ pub mod status;
 pub mod types;
 
 pub use change::{Change, Fixed, changes};
+pub use events::{EventPage, EventRecord, Note};
 pub use machine::{Phase, Replicator};
 pub use message::MessageError;
 pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed, is_bypassed};

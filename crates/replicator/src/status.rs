@@ -175,10 +175,11 @@ impl Replicator {
             let (at, slink, what) = match event {
                 Event::Site(it) => (it.at, Some(it.slink.0), it.what.to_string()),
                 Event::Log { at, what } => (*at, None, what.to_string()),
+                Event::Group { at, what } => (*at, None, what.to_string()),
             };
             EventStatus { seconds: at.since(Time(0)).as_secs_f64(), slink, what }
         };
-        self.events.iter().map(status).collect()
+        self.events.shown().map(status).collect()
     }
 
     fn device_status(&self, device: &Device) -> DeviceStatus {

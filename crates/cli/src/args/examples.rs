@@ -6,6 +6,7 @@ Examples:
   mkfs.ext4 /dev/replicator/data  # use its device
   replicator why                  # is all well? if not, why?
   replicator status               # how it is, in numbers
+  replicator top                  # and how that changes
   replicator remove repl          # bring everything to the sites, and stop
 
 `replicator VERB --help` has more for each verb. Manual: replicator(8), replicator.table(5).";
@@ -48,7 +49,29 @@ Examples:
 pub(crate) const STATUS: &str = "\
 Examples:
   replicator status
-  replicator status --json repl";
+  replicator status --json repl
+  replicator status --watch repl
+  replicator status --watch 10 --json repl >>samples";
+
+pub(crate) const TOP: &str = "\
+Examples:
+  replicator top              # q ends it
+  replicator top --once repl  # for a script, or a report
+
+Keys: q ends it; with several replicators, a number or the left and right arrows choose one; j, k and
+the arrows scroll.";
+
+pub(crate) const EVENTS: &str = "\
+Examples:
+  replicator events repl
+  replicator events --follow
+  replicator events --json --follow repl >>events.json";
+
+pub(crate) const METRICS: &str = "\
+Examples:
+  replicator metrics
+  replicator metrics --listen 127.0.0.1:9917
+  replicator metrics --listen unix:/run/replicator-metrics";
 
 pub(crate) const WHY: &str = "\
 Examples:

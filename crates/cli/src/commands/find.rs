@@ -1,5 +1,6 @@
 //! From a name on the command line to a replicator, or to one device of it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -58,10 +59,28 @@ pub(super) fn ask<T: DeserializeOwned>(
     request: &Request,
     progress: impl FnMut(&str),
 ) -> Result<T> {
+    ask_through(Client::connect, group, request, progress)
+}
+
+/// The same, of one that may not be silent for longer than `limit`.
+pub(super) fn ask_within<T: DeserializeOwned>(
+    limit: Duration,
+    group: &GroupDir,
+    request: &Request,
+) -> Result<T> {
+    ask_through(|socket| Client::connect_within(socket, limit), group, request, |_| ())
+}
+
+fn ask_through<T: DeserializeOwned>(
+    connect: impl Fn(&Path) -> Result<Client>,
+    group: &GroupDir,
+    request: &Request,
+    progress: impl FnMut(&str),
+) -> Result<T> {
     if group.tenant()? == Tenant::Gone {
         return Err(gone(group));
     }
-    let answer = Client::connect(&group.socket()).and_then(|daemon| daemon.ask(request, progress));
+    let answer = connect(&group.socket()).and_then(|daemon| daemon.ask(request, progress));
     match answer {
         Err(error) if hung_up(&error) && dies(group)? => Err(gone(group)),
         answer => answer,

@@ -6,13 +6,16 @@ mod create;
 mod differs;
 mod dirty;
 mod disks;
+mod events;
 mod find;
 mod log;
 mod mark;
+mod metrics;
 mod query;
 mod reload;
 mod remove;
 mod report;
+mod top;
 mod upgrade;
 mod wait;
 mod why;
@@ -57,6 +60,9 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Ls(args) => query::ls(&args, runtime),
         Command::Table(args) => query::table(&args, runtime),
         Command::Status(args) => query::status(&args, runtime),
+        Command::Top(args) => top::top(&args, runtime),
+        Command::Events(args) => events::events(&args, runtime),
+        Command::Metrics(args) => metrics::metrics(&args, runtime),
         Command::Why(args) => why::why(&args, runtime),
         Command::Wait(args) => wait::wait(&args, runtime),
         Command::Suspend(args) => control::suspend(&args, runtime),

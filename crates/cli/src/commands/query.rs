@@ -1,15 +1,19 @@
 //! `ls`, `table` and `status`: what there is and how it does.
 
+use std::io::{self, IsTerminal};
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Context, Error, Result, anyhow};
 use replicator::Status;
 use serde_json::{Map, Value, json};
 use table::{Entry, TableFile, Target};
 
-use super::find::{Found, ask, find_all};
-use crate::args::{ListArgs, QueryArgs};
+use super::find::{Found, ask, ask_within, find_all};
+use crate::args::{ListArgs, QueryArgs, StatusArgs, Watch};
 use crate::control::{Info, Request, StatusReply, TableLine};
-use crate::output::{columns, dm_lines, json_text, print};
-use crate::runtime::{GroupDir, RuntimeDir, Tenant};
+use crate::output::{Reader, columns, dm_lines, json_line, json_text, print, tell};
+use crate::runtime::{GroupDir, Name, RuntimeDir, Tenant};
 
 /// Lists replicators and their devices: name, target, state, block device.
 pub(super) fn ls(args: &ListArgs, runtime: &RuntimeDir) -> Result<()> {
@@ -49,8 +53,52 @@ pub(super) fn table(args: &QueryArgs, runtime: &RuntimeDir) -> Result<()> {
 }
 
 /// Prints the status of replicators and devices, in the layouts of 2009 and then more.
-pub(super) fn status(args: &QueryArgs, runtime: &RuntimeDir) -> Result<()> {
-    let found = find_all(runtime, &args.names)?;
+pub(super) fn status(args: &StatusArgs, runtime: &RuntimeDir) -> Result<()> {
+    let query = &args.query;
+    let mut names = query.names.clone();
+    let pause = match &args.watch {
+        None => {
+            let (text, errors) = look_at(query, &names, runtime, json_text)?;
+            print(&text)?;
+            return all_of(&errors);
+        }
+        Some(Watch::Every(pause)) => *pause,
+        Some(Watch::Named(name)) => {
+            names.insert(0, name.clone());
+            WATCH_PAUSE
+        }
+    };
+    watch(pause, || look_at(query, &names, runtime, json_line))
+}
+
+/// Shows what `look` finds again and again, as long as somebody reads it. What is wrong from the
+/// first look on is an error; later it may be over with the next one.
+fn watch(pause: Duration, mut look: impl FnMut() -> Result<(String, Vec<Error>)>) -> Result<()> {
+    let on_terminal = io::stdout().is_terminal();
+    let (mut text, mut errors) = look()?;
+    all_of(&errors)?;
+    loop {
+        for error in &errors {
+            text += &format!("{error:#}\n");
+        }
+        // From the top left corner, and nothing is left behind it.
+        let begin = if on_terminal { "\x1b[H\x1b[2J" } else { "" };
+        if tell(&format!("{begin}{text}"))? == Reader::HasHadEnough {
+            return Ok(());
+        }
+        thread::sleep(pause);
+        (text, errors) = look().unwrap_or_else(|error| (String::new(), vec![error]));
+    }
+}
+
+/// The text of a status, and whose could not be had.
+fn look_at(
+    args: &QueryArgs,
+    names: &[Name],
+    runtime: &RuntimeDir,
+    json: impl Fn(&Map<String, Value>) -> Result<String>,
+) -> Result<(String, Vec<Error>)> {
+    let found = find_all(runtime, names)?;
     let (mut lines, mut details, mut silent) = (Vec::new(), Map::new(), Vec::new());
     for Found { group, device } in &found {
         let name = group.name().to_string();
@@ -62,12 +110,11 @@ pub(super) fn status(args: &QueryArgs, runtime: &RuntimeDir) -> Result<()> {
             Err(error) => silent.push(error.context(name)),
         }
     }
-    if args.json {
-        print(&json_text(&details)?)?;
-    } else {
-        print_lines(args, lines, only_a_device(&found))?;
-    }
-    all_of(&silent)
+    let text = match args.json {
+        true => json(&details)?,
+        false => text_of(args, lines, only_a_device(&found)),
+    };
+    Ok((text, silent))
 }
 
 /// What went wrong, after what did not: one daemon that is gone must not hide how the others do.
@@ -83,6 +130,12 @@ fn all_of(errors: &[Error]) -> Result<()> {
 /// Asks a replicator how it is.
 pub(super) fn look(group: &GroupDir) -> Result<Status> {
     let reply: StatusReply = ask(group, &Request::Status {}, |_| ())?;
+    serde_json::from_value(reply.detail).context("expected a status; is the daemon older?")
+}
+
+/// The same, and who is silent for longer than `limit` says nothing.
+pub(super) fn look_within(limit: Duration, group: &GroupDir) -> Result<Status> {
+    let reply: StatusReply = ask_within(limit, group, &Request::Status {})?;
     serde_json::from_value(reply.detail).context("expected a status; is the daemon older?")
 }
 
@@ -174,13 +227,13 @@ fn only_a_device(found: &[Found]) -> bool {
     matches!(found, [Found { device: Some(_), .. }])
 }
 
-fn print_lines(args: &QueryArgs, mut lines: Vec<TableLine>, only_one: bool) -> Result<()> {
+fn text_of(args: &QueryArgs, mut lines: Vec<TableLine>, only_one: bool) -> String {
     lines.retain(|line| args.target.as_deref().is_none_or(|target| line.target == target));
-    if args.json {
-        return print(&json_text(&lines)?);
-    }
-    print(&dm_lines(&lines, !only_one))
+    dm_lines(&lines, !only_one)
 }
+
+/// Between two looks of somebody who only named what he wants to see.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
 const REPLICATOR: &str = "replicator";
 const REPLICATOR_DEV: &str = "replicator-dev";

@@ -25,7 +25,8 @@ impl Client {
         Self::connect_within(socket, SILENCE_MAX)
     }
 
-    fn connect_within(socket: &Path, silence_max: Duration) -> Result<Self> {
+    /// The same, when a silence of `silence_max` is too long.
+    pub(crate) fn connect_within(socket: &Path, silence_max: Duration) -> Result<Self> {
         let stream = connect(socket, silence_max)
             .with_context(|| format!("cannot reach the daemon at {}", socket.display()))?;
         Ok(Self { stream, silence_max })

@@ -7,5 +7,7 @@ mod server;
 
 pub(crate) use client::{Client, hung_up};
 pub(crate) use lines::Lines;
-pub(crate) use protocol::{Info, InfoDevice, Reply, Request, StatusReply, TableLine, Wish};
+pub(crate) use protocol::{
+    EventsReply, Info, InfoDevice, Reply, Request, StatusReply, TableLine, ToldEvent, Wish,
+};
 pub(crate) use server::{Replies, Server};

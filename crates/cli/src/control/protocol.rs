@@ -7,6 +7,7 @@
 //! < {"ok":null}
 //! ```
 
+use replicator::EventRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,6 +19,8 @@ pub(crate) enum Request {
     Info {},
     /// How are you? Answered with [`StatusReply`].
     Status {},
+    /// What happened behind the event with this number? Answered with [`EventsReply`].
+    Events { since: u64 },
     /// Park new requests of one device or all; with `wait`, until nothing is in flight.
     Suspend { device: Option<String>, wait: bool },
     /// Take the parked requests and go on.
@@ -87,6 +90,27 @@ pub(crate) struct StatusReply {
     pub(crate) detail: Value,
 }
 
+/// Some events, the next ones in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventsReply {
+    /// Another one for each daemon: numbers begin again with it.
+    pub(crate) life: String,
+    /// The oldest number that is kept.
+    pub(crate) first: u64,
+    /// The newest there ever was.
+    pub(crate) last: u64,
+    pub(crate) events: Vec<ToldEvent>,
+}
+
+/// An event, and when it was by the wall clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ToldEvent {
+    /// As RFC 3339 has it, in UTC.
+    pub(crate) time: String,
+    #[serde(flatten)]
+    pub(crate) record: EventRecord,
+}
+
 /// `NAME: START LEN TARGET TEXT`, the shape of `dmsetup table` and `dmsetup status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TableLine {
@@ -115,6 +139,7 @@ mod tests {
         let requests = [
             Request::Info {},
             Request::Status {},
+            Request::Events { since: 7 },
             Request::Suspend { device: Some("data".into()), wait: true },
             Request::Resume { device: None },
             Request::Message { device: None, words: vec!["resume".into(), "a b\n".into()] },

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use blk::{DevNr, Sectors};
+use blk::{DevNr, Sectors, Time};
 use replicator::{
-    DiskFacts, MessageError, Phase, Plan, ReloadError, Replicator, Role, Seed, Status,
+    DiskFacts, EventPage, EventRecord, MessageError, Note, Phase, Plan, ReloadError, Replicator,
+    Role, Seed, Status,
 };
 use rustix::thread::{Pid, gettid};
 use table::Group;
@@ -16,17 +17,24 @@ use ublk_target::{Engine, EngineSpec, Handle, Keeper, Listener};
 use uring::RingSpec;
 
 use super::disks::{Disks, Newcomers, Places};
+use crate::control::{EventsReply, ToldEvent};
+use crate::output::rfc3339;
 use crate::runtime::KeptFile;
 
 /// A replicator at work. Calls wait for the engine, which never waits for them.
 pub(super) struct Drive {
     engine: Engine<Replicator>,
     places: Arc<Places>,
+    /// Its own; events are numbered within it.
+    life: Arc<str>,
 }
 
 /// A way to a [`Drive`] for threads that only look.
 #[derive(Clone)]
-pub(super) struct View(Handle<Replicator>);
+pub(super) struct View {
+    handle: Handle<Replicator>,
+    life: Arc<str>,
+}
 
 impl Drive {
     /// Starts the engine; it begins to open its log.
@@ -42,7 +50,8 @@ impl Drive {
         let keeper = Keeper::new(move |bytes| kept.write(bytes));
         let spec = EngineSpec { name, disks: disks.open, ring: RING, opener, keeper, listener };
         let engine = Engine::spawn(machine, spec).context("starting the engine")?;
-        Ok(Self { engine, places })
+        let life = random_uuid()?.simple().to_string().into();
+        Ok(Self { engine, places, life })
     }
 
     pub(super) fn handle(&self) -> &Handle<Replicator> {
@@ -55,7 +64,7 @@ impl Drive {
     }
 
     pub(super) fn view(&self) -> View {
-        View(self.handle().clone())
+        View { handle: self.handle().clone(), life: Arc::clone(&self.life) }
     }
 
     /// Waits until the log is open; `progress` is told how far it is.
@@ -262,6 +271,11 @@ impl Drive {
         }
     }
 
+    /// Has an event for what was done, or asked for.
+    pub(super) fn note(&self, what: Note) -> Result<()> {
+        Ok(self.handle().call(move |machine, now| machine.note(now, what))?)
+    }
+
     /// Ends the engine's thread; its disks are closed when this returns.
     pub(super) fn end(self) {
         drop(self.engine.stop());
@@ -275,16 +289,32 @@ impl Drive {
 
 impl View {
     pub(super) fn phase(&self) -> Result<Phase> {
-        Ok(self.0.call(|machine, _| machine.phase())?)
+        Ok(self.handle.call(|machine, _| machine.phase())?)
     }
 
     pub(super) fn status(&self) -> Result<Status> {
-        Ok(self.0.call(|machine, now| machine.status(now))?)
+        Ok(self.handle.call(|machine, now| machine.status(now))?)
+    }
+
+    /// What happened behind the event with the number `since`.
+    pub(super) fn events(&self, since: u64) -> Result<EventsReply> {
+        let look = move |machine: &mut Replicator, now: Time| {
+            (machine.events_since(since, EVENTS_MAX), now)
+        };
+        let (EventPage { first, last, records }, now) = self.handle.call(look)?;
+        let started = SystemTime::now() - now.since(Time(0));
+        let told = |record: EventRecord| {
+            // The clock of the host as it is now: who has set it meanwhile knows better.
+            let at = started + Duration::from_secs_f64(record.seconds);
+            ToldEvent { time: rfc3339(at), record }
+        };
+        let events = records.into_iter().map(told).collect();
+        Ok(EventsReply { life: self.life.to_string(), first, last, events })
     }
 
     /// Whether new requests are held back and none is in flight.
     pub(super) fn is_suspended(&self, dev: Option<DevNr>) -> Result<bool> {
-        Ok(self.0.call(move |machine, _| machine.is_suspended(dev))?)
+        Ok(self.handle.call(move |machine, _| machine.is_suspended(dev))?)
     }
 }
 
@@ -326,6 +356,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long who asks for another size of the log waits for it; then he is told what it waits for.
 const RESIZE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Events in one answer: the engine's thread copies them.
+const EVENTS_MAX: usize = 100;
 
 const SECTORS_PER_PAGE: u64 = 8;
 

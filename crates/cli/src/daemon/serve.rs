@@ -6,9 +6,9 @@ use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
 use blk::DevNr;
-use replicator::{DeviceStatus, Phase};
+use replicator::{DeviceStatus, Note, Phase};
 use serde_json::Value;
 
 use super::drive::View;
@@ -37,7 +37,7 @@ pub(super) fn serve(
                 ControlFlow::Break(ended) => return ended,
             },
             Ok(Order::Signal(name)) => {
-                log::info!("{name}: stopping");
+                note(&daemon, Note::Stopping(name.to_owned()));
                 service.stopping();
                 return stop::on_signal(daemon, manner.limit);
             }
@@ -62,6 +62,7 @@ fn obey(
     manner: &Manner,
     service: &Service,
 ) -> ControlFlow<Result<()>, Daemon> {
+    note(&daemon, Note::Asked(in_words(&ask.request)));
     match ask.request.clone() {
         Request::Remove { drain, force, limit_ms } => {
             let limit = Duration::from_millis(limit_ms);
@@ -73,6 +74,7 @@ fn obey(
         }
         request => {
             let answer = answer(&mut daemon, &ask, request);
+            note_refusal(&daemon, answer.as_ref().err());
             ask.finish(reply(answer));
             ControlFlow::Continue(daemon)
         }
@@ -88,6 +90,7 @@ fn remove(mut daemon: Daemon, ask: Ask, terms: stop::Terms) -> ControlFlow<Resul
             ControlFlow::Break(ended)
         }
         Err(refusal) => {
+            note_refusal(&daemon, Some(&refusal));
             ask.finish(reply(Err(refusal)));
             ControlFlow::Continue(daemon)
         }
@@ -114,6 +117,42 @@ fn upgrade(
     }
 }
 
+/// What is asked for, and what comes of it, stands among the events in the order in which it
+/// happens.
+fn note(daemon: &Daemon, what: Note) {
+    log::info!("{what}");
+    if let Err(error) = daemon.drive.note(what) {
+        log::debug!("it is not among the events: {error:#}");
+    }
+}
+
+fn note_refusal(daemon: &Daemon, refusal: Option<&Error>) {
+    if let Some(refusal) = refusal {
+        note(daemon, Note::Refused(format!("{refusal:#}")));
+    }
+}
+
+/// A request as one could have typed it.
+fn in_words(request: &Request) -> String {
+    let of = |verb: &str, device: &Option<String>| match device {
+        Some(device) => format!("{verb} {device}"),
+        None => verb.to_owned(),
+    };
+    match request {
+        Request::Suspend { device, .. } => of("suspend", device),
+        Request::Resume { device } => of("resume", device),
+        Request::Message { device, words } => {
+            format!("{} {}", of("message", device), words.join(" "))
+        }
+        Request::Add { wish, .. } => format!("ublk add {}", wish.device),
+        Request::Reload { .. } => "reload".to_owned(),
+        Request::Remove { force: true, .. } => "remove --force".to_owned(),
+        Request::Remove { .. } => "remove".to_owned(),
+        Request::Upgrade { .. } => "upgrade".to_owned(),
+        Request::Info {} | Request::Status {} | Request::Events { .. } => "a look".to_owned(),
+    }
+}
+
 fn reply(result: Result<Value>) -> Reply {
     result.map_or_else(|error| Reply::Error(format!("{error:#}")), Reply::Ok)
 }
@@ -132,6 +171,9 @@ pub(super) fn receive(
             info(view, &devices)
         }
         Request::Status {} => status(view),
+        Request::Events { since } => {
+            view.events(since).and_then(|it| Ok(serde_json::to_value(it)?))
+        }
         Request::Suspend { .. }
         | Request::Resume { .. }
         | Request::Message { .. }
@@ -176,6 +218,7 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Info {}
         | Request::Status {}
+        | Request::Events { .. }
         | Request::Upgrade { .. }
         | Request::Remove { .. } => {
             unreachable!("others answer these")

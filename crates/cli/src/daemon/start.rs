@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use replicator::why;
+use replicator::{Note, why};
 use table::{Group, Mode};
 use ublk_target::Ublk;
 
@@ -60,7 +60,13 @@ pub(super) fn start(
     {
         Ok(()) => {
             let how = if fresh { "started" } else { "recovered" };
-            log::info!("{}: {how}, {} devices", job.name, daemon.states().len());
+            let devices = daemon.states().len();
+            log::info!("{}: {how}, {devices} devices", job.name);
+            daemon.drive.note(if fresh {
+                Note::Started(devices)
+            } else {
+                Note::Recovered(devices)
+            })?;
             Ok(daemon)
         }
         Err(error) => {

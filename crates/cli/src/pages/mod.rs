@@ -22,7 +22,7 @@ struct ManPage {
     about: &'static str,
 }
 
-const MAN_PAGES: [ManPage; 11] = [
+const MAN_PAGES: [ManPage; 12] = [
     page(
         "commands.md",
         "replicator",
@@ -48,6 +48,7 @@ const MAN_PAGES: [ManPage; 11] = [
     page("messages.md", "replicator-messages", 7, "what can be said to a replicator in use"),
     page("ublk.md", "ublk.replicator", 8, "replicators by ublk add of ublksrv"),
     page("status.md", "replicator-status", 7, "every field of replicator status"),
+    page("monitoring.md", "replicator-monitoring", 7, "top, events, and metrics for Prometheus"),
     page("troubleshooting.md", "replicator-troubleshooting", 7, "every sentence of replicator why"),
 ];
 

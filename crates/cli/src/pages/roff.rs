@@ -40,7 +40,9 @@ impl Roff {
     fn block(&mut self, lines: &[&str]) -> usize {
         let first = lines[0];
         let is_item = |line: &str| item(line).is_some();
-        if first.trim().is_empty() || first.starts_with("<!--") || first.starts_with("# ") {
+        // A man page has no pictures.
+        let is_left_out = ["<!--", "# ", "![", "[!["].iter().any(|it| first.starts_with(it));
+        if first.trim().is_empty() || is_left_out {
             1
         } else if let Some(title) = first.strip_prefix("## ") {
             // In capitals, as sections are; what is code there is not told apart.

@@ -145,7 +145,7 @@ fn what_the_help_shows_as_commands_is_taken() {
 #[test]
 fn a_document_becomes_a_man_page() {
     let page = ManPage { document: "", name: "a-b", section: 7, about: "an example" };
-    let text = "# Title\n\nSome `code -x` and **bold** [text](x.md#y),\n.dots.\n\n## A part\n\n    $ run it\n\n\
+    let text = "# Title\n\n![a picture](x.svg)\n\nSome `code -x` and **bold** [text](x.md#y),\n.dots.\n\n## A part\n\n    $ run it\n\n\
                 | what | means |\n|---|---|\n| `a` | one |\n\n* item\n  goes on\n* other\n\n\
                 ```text\n'quoted\n```\n\nEnd.\n";
     let made = roff::page(&page, text);
