@@ -154,3 +154,27 @@ impl DiskOp {
         matches!(self, Self::Write { .. } | Self::WriteZeroes { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_touches_changes_and_promises_what_its_name_says() {
+        let (sector, len) = (Sector(8), Sectors(16));
+        let range = Some((sector, len));
+        let ops = [
+            (Op::Read { sector, len }, range, false, false),
+            (Op::Write { sector, len, fua: false }, range, true, false),
+            (Op::Write { sector, len, fua: true }, range, true, true),
+            (Op::Discard { sector, len }, range, true, false),
+            (Op::WriteZeroes { sector, len, fua: false, unmap: true }, range, true, false),
+            (Op::WriteZeroes { sector, len, fua: true, unmap: false }, range, true, true),
+            (Op::Flush, None, false, false),
+        ];
+        for (op, range, changes, fua) in ops {
+            let found = (op.range(), op.changes_data(), op.is_fua());
+            assert_eq!(found, (range, changes, fua), "{op:?}");
+        }
+    }
+}

@@ -36,3 +36,19 @@ impl Sub for Time {
         self.since(earlier)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_lies_a_span_behind_another_or_not_at_all() {
+        let (early, late) = (Time(5), Time(5) + Span::from_nanos(7));
+        assert_eq!(
+            (late, late - early, late.since(early)),
+            (Time(12), Span::from_nanos(7), late - early)
+        );
+        assert_eq!(early.since(late), Span::ZERO);
+        assert_eq!(Time(1) + Span::MAX, Time(u64::MAX));
+    }
+}

@@ -141,3 +141,39 @@ macro_rules! display {
     )*};
 }
 display!(Sectors, Sector, DevNr, SlinkNr, Seq);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sectors_are_of_512_bytes_and_a_rest_is_none() {
+        assert_eq!((Sectors(3).bytes(), Sectors(3).len(), Sector(3).bytes()), (1536, 1536, 1536));
+        assert_eq!(
+            (Sectors::from_bytes(1535), Sectors::from_bytes(1536)),
+            (Sectors(2), Sectors(3))
+        );
+        assert!(Sectors(0).is_empty() && !Sectors(1).is_empty());
+    }
+
+    #[test]
+    fn a_length_behind_an_address_is_an_address_and_between_two_lies_a_length() {
+        let (start, len) = (Sector(7), Sectors(5));
+        assert_eq!((start + len, (start + len).since(start)), (Sector(12), len));
+        let mut sum = len + Sectors(3);
+        sum += Sectors(2);
+        assert_eq!((sum, sum - len), (Sectors(10), Sectors(5)));
+    }
+
+    #[test]
+    fn writes_are_numbered_from_one_and_nothing_is_before_the_first() {
+        assert_eq!((Seq(0).next(), Seq(5).next(), Seq(5).prev()), (Seq(1), Seq(6), Seq(4)));
+        assert_eq!(Seq(0).prev(), Seq(0));
+        assert_eq!((Seq(9).lag(Seq(4)), Seq(4).lag(Seq(9))), (5, 0));
+    }
+
+    #[test]
+    fn the_local_site_is_number_zero() {
+        assert!(SlinkNr(0).is_local() && !SlinkNr(1).is_local() && !SlinkNr::MAX.is_local());
+    }
+}

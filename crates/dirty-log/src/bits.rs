@@ -171,6 +171,18 @@ mod tests {
     }
 
     #[test]
+    fn a_dirty_range_is_as_long_as_asked_for_in_whole_regions_and_one_at_least() {
+        let mut bits = Bits::new(Sectors(100), Sectors(8));
+        bits.mark(Sector(16), Sectors(40));
+        for (max, found) in [(1, 8), (8, 8), (15, 8), (16, 16), (31, 24), (99, 40)] {
+            let next = bits.next_dirty(Sector(0), Sectors(max));
+            assert_eq!(next, Some((Sector(16), Sectors(found))), "{max}");
+        }
+        assert_eq!(bits.next_dirty(Sector(17), Sectors(8)), Some((Sector(24), Sectors(8))));
+        assert_eq!(bits.next_dirty(Sector(56), Sectors(8)), None);
+    }
+
+    #[test]
     fn a_large_region_is_marked_and_copied_by_the_grain() {
         let mut bits = Bits::new(Sectors(1 << 20), Sectors(1 << 20));
         bits.mark(Sector(1000), Sectors(1));

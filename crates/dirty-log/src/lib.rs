@@ -290,3 +290,35 @@ impl DirtyLog {
         self.media.as_ref().and_then(Media::failure)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_tells_what_is_dirty_by_its_regions_and_where_it_lives() {
+        let place = (DiskId(3), Sectors(1 << 20));
+        let spec = |disk| Spec {
+            dev: DevNr(1),
+            slink: SlinkNr(2),
+            len: Sectors(100),
+            region: Sectors(8),
+            disk,
+        };
+        let all = [
+            (core(spec(None)), 13, Some((Sector(16), Sectors(8))), None),
+            (disk(spec(Some(place))), 13, Some((Sector(16), Sectors(8))), Some(DiskId(3))),
+            (nolog(spec(None)), 1, Some((Sector(0), Sectors(100))), None),
+        ];
+        for (mut log, regions, dirty, lives_on) in all {
+            assert_eq!(
+                (log.regions(), log.regions_in_sync(), log.disk()),
+                (regions, regions, lives_on)
+            );
+            assert_eq!(log.next_dirty(Sector(0), Sectors(100)), None);
+            log.mark(Sector(20), Sectors(1));
+            assert_eq!(log.regions_in_sync(), regions - 1);
+            assert_eq!(log.next_dirty(Sector(0), Sectors(100)), dirty);
+        }
+    }
+}
