@@ -263,7 +263,8 @@ impl Subject for Replicator {
     fn move_log(&mut self, disk: DiskId, size: Sectors, nr: u64) -> bool {
         let role = if disk.0 == 0 { Role::Log } else { Role::NewLog };
         let (path, start) = (path(role), blk::Sector(0));
-        let uuid = uuid::Uuid::from_u128(u128::from(nr) << 64 | 0x00de);
+        // No generation is that high: those make the identities of logs that are replaced in place.
+        let uuid = uuid::Uuid::from_u128((1 << 104) | u128::from(nr) << 64 | 0x00de);
         let is_named = self.has_lost_its_log();
         let wish = LogWish { disk, path, start, size: Some(size), uuid, is_named };
         match Self::replace_log(self, wish) {

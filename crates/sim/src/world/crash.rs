@@ -61,6 +61,8 @@ pub struct Host {
     pub(super) log_resized: bool,
     /// The table names the new log.
     pub(super) log_moved: bool,
+    /// Logs that were to be made on another disk: no two have the same identity, in whatever life.
+    pub(super) logs_begun: u64,
 }
 
 /// Deaths that one recovery has to make good.
@@ -111,6 +113,7 @@ impl Host {
             recovered: Vec::new(),
             log_resized: false,
             log_moved: false,
+            logs_begun: 0,
         };
         host.set_spare_aside();
         host

@@ -30,7 +30,6 @@ pub enum Moving {
 #[derive(Default)]
 pub(super) struct Mover {
     rng: Option<Rng>,
-    begun: u64,
     now: Option<Move>,
 }
 
@@ -81,12 +80,12 @@ impl<M: Subject> World<'_, M> {
             self.host.disks.wipe(to);
         }
         let was_moved = self.host.log_moved;
-        self.mover.begun += 1;
+        self.host.logs_begun += 1;
         // Without a log at work it does not matter what the table names, and that comes first.
         if self.machine.loss() != Loss::None {
             self.host.name_log(to == new);
         }
-        if self.machine.move_log(to, size, self.points << 8 | self.mover.begun) {
+        if self.machine.move_log(to, size, self.host.logs_begun) {
             self.tell(|| format!("     the log is to move to {to:?}"));
             self.mover.now = Some(Move { to, was_moved, given_up: None });
         } else {
