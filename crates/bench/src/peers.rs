@@ -115,7 +115,7 @@ impl Peers {
             let [who, against] = [who, against].map(|it| title(it));
             let _ = writeln!(
                 to,
-                "| {workload}: {who} / {against} | {at_least} | {found} | {verdict} |"
+                "| {workload}: {who} / {against} | {at_least:.2} | {found} | {verdict} |"
             );
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum Due {
     Message,
     /// Somebody asks for another size of the log.
     Resize,
-    /// Somebody goes on with moving the log, or thinks of it.
+    /// Somebody thinks of moving the log.
     Move,
     /// The table that names another log is kept.
     Named,
