@@ -11,17 +11,24 @@ a_device_grows_with_its_file_system_while_others_are_in_use() {
     dd if=/dev/urandom of=mnt/before bs=1M count=8 status=none
     load_begins d0
     disks_grow d1
-    refused 'in use by' replicator reload longer
-    is_long d1 32
+    if tells_of_growth; then
+        replicator reload longer >said
+        grep -q 'device 1: grown from 65536 to 98304 sectors' said
+        is_long d1 48
+        resize2fs /dev/replicator/d1
+    else
+        refused 'in use by' replicator reload longer
+        is_long d1 32
+        load_goes_on
+        umount mnt
+        replicator reload longer >said
+        grep -q 'device 1: grown from 65536 to 98304 sectors' said
+        is_long d1 48
+        e2fsck -fp /dev/replicator/d1 >said
+        resize2fs /dev/replicator/d1
+        mounted
+    fi
     load_goes_on
-    umount mnt
-    replicator reload longer >said
-    grep -q 'device 1: grown from 65536 to 98304 sectors' said
-    is_long d1 48
-    load_goes_on
-    e2fsck -fp /dev/replicator/d1 >said
-    resize2fs /dev/replicator/d1
-    mounted
     # It has room for that only now.
     dd if=/dev/urandom of=mnt/after bs=1M count=30 conv=fsync status=none
     (cd mnt && sha256sum before after) >sums
@@ -40,6 +47,13 @@ a_device_grows_with_its_file_system_while_others_are_in_use() {
     (cd mnt && sha256sum --check --quiet) <sums
     umount mnt
     replicas_are_equal
+}
+
+# Whether this kernel's driver can make a device longer that is in use.
+tells_of_growth() {
+    local first
+    first=$(printf '6.16\n%s\n' "$(uname -r)" | sort -V | head -n 1)
+    [[ $first == 6.16 ]]
 }
 
 a_device_grows_only_as_far_as_its_disks_and_never_shrinks() {

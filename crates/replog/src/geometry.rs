@@ -127,10 +127,11 @@ impl Geometry {
         (quarter - quarter % BLOCK).min(GROUP_BYTES_MAX)
     }
 
-    /// The longest write: one that fits a group by itself, behind its header.
+    /// The longest write: one that fits a group by itself, behind its header, also where memory
+    /// is short.
     #[must_use]
     pub fn write_max(&self) -> Sectors {
-        Sectors::from_bytes(self.group_bytes_max() - BLOCK)
+        Sectors::from_bytes(self.group_bytes_max().min(LONE_GROUP_BYTES_MAX) - BLOCK)
     }
 
     /// How much may be written to the ring and not yet be durable, and so how far
@@ -164,8 +165,11 @@ pub const SLOTS: u64 = 2;
 pub const SLOT_BYTES: u64 = 128 * 1024;
 /// Where the ring begins, from the start of the log.
 pub const RING_OFFSET: u64 = SLOTS * SLOT_BYTES;
-/// No group is longer, whatever the ring: it is one write, and one barrier at a site.
-pub const GROUP_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// No group is longer, whatever the ring: it is one write, and one barrier at a site. Four writes of
+/// 1 MiB fit behind a header: a disk is fast only with megabytes in flight.
+pub const GROUP_BYTES_MAX: u64 = 4 * 1024 * 1024 + BLOCK;
+/// No group is longer where memory is short, so that no write is longer than what fits it.
+pub const LONE_GROUP_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// No more than this is ever written and not durable.
 pub const UNPROVEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A device ends where its size in bytes leaves a signed 64-bit offset.
@@ -299,7 +303,7 @@ mod tests {
             let geometry = Geometry::new(Sector(0), Sectors(size)).expect("large enough");
             let (group, ring) = (geometry.group_bytes_max(), geometry.ring_bytes());
             assert!(group.is_multiple_of(BLOCK) && 4 * group <= ring, "I10");
-            assert_eq!(geometry.write_max().bytes() + BLOCK, group);
+            assert_eq!(geometry.write_max().bytes() + BLOCK, group.min(LONE_GROUP_BYTES_MAX));
             // Two groups and a pad may be on their way before a flush has to come.
             assert!(geometry.unproven_bytes_max() + BLOCK > 2 * group);
             assert!(geometry.unproven_bytes_max() <= ring / 2);

@@ -169,7 +169,7 @@ impl Replog {
     /// groups are made in (I10).
     pub(crate) fn group_bytes_max(&self) -> u64 {
         let limits = self.rings().map(|ring| ring.group_bytes_max());
-        limits.min().expect("the present ring is one").min(self.config.geometry.group_bytes_max())
+        limits.min().expect("the present ring is one").min(self.tail.group_bytes_max())
     }
 
     /// How much may be unproven, whichever ring an opening finds (I12).

@@ -10,12 +10,16 @@ use std::collections::VecDeque;
 
 use blk::{BLOCK_BYTES, Buf, BufMut};
 
+use crate::geometry::LONE_GROUP_BYTES_MAX;
+
 /// The memory that groups are assembled in, and how much of it is in use.
 #[derive(Debug)]
 pub(crate) struct Tail {
     /// What a segment that is begun now has.
     segment_bytes: usize,
     segments_max: usize,
+    /// The longest group that fits a segment.
+    group_bytes_max: usize,
     /// What is left of the newest segment.
     rest: Option<BufMut>,
     /// Which groups each segment holds, oldest first; the last one is being filled.
@@ -46,6 +50,7 @@ impl Tail {
         let mut tail = Self {
             segment_bytes: 0,
             segments_max: 0,
+            group_bytes_max: 0,
             rest: None,
             segments: VecDeque::new(),
             full: VecDeque::new(),
@@ -58,12 +63,19 @@ impl Tail {
     /// About `bytes` from now on. What it holds more than that goes before anything new comes,
     /// but for the segment that is being filled, which may be one of the size of before.
     pub(crate) fn set_bound(&mut self, bytes: u64, group_bytes_max: u64) {
-        let group = usize::try_from(group_bytes_max).expect("a group fits in memory");
+        let longest = usize::try_from(group_bytes_max).expect("a group fits in memory");
         let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let group = longest.min((wanted / SEGMENTS_MIN).max(LONE_GROUP_BYTES));
+        self.group_bytes_max = group;
         self.segment_bytes = (wanted / SEGMENTS_MIN).clamp(group, group.max(SEGMENT_BYTES_MAX))
             / BLOCK_BYTES
             * BLOCK_BYTES;
         self.segments_max = (wanted / self.segment_bytes).max(SEGMENTS_MIN);
+    }
+
+    /// The longest group that it has memory for: shorter where it is small.
+    pub(crate) fn group_bytes_max(&self) -> u64 {
+        self.group_bytes_max as u64
     }
 
     /// Bytes in the newest segment that no group has taken.
@@ -143,8 +155,9 @@ impl Tail {
 
 /// Enough segments that dropping the oldest never empties the tail.
 const SEGMENTS_MIN: usize = 4;
+const LONE_GROUP_BYTES: usize = LONE_GROUP_BYTES_MAX as usize;
 /// Large enough that a segment's begin is rare, small enough that memory is let go smoothly.
-const SEGMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const SEGMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -191,13 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn a_small_tail_has_short_groups_and_keeps_its_bound() {
+        let longest = crate::geometry::GROUP_BYTES_MAX;
+        for (wanted, group) in [(1, LONE_GROUP_BYTES_MAX), (12 << 20, 3 << 20), (64 << 20, longest)]
+        {
+            let tail = Tail::new(wanted, longest);
+            assert_eq!(tail.group_bytes_max(), group);
+            assert!(tail.bytes_max() <= wanted.max(8 << 20), "{} of {wanted}", tail.bytes_max());
+        }
+    }
+
+    #[test]
     fn a_tail_that_may_hold_more_takes_more() {
         let mut tail = Tail::new(4 << 20, 1 << 20);
         (1..=4).for_each(|group| tail.grow(group));
         assert!(!tail.may_grow());
         tail.set_bound(64 << 20, 1 << 20);
-        (5..=19).for_each(|group| tail.grow(group));
-        assert_eq!((tail.bytes(), tail.may_grow()), (64 << 20, false));
+        (5..=11).for_each(|group| tail.grow(group));
+        assert_eq!((tail.bytes(), tail.may_grow()), ((4 + 7 * 8) << 20, false));
     }
 
     #[test]
