@@ -63,7 +63,7 @@ pub(crate) fn contest(case: &Case, place: &Place, method: &Method) -> Result<Out
         anyhow::bail!("{case}: {fault}");
     }
     let rig = Rig::new(place, case)?;
-    let raw = Raw::new(rig.roles.ld.clone(), case.depth);
+    let raw = Raw::new(rig.roles.reference(case), case.depth);
     let mut track = Track { case, method, roles: &rig.roles, load: Load::new(case, SEED) };
     let mut raw = Drive::new(raw, &rig.disks)?;
     let mut engine = Drive::new(rig.engine()?, &rig.disks)?;

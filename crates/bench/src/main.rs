@@ -10,6 +10,7 @@ mod case;
 mod checks;
 mod contest;
 mod drive;
+mod gates;
 mod host;
 mod load;
 mod outcome;
@@ -31,6 +32,7 @@ use serde::Deserialize;
 
 use crate::case::Case;
 use crate::contest::{Method, contest};
+use crate::gates::{Gate, Verdict};
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::peers::Peers;
@@ -56,6 +58,10 @@ struct Cli {
     /// any machine; their times prove nothing.
     #[arg(long, conflicts_with = "suite")]
     quick: bool,
+    /// Runs the cases that the design has to pass on a device of 3000 I/Os and 125 MiB a second
+    /// (`ci/bench --gates` makes one), and ends with 1 if one is missed.
+    #[arg(long, conflicts_with_all = ["suite", "quick"])]
+    gates: bool,
     /// When, and at which commit: printed with the figures.
     #[arg(long, default_value = "")]
     taken: String,
@@ -87,6 +93,9 @@ fn main() -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&Peers::read(dir, &cli.taken)?)?);
         return Ok(ExitCode::SUCCESS);
     }
+    if cli.gates {
+        return pass_gates(&cli);
+    }
     let report = run(&cli)?;
     if cli.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -108,6 +117,20 @@ fn run(cli: &Cli) -> Result<Report> {
         report.outcomes.push(outcome);
     }
     Ok(report)
+}
+
+fn pass_gates(cli: &Cli) -> Result<ExitCode> {
+    let mut missed = 0;
+    for Gate { case, at_least } in gates::gates() {
+        let outcome = contest(&case, &cli.place, &cli.method).with_context(|| case.to_string())?;
+        let (verdict, found) = (gates::judge(&outcome, at_least), gates::best_ratio(&outcome));
+        missed += usize::from(verdict == Verdict::Missed);
+        if verdict != Verdict::Kept {
+            eprintln!("{}", Text(&outcome));
+        }
+        println!("{:<45} at least {at_least:>6.3}, found {found:>6.3}: {verdict}", outcome.name);
+    }
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn judged(report: &Report) -> ExitCode {

@@ -2,6 +2,10 @@
 //!
 //! It is driven exactly as the engine is, and asks for a write's payload as the
 //! engine does, so that what is compared is the engine and nothing else.
+//!
+//! Where acknowledgements wait for a remote site, it does what somebody would do who keeps two
+//! disks alike by himself, and is never to find the second ahead of the first: each write goes to
+//! the LD with FUA, and then to the RD with FUA.
 
 use std::collections::VecDeque;
 
@@ -11,8 +15,8 @@ use blk::{IoOwner, Machine, Op, ReqId, Sectors, Time};
 /// A machine that passes requests on.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    /// The LD of each device, by the device's number.
-    disks: Vec<DiskId>,
+    /// Where a write of each device goes, one disk after the other, by the device's number.
+    disks: Vec<Vec<DiskId>>,
     /// What is in flight, by the request's number.
     flying: Vec<Option<Flying>>,
     pool: Pool,
@@ -23,6 +27,8 @@ pub(crate) struct Raw {
 struct Flying {
     dev: DevNr,
     op: Op,
+    /// How many of its disks have it.
+    has: usize,
     /// A handle to what is being written, so that its memory can be used again.
     payload: Option<Buf>,
 }
@@ -36,14 +42,15 @@ struct Pool {
 }
 
 impl Raw {
-    /// A reference on these LDs, for requests with numbers below `depth`.
-    pub(crate) fn new(disks: Vec<DiskId>, depth: usize) -> Self {
+    /// A reference on the disks of each device, for requests with numbers below `depth`. Reads go
+    /// to the first.
+    pub(crate) fn new(disks: Vec<Vec<DiskId>>, depth: usize) -> Self {
         let flying = (0..depth).map(|_| None).collect();
         Self { disks, flying, pool: Pool::default(), pending: Vec::new() }
     }
 
     fn requested(&mut self, req: ReqId, dev: DevNr, op: Op) {
-        *self.flying(req) = Some(Flying { dev, op, payload: None });
+        *self.flying(req) = Some(Flying { dev, op, has: 0, payload: None });
         match op {
             Op::Write { len, .. } => {
                 let buf = self.pool.take(len);
@@ -51,7 +58,7 @@ impl Raw {
             }
             Op::Read { sector, len } => {
                 let buf = self.pool.take(len);
-                self.submit(req, dev, DiskOp::Read { sector, buf });
+                self.submit(req, self.disks[dev.0 as usize][0], DiskOp::Read { sector, buf });
             }
             Op::Flush | Op::Discard { .. } | Op::WriteZeroes { .. } => {
                 unreachable!("no load asks for this")
@@ -60,20 +67,37 @@ impl Raw {
     }
 
     fn fetched(&mut self, req: ReqId, buf: BufMut) {
-        let buf = buf.freeze();
         let flying = self.flying(req).as_mut().expect("a payload is fetched for a request");
-        flying.payload = Some(buf.clone());
-        let (dev, op) = (flying.dev, flying.op);
-        let Op::Write { sector, fua, .. } = op else { unreachable!("only writes have payloads") };
-        self.submit(req, dev, DiskOp::Write { sector, data: Gather::from_elem(buf, 1), fua });
+        flying.payload = Some(buf.freeze());
+        self.write(req);
     }
 
-    fn submit(&mut self, req: ReqId, dev: DevNr, op: DiskOp) {
+    /// Writes to the next disk that lacks it.
+    fn write(&mut self, req: ReqId) {
+        let flying = self.flying(req).as_ref().expect("a request that has not ended");
+        let Op::Write { sector, fua, .. } = flying.op else { unreachable!("only writes do") };
+        let (dev, has) = (flying.dev.0 as usize, flying.has);
+        let data = Gather::from_elem(flying.payload.clone().expect("it was fetched"), 1);
+        let fua = fua || self.disks[dev].len() > 1;
+        self.submit(req, self.disks[dev][has], DiskOp::Write { sector, data, fua });
+    }
+
+    fn submit(&mut self, req: ReqId, disk: DiskId, op: DiskOp) {
         let io = IoId { owner: IoOwner(0), nr: req.0 };
-        self.pending.push(Effect::Submit { io, disk: self.disks[dev.0 as usize], op });
+        self.pending.push(Effect::Submit { io, disk, op });
     }
 
     fn done(&mut self, req: ReqId, result: Result<(), Errno>, read: Option<BufMut>) {
+        let flying = self.flying(req).as_mut().expect("a request that has not ended");
+        flying.has += 1;
+        let (dev, has) = (flying.dev.0 as usize, flying.has);
+        if result.is_ok() && read.is_none() && has < self.disks[dev].len() {
+            return self.write(req);
+        }
+        self.end(req, result, read);
+    }
+
+    fn end(&mut self, req: ReqId, result: Result<(), Errno>, read: Option<BufMut>) {
         let flying = self.flying(req).take().expect("a request ends once");
         self.pool.lent.extend(flying.payload);
         if let Some(read) = read.map(BufMut::freeze) {

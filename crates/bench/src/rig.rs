@@ -32,6 +32,9 @@ pub(crate) struct Place {
     /// Block device for the data. All its content is lost.
     #[arg(long, requires = "log")]
     data: Option<PathBuf>,
+    /// Block device for the data of a remote site; again for the second one. All its content is lost.
+    #[arg(long, conflicts_with = "dir")]
+    remote: Vec<PathBuf>,
 }
 
 /// The disks of one case, open, and the plan of its group.
@@ -48,6 +51,21 @@ pub(crate) struct Roles {
     /// In the order of the devices.
     pub(crate) ld: Vec<DiskId>,
     pub(crate) rd: Vec<DiskId>,
+}
+
+impl Roles {
+    /// Where the reference writes each device's writes, one disk after the other. Further remote
+    /// sites would have them at the same time as the first.
+    pub(crate) fn reference(&self, case: &Case) -> Vec<Vec<DiskId>> {
+        let sites = usize::from(case.remotes).max(1);
+        let first_rds = self.rd.iter().step_by(sites).map(|rd| case.sync.then_some(*rd));
+        let first_rds = first_rds.chain(std::iter::repeat(None));
+        self.ld
+            .iter()
+            .zip(first_rds)
+            .map(|(ld, rd)| [*ld].into_iter().chain(rd).collect())
+            .collect()
+    }
 }
 
 impl Rig {
@@ -94,31 +112,35 @@ enum Layout {
     /// One file for each disk.
     Files { dir: PathBuf },
     /// One device with data in front and the log behind.
-    Shared { device: Arc<Disk>, log_start: Sector },
+    Shared { device: Arc<Disk>, log_start: Sector, remotes: Vec<Arc<Disk>> },
     /// A device for the log and one for the data.
-    Separate { log: Arc<Disk>, data: Arc<Disk> },
+    Separate { log: Arc<Disk>, data: Arc<Disk>, remotes: Vec<Arc<Disk>> },
 }
 
 impl Layout {
     fn new(place: &Place, case: &Case) -> Result<Self> {
-        let one_device = || {
+        let remotes = || {
+            let (given, needed) = (place.remote.len(), usize::from(case.remotes));
             ensure!(
-                case.devices == 1 && case.remotes == 0,
-                "given block devices serve one device without remote sites; use --dir for more"
+                case.devices == 1 && needed <= given,
+                "given block devices serve one device, and each remote site needs one by --remote; \
+                 expected 1 device and at most {given} sites, found {} and {needed}",
+                case.devices
             );
-            Ok(())
+            let given = place.remote.iter().take(needed);
+            given.map(|path| open(path, case.device_size())).collect::<Result<_>>()
         };
         match (&place.shared, &place.log, &place.data) {
             (Some(shared), ..) => {
-                one_device()?;
+                let remotes = remotes()?;
                 let log_start = Sector(0) + case.device_size();
                 let size_min = case.device_size() + Sectors::from_bytes(case.log_bytes());
-                Ok(Self::Shared { device: open(shared, size_min)?, log_start })
+                Ok(Self::Shared { device: open(shared, size_min)?, log_start, remotes })
             }
             (None, Some(log), Some(data)) => {
-                one_device()?;
+                let remotes = remotes()?;
                 let log = open(log, Sectors::from_bytes(case.log_bytes()))?;
-                Ok(Self::Separate { log, data: open(data, case.device_size())? })
+                Ok(Self::Separate { log, data: open(data, case.device_size())?, remotes })
             }
             _ => {
                 let dir = place.dir.clone();
@@ -130,6 +152,12 @@ impl Layout {
 
     fn open(&self, name: &str, case: &Case) -> Result<Arc<Disk>> {
         match (self, name) {
+            (Self::Shared { remotes, .. } | Self::Separate { remotes, .. }, _)
+                if name.starts_with(RD) =>
+            {
+                let nr: usize = name[RD.len()..name.len() - "-0".len()].parse()?;
+                Ok(Arc::clone(&remotes[nr - 1]))
+            }
             (Self::Shared { device, .. }, _) => Ok(Arc::clone(device)),
             (Self::Separate { log, .. }, LOG) => Ok(Arc::clone(log)),
             (Self::Separate { data, .. }, _) => Ok(Arc::clone(data)),
@@ -186,7 +214,7 @@ impl Layout {
         );
         for dev in 0..case.devices {
             let legs: String = (1..=case.remotes)
-                .map(|site| format!(" {site} 1 /rd{site}-{dev} core 2 2048 nosync"))
+                .map(|site| format!(" {site} 1 {RD}{site}-{dev} core 2 2048 nosync"))
                 .collect();
             table += &format!(
                 "d{dev}: 0 {} replicator-dev bench {dev} 0 1 /ld-{dev} nolog 0{legs}\n",
@@ -223,6 +251,8 @@ fn prepare(path: &Path, bytes: u64) -> Result<()> {
 
 /// What the table calls the log.
 const LOG: &str = "/log";
+/// And the RD of a device: this, the site's number, `-`, the device's number.
+const RD: &str = "/rd";
 /// The default of the table.
 const TAIL_MIB: u64 = 256;
 const PREPARE_BYTES: usize = 4 << 20;

@@ -104,6 +104,12 @@ impl Acks {
         fua.max(flush).unwrap_or_default()
     }
 
+    /// The oldest change that is not acknowledged.
+    pub(crate) fn oldest_change(&self) -> Option<Seq> {
+        let fronts = [&self.plain, &self.fua].into_iter().filter_map(VecDeque::front);
+        fronts.map(|waiting| waiting.seq).min()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.fua.is_empty() && self.flushes.is_empty()
     }

@@ -361,6 +361,23 @@ impl Replicator {
             }
         }
         self.acks = acks;
+        let local = self.links.iter().zip(&grants).find(|(link, _)| link.nr().is_local());
+        let local = local.and_then(|(_, grant)| grant.limit());
+        let waits = grants.iter().any(|grant| grant.limit().is_some_and(|upto| upto <= written));
+        if let Some(log) = &mut self.log {
+            log.media_are_waited_for(waits);
+        }
+        self.note_who_waits(now, durable.min(local.unwrap_or(durable)));
+    }
+
+    /// What is waited for by a change that the log has, durably, and the local site grants.
+    fn note_who_waits(&mut self, now: Time, has: Seq) {
+        let waits = self.acks.oldest_change().is_some_and(|seq| seq <= has);
+        if self.load.waits_for_remote && !waits {
+            // As when the log has answered: somebody is about to go on.
+            self.load.last_change = now;
+        }
+        self.load.waits_for_remote = waits;
     }
 
     // ---- stages

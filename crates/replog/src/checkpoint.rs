@@ -77,6 +77,11 @@ impl Replog {
         self.checkpointing.wanted = self.checkpointing.wanted.max(seq);
     }
 
+    /// Whether acknowledgements wait for more than what is written to the log.
+    pub fn media_are_waited_for(&mut self, waits: bool) {
+        self.media_are_waited_for = waits;
+    }
+
     /// When [`Replog::poll`] is to be called even if nothing happens.
     #[must_use]
     pub fn wakeup(&self) -> Option<Time> {
@@ -110,6 +115,13 @@ impl Replog {
             self.counters.flushes += 1;
             effects.push(self.submit(now, FLUSH_IO, DiskOp::Flush));
         }
+    }
+
+    /// The write of the last group was a barrier, too.
+    pub(crate) fn is_durable_at_once(&mut self) {
+        self.checkpointing.flush = Some(self.written_end);
+        self.consumers.flushing();
+        self.flushed();
     }
 
     pub(crate) fn flushed(&mut self) {

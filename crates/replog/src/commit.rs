@@ -4,6 +4,10 @@
 //! goes. There is no timer: an idle log commits at once, a busy one in batches. A
 //! group is an antichain: none of its writes was acknowledged when it closed, and
 //! no two of them overlap (I4), so that a site may apply one in any order.
+//!
+//! A flush makes many groups durable at once, while the next one is written. A lone write whose
+//! acknowledgement waits for the media has nobody to share one with: it goes with FUA, one trip
+//! to the device in place of two.
 
 use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskOp, Effect, Errno, Gather};
 use blk::{Sector, Sectors, Seq, SlinkNr, Time};
@@ -35,8 +39,10 @@ pub(crate) struct Launched {
     pub(crate) last_seq: Seq,
     /// The end of the group.
     pub(crate) end: Anchor,
-    /// Number in the group, `None` for a pad group.
+    /// It has no writes, and ends a lap.
     pub(crate) is_pad: bool,
+    /// It is durable when it has arrived, as is all before it.
+    pub(crate) fua: bool,
 }
 
 impl OpenGroup {
@@ -226,6 +232,7 @@ impl Replog {
 
     fn launch_group(&mut self, now: Time, mut open: OpenGroup, effects: &mut Vec<Effect>) {
         let bytes = open.padded_bytes();
+        let fua = self.goes_with_fua(&open);
         let header = self.header(now, bytes, std::mem::take(&mut open.entries));
         // The LD gets payloads; nobody will read the header.
         let crc = if self.is_bypassed() { 0 } else { header.encode(&mut open.header) };
@@ -244,8 +251,15 @@ impl Replog {
         if self.is_bypassed() {
             self.show_launched();
         } else {
-            self.send(now, memory, effects);
+            self.send(now, memory, fua, effects);
         }
+    }
+
+    /// FUA says nothing of what was written before, which may still be in a cache: be it a pad.
+    fn goes_with_fua(&self, open: &OpenGroup) -> bool {
+        let waits = self.media_are_waited_for || open.entries.iter().any(|entry| entry.fua);
+        let all_before = self.durable_end == self.written_end.pos;
+        open.entries.len() == 1 && waits && all_before
     }
 
     fn launch_pad(&mut self, now: Time, rest: u64, effects: &mut Vec<Effect>) {
@@ -253,7 +267,7 @@ impl Replog {
         let mut block = BufMut::zeroed(BLOCK_BYTES);
         let crc = header.encode(&mut block);
         self.enter(now, header, crc, None);
-        self.send(now, block.freeze(), effects);
+        self.send(now, block.freeze(), false, effects);
     }
 
     fn header(&self, now: Time, bytes: u64, entries: Vec<Entry>) -> GroupHeader {
@@ -289,8 +303,8 @@ impl Replog {
             memory,
         };
         self.tip = group.anchor();
-        self.launched =
-            Some(Launched { last_seq: group.last_seq, end: self.tip, is_pad: count == 0 });
+        let (last_seq, is_pad) = (group.last_seq, count == 0);
+        self.launched = Some(Launched { last_seq, end: self.tip, is_pad, fua: false });
         self.consumers.launched(&header.cursors);
         self.counters.groups += u64::from(count > 0);
         self.counters.log_bytes += group.bytes;
@@ -298,13 +312,14 @@ impl Replog {
         self.ring.entered(count, self.index.len() as u64);
     }
 
-    fn send(&mut self, now: Time, memory: Buf, effects: &mut Vec<Effect>) {
-        let launched = self.launched.as_ref().expect("a group was entered");
+    fn send(&mut self, now: Time, memory: Buf, fua: bool, effects: &mut Vec<Effect>) {
+        let launched = self.launched.as_mut().expect("a group was entered");
+        launched.fua = fua;
         let group = self.index.group(launched.end.group).expect("a group was entered");
         let op = DiskOp::Write {
             sector: self.geometry().sector(group.pos),
             data: Gather::from_elem(memory, 1),
-            fua: false,
+            fua,
         };
         effects.push(self.submit(now, GROUP_IO, op));
     }
@@ -315,6 +330,9 @@ impl Replog {
         self.consumers.arrived();
         self.written = launched.last_seq;
         self.written_end = launched.end;
+        if launched.fua {
+            self.is_durable_at_once();
+        }
         if !launched.is_pad {
             let group = launched.end.group;
             let first = self.index.group(group).map_or(launched.last_seq.next(), |g| g.first_seq);

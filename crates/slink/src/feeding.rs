@@ -10,7 +10,7 @@ use table::{Order, SlinkTable, Sync};
 use crate::feed::{Failed, Feed, Outcome};
 use crate::flights::Work;
 use crate::lazy::Lazy;
-use crate::link::{IDLE_AFTER, Load};
+use crate::link::Load;
 
 /// What carries the log's writes to one site.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Feeding {
 
     /// When there may be something to send though nothing happened.
     pub(crate) fn wakeup(&self, now: Time, is_behind: bool, load: &Load) -> Option<Time> {
-        let idle_at = load.last_change + IDLE_AFTER;
+        let idle_at = load.idle_at();
         (matches!(self, Self::Lazy(_)) && is_behind && idle_at > now).then_some(idle_at)
     }
 }

@@ -210,6 +210,8 @@ pub struct Load {
     pub last_request: Time,
     /// An application waits for an answer.
     pub is_waited_for: bool,
+    /// It waits for a remote site and for nothing else: what it asks for next will want the disks.
+    pub waits_for_remote: bool,
     /// The replicator is being stopped: everything is to reach its site now.
     pub draining: bool,
     /// Somebody waits for everything written to reach the local site.
@@ -364,12 +366,16 @@ impl Load {
     }
 
     /// Whether no application has changed anything for a moment, or waits for the log: a
-    /// slow log device is not an idle application.
+    /// slow log device is not an idle application. Nor is one that waits for a slow site.
     #[must_use]
     pub fn is_idle(&self, now: Time, log: &Replog) -> bool {
-        self.draining
-            || self.hurry
-            || (now.since(self.last_change) >= IDLE_AFTER && !log.is_committing())
+        self.draining || self.hurry || (now >= self.idle_at() && !log.is_committing())
+    }
+
+    /// When the application counts as idle, if it asks for nothing before.
+    #[must_use]
+    pub fn idle_at(&self) -> Time {
+        self.last_change + if self.waits_for_remote { STALLED_AFTER } else { IDLE_AFTER }
     }
 }
 
@@ -382,3 +388,5 @@ pub fn lag(log: &Replog, slink: SlinkNr) -> u64 {
 
 /// How long nothing is written before the local site takes the disk for itself.
 pub const IDLE_AFTER: blk::Span = blk::Span::from_millis(5);
+/// The same while an application waits for a remote site: that one may be away for hours.
+pub const STALLED_AFTER: blk::Span = blk::Span::from_secs(1);
