@@ -28,7 +28,7 @@ pub(crate) struct Case {
     #[arg(long, value_enum, default_value_t = Phase::Burst)]
     pub(crate) phase: Phase,
     /// Remote sites, each with an RD for every device.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=2))]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4))]
     pub(crate) remotes: u16,
     /// Acknowledgements wait for the remote sites.
     #[arg(long)]

@@ -22,6 +22,7 @@ use crate::load::Load;
 use crate::outcome::{Outcome, Round, Slice};
 use crate::raw::Raw;
 use crate::rig::{Place, Rig, Roles};
+use crate::scaling::Moment;
 
 /// How long, and how often.
 #[derive(Args, Clone, Copy, Debug)]
@@ -75,6 +76,35 @@ pub(crate) fn contest(case: &Case, place: &Place, method: &Method) -> Result<Out
         (Turn::Engine, true) => track.slice_beside_a_resync(&mut engine),
     })?;
     Ok(Outcome { name: case.to_string(), case: case.clone(), rounds, busy: Busy::probe() })
+}
+
+/// The engine alone, from an empty log until it has been full for as long again.
+pub(crate) fn fill_up(case: &Case, place: &Place, method: &Method) -> Result<Vec<Moment>> {
+    let rig = Rig::new(place, case)?;
+    let mut track = Track { case, method, roles: &rig.roles, load: Load::new(case, SEED) };
+    let mut engine = Drive::new(rig.engine()?, &rig.disks)?;
+    track.open(&mut engine)?;
+    track.prime(&mut engine)?;
+    engine.begin(&mut track.load)?;
+    let (began, mut moments) = (engine.now(), Vec::<Moment>::new());
+    let mut full_at = None;
+    loop {
+        let end = engine.now() + MOMENT;
+        let found = engine.measure(&mut track.load, |_, now| now >= end)?;
+        let at = Time(engine.now().0 - began.0);
+        let fill = fill_percent(&engine.machine);
+        if fill >= FULL_PERCENT {
+            full_at = full_at.or(Some(at));
+        }
+        moments.push(Moment::new(at, fill, (found.tally.completed, found.elapsed.as_secs_f64())));
+        let over = full_at.is_some_and(|full| at.0 >= 2 * full.0);
+        if over || at >= Time(0) + WARM_UP_LIMIT {
+            break;
+        }
+    }
+    engine.settle(&mut track.load)?;
+    ensure!(full_at.is_some(), "{case}: the log did not fill within {WARM_UP_LIMIT:?}");
+    Ok(moments)
 }
 
 fn rounds(method: &Method, mut slice: impl FnMut(Turn) -> Result<Slice>) -> Result<Vec<Round>> {
@@ -252,4 +282,7 @@ const SEED: u64 = 2009;
 /// The engine begins to copy when its log is half full; a burst ends a little before that.
 const BURST_TO_PERCENT: u64 = 42;
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
+/// More than this it never is: copies keep pace from there on.
+const FULL_PERCENT: u64 = 75;
+const MOMENT: Duration = Duration::from_millis(50);
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);

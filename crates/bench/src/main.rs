@@ -15,15 +15,17 @@ mod host;
 mod load;
 mod outcome;
 mod peers;
+mod plot;
 mod print;
 mod raw;
 mod rig;
+mod scaling;
 mod stats;
 mod suites;
 mod tally;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -38,6 +40,7 @@ use crate::outcome::Report;
 use crate::peers::Peers;
 use crate::print::Text;
 use crate::rig::Place;
+use crate::scaling::Backlog;
 use crate::suites::Suite;
 
 /// Measures the replicator's engine against the bare disk: one case as the options say,
@@ -71,8 +74,14 @@ struct Cli {
     /// Runs nothing: prints as JSON what `ci/bench.d/peers` left in a directory.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["suite", "quick"])]
     peers: Option<PathBuf>,
+    /// Runs the case from an empty log to a full one, and prints as JSON how fast it is meanwhile.
+    #[arg(long, conflicts_with_all = ["suite", "quick", "gates"])]
+    fill_up: bool,
+    /// Where pictures go that belong to a document.
+    #[arg(long, value_name = "DIR", default_value = "docs/benchmarks")]
+    pictures: PathBuf,
     /// Runs nothing: prints JSON reports as one document, each as a section.
-    #[arg(long, value_name = "TITLE=FILE", num_args = 1.., exclusive = true)]
+    #[arg(long, value_name = "TITLE=FILE", num_args = 1.., conflicts_with_all = ["suite", "quick", "gates", "fill_up", "peers"])]
     render: Vec<String>,
 }
 
@@ -82,23 +91,28 @@ struct Cli {
 enum Found {
     Report(Report),
     Peers(Peers),
+    Backlog(Backlog),
 }
 
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     if !cli.render.is_empty() {
-        return render(&cli.render);
+        return render(&cli.render, &cli.pictures);
     }
     if let Some(dir) = &cli.peers {
-        println!("{}", serde_json::to_string_pretty(&Peers::read(dir, &cli.taken)?)?);
+        println!("{}", serde_json::to_string(&Peers::read(dir, &cli.taken)?)?);
         return Ok(ExitCode::SUCCESS);
     }
     if cli.gates {
         return pass_gates(&cli);
     }
+    if cli.fill_up {
+        println!("{}", serde_json::to_string(&fill_up(&cli)?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = run(&cli)?;
     if cli.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", serde_json::to_string(&report)?);
     }
     Ok(if cli.quick { judged(&report) } else { ExitCode::SUCCESS })
 }
@@ -117,6 +131,15 @@ fn run(cli: &Cli) -> Result<Report> {
         report.outcomes.push(outcome);
     }
     Ok(report)
+}
+
+fn fill_up(cli: &Cli) -> Result<Backlog> {
+    if let Some(fault) = cli.case.fault() {
+        anyhow::bail!("{}: {fault}", cli.case);
+    }
+    let moments = contest::fill_up(&cli.case, &cli.place, &cli.method)?;
+    let (command, taken) = (command(), cli.taken.clone());
+    Ok(Backlog { command, taken, name: cli.case.to_string(), moments })
 }
 
 fn pass_gates(cli: &Cli) -> Result<ExitCode> {
@@ -139,7 +162,7 @@ fn judged(report: &Report) -> ExitCode {
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn render(reports: &[String]) -> Result<ExitCode> {
+fn render(reports: &[String], pictures: &Path) -> Result<ExitCode> {
     print!("{}", print::preface());
     for named in reports {
         let (title, file) = named.split_once('=').context("expected TITLE=FILE")?;
@@ -147,8 +170,16 @@ fn render(reports: &[String]) -> Result<ExitCode> {
         let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         let found = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
         let section = match &found {
+            Found::Report(report) if scaling::is(report) => {
+                let drawn = plot::of_scaling(report, pictures)?;
+                print::gallery(title, (&report.command, &report.taken), pictures, &drawn)
+            }
             Found::Report(report) => print::markdown(title, report),
             Found::Peers(peers) => peers.markdown(title),
+            Found::Backlog(backlog) => {
+                let drawn = [plot::of_backlog(backlog, pictures)?];
+                print::gallery(title, (&backlog.command, &backlog.taken), pictures, &drawn)
+            }
         };
         print!("\n{section}");
     }

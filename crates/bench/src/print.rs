@@ -1,6 +1,7 @@
 //! A run's outcome as text, and as the tables of a document.
 
 use std::fmt::{self, Display, Formatter, Write};
+use std::path::Path;
 
 use crate::case::Kind;
 use crate::outcome::{CONTROL_MAX, Outcome, Report, Slice};
@@ -62,6 +63,21 @@ pub(crate) fn markdown(title: &str, report: &Report) -> String {
     to.push_str(COUNTER_HEAD);
     let writes = report.outcomes.iter().filter(|outcome| outcome.case.kind == Kind::Write);
     writes.for_each(|outcome| counter_row(&mut to, outcome));
+    to
+}
+
+/// Pictures as a section of a document.
+pub(crate) fn gallery(
+    title: &str,
+    (command, taken): (&str, &str),
+    dir: &Path,
+    pictures: &[(String, String)],
+) -> String {
+    let mut to = format!("## {title}\n\n`{command}` {taken}\n");
+    for (file, what) in pictures {
+        // Writing to a string does not fail.
+        let _ = write!(to, "\n![{what}]({})\n", dir.join(file).display());
+    }
     to
 }
 

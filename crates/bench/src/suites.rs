@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::case::{Case, Kind, Pattern, Phase};
+use crate::scaling;
 
 /// A set of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,6 +15,8 @@ pub(crate) enum Suite {
     Durable,
     /// For a device whose speed is limited: what the design costs and gains.
     Throttled,
+    /// One thing is varied at a time.
+    Scaling,
 }
 
 impl Suite {
@@ -22,6 +25,7 @@ impl Suite {
             Self::Standard => standard(),
             Self::Durable => durable(),
             Self::Throttled => throttled(),
+            Self::Scaling => scaling::cases(),
         }
     }
 }
@@ -92,6 +96,8 @@ fn throttled() -> Vec<Case> {
     let mut cases: Vec<Case> = [1, 16, 32, 64].map(burst).into();
     cases.extend([1, 16, 32, 64].map(|depth| Case::random_writes(depth, Phase::Steady)));
     cases.extend([zipf(), sequential(64, 8, Phase::Steady), sequential(4, 32, Phase::Steady)]);
+    let sync = |depth| Case { remotes: 1, sync: true, ..burst(depth) };
+    cases.extend([1, 16, 32].map(sync));
     cases
 }
 
@@ -124,7 +130,8 @@ mod tests {
         let suites = Suite::value_variants().iter().map(|suite| suite.cases());
         for cases in suites.chain([quick()]) {
             assert!(cases.iter().all(|case| case.fault().is_none()), "{cases:?}");
-            let mut names: Vec<String> = cases.iter().map(Case::to_string).collect();
+            let name = |case: &Case| format!("{case}, {:?}", case.log_mib);
+            let mut names: Vec<String> = cases.iter().map(name).collect();
             names.sort();
             names.dedup();
             assert_eq!(names.len(), cases.len(), "{names:?}");

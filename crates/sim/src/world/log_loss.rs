@@ -132,9 +132,10 @@ impl Host {
 
     /// What was in the cache of a local disk that stands in for its log is gone. A machine that
     /// lives writes it again; what a dead one left there is lost as with a power cut of all: FLUSH
-    /// is what it takes (P1).
+    /// is what it takes (P1). What the cut has left is on its media.
     pub(super) fn local_power_is_cut(&mut self, role: Role) {
         let Role::Leg { site: 0, dev } = role else { return };
+        self.log_what_is_local();
         match &mut self.deaths {
             _ if !self.oracle.is_without_log() => {}
             Some(deaths) => deaths.power_cut = true,
