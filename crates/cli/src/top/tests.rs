@@ -181,3 +181,9 @@ fn at_80_by_24_a_replicator_of_four_sites_is_seen_whole() {
     let frame = drawn(&one(), 0, (80, 24));
     assert_eq!(frame.scroll_max, 0, "{}", text(&frame));
 }
+
+#[test]
+fn one_that_was_not_seen_yet_is_named() {
+    let frame = drawn(&[History::new("starts")], 0, (80, 24));
+    assert_eq!(frame.lines[1].text, "starts: not seen yet", "{}", text(&frame));
+}
