@@ -179,7 +179,7 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Only devices of this target.
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", value_parser = ["replicator", "replicator-dev"])]
     pub(crate) target: Option<String>,
 }
 
@@ -191,7 +191,7 @@ pub(crate) struct QueryArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Only devices of this target.
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", value_parser = ["replicator", "replicator-dev"])]
     pub(crate) target: Option<String>,
 }
 
@@ -552,6 +552,16 @@ mod tests {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
         assert!(parse("mark check /dev/sdx").is_ok() && parse("mark dump --json a").is_ok());
+    }
+
+    #[test]
+    fn a_target_is_one_that_there_is() {
+        for right in ["ls --target replicator", "status --target replicator-dev repl"] {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["ls --target linear", "table --target x", "status --target replicator_dev"] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! wrong kind, a daemon that is gone, starting, deaf, silent, or that answers what nobody can read,
 //! files of a crash, a user who may not. Each ends soon, with the right status, and one sentence.
 //!
-//! What needs devices, as a busy one does, is in `tests/vm`.
+//! What needs devices, as a busy one does, is in `tests/vm`. A verb that has no line here fails.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,87 @@ const ASK: [&str; 17] = [
     "reload TABLE",
 ];
 
+/// Those that look at files only, or start a daemon; and what they say, if it is not what was asked for.
+const LOOK_OR_START: [(&str, Bad, Option<&str>); 40] = [
+    // A list has everybody; one that says nothing is `silent` there.
+    ("ls", Unknown, None),
+    ("ls", Gone, None),
+    ("ls", GoneAndTorn, Some("state.json: expected the state of a daemon")),
+    ("ls", Silent, None),
+    ("ls", Stranger, None),
+    ("ls", Other, None),
+    ("table repl", Unknown, Some(NONE)),
+    ("table repl", Gone, None),
+    ("table repl", Stranger, None),
+    ("table repl", Starting, Some("its daemon is just starting; try again")),
+    ("create TABLE", Gone, Some(GONE)),
+    ("create TABLE", GoneAndTorn, Some(GONE)),
+    ("create TABLE", Silent, Some("the name repl is taken")),
+    ("recover repl", Unknown, Some(NONE)),
+    ("recover repl", Deaf, Some("lives; there is nothing to recover")),
+    ("recover repl", GoneAndTorn, Some("state.json: expected the state of a daemon")),
+    ("remove d0", Gone, Some("is a device of the replicator repl and ends with it")),
+    ("remove --force repl", GoneAndTorn, Some("state.json: expected the state of a daemon")),
+    ("remove --force repl", Gone, None),
+    ("table repl", GoneAndTorn, None),
+    ("create BAD", Unknown, Some("expected")),
+    // Who is not up is told as that.
+    ("metrics repl", Unknown, Some(NONE)),
+    ("metrics repl", Gone, None),
+    ("metrics repl", GoneAndTorn, None),
+    ("metrics repl", Silent, None),
+    ("metrics repl", Stranger, None),
+    ("metrics repl", Half, None),
+    ("metrics", Unknown, None),
+    ("metrics --listen unix:FILE", Unknown, Some("expected a socket or nothing there")),
+    ("top --once repl", Unknown, Some(NONE)),
+    ("top --once repl", Gone, None),
+    ("top --once repl", Silent, None),
+    ("top --once repl", Other, None),
+    ("top --once", Unknown, None),
+    ("top", Unknown, Some("expected a terminal, found none; `top --once` prints one picture")),
+    ("create HOME", Unknown, Some("Is a directory")),
+    ("create NOWHERE", Unknown, Some("No such file or directory")),
+    ("create /dev/zero", Unknown, Some("expected a table of at most 1048576 bytes")),
+    ("run HOME", Unknown, Some("Is a directory")),
+    ("run BAD", Unknown, Some("expected")),
+];
+
+const GONE: &str = "its daemon is gone, its devices wait";
+const NONE: &str = "expected a replicator or a device, found none";
+
+/// Those that look at a disk that nobody has open, or write to it.
+const ON_DISKS: [&str; 11] = [
+    "log check",
+    "log dump",
+    "log dirty --site 1",
+    "log repair",
+    "log repair --yes",
+    "dirty check",
+    "dirty dump",
+    "dirty repair",
+    "dirty repair --yes",
+    "mark check",
+    "mark dump",
+];
+
+/// What may be given to them in a disk's place.
+const NO_DISKS: [(&str, &str); 9] = [
+    ("NOWHERE", "no such file or device"),
+    ("HOME", "expected a block device or a regular file, found a directory"),
+    ("PIPE", "expected a block device or a regular file, found a pipe"),
+    ("SOCKET", "expected a block device or a regular file, found a socket"),
+    ("/dev/null", "expected a block device or a regular file, found a character device"),
+    ("EMPTY", ", found 0"),
+    ("SHORT", ", found 7"),
+    ("GARBAGE", "GARBAGE: "),
+    // Somebody is about to write there.
+    ("TAKEN", "in use by process"),
+];
+
+/// Those for which nothing can be wrong: they take no name and no path.
+const NEVER: [&str; 2] = ["targets", "version"];
+
 /// What each of them says then.
 fn sentence(verb: &str, bad: Bad) -> &'static str {
     let by_device = verb.contains("d0");
@@ -104,6 +187,11 @@ fn every_verb_that_asks_a_daemon_ends_with_one_sentence_whatever_answers() {
                 scope.spawn(move || {
                     let output = host.run(&daemon, verb);
                     assert_refused(&output, verb, bad, sentence(verb, bad));
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    // Whom it is about is said once.
+                    let begins = ["replicator: repl: its", "replicator: d0: its"];
+                    let begins = begins.iter().any(|it| said.starts_with(it));
+                    assert!(bad != Gone || begins, "{verb}: {said}");
                 });
             }
         }
@@ -116,50 +204,8 @@ fn what_looks_at_files_only_or_starts_a_daemon_says_what_it_found() {
         return;
     }
     let host = &Host::new();
-    let gone = "its daemon is gone, its devices wait";
-    let taken = "the name repl is taken";
-    let none = "expected a replicator or a device, found none";
-    let table: [(&str, Bad, Option<&str>); 35] = [
-        // A list has everybody; one that says nothing is `silent` there.
-        ("ls", Unknown, None),
-        ("ls", Gone, None),
-        ("ls", GoneAndTorn, Some("state.json: expected the state of a daemon")),
-        ("ls", Silent, None),
-        ("ls", Stranger, None),
-        ("ls", Other, None),
-        ("table repl", Unknown, Some(none)),
-        ("table repl", Gone, None),
-        ("table repl", Stranger, None),
-        ("table repl", Starting, Some("its daemon is just starting; try again")),
-        ("create TABLE", Gone, Some(gone)),
-        ("create TABLE", GoneAndTorn, Some(gone)),
-        ("create TABLE", Silent, Some(taken)),
-        ("recover repl", Unknown, Some(none)),
-        ("recover repl", Deaf, Some("lives; there is nothing to recover")),
-        ("recover repl", GoneAndTorn, Some("state.json: expected the state of a daemon")),
-        ("remove d0", Gone, Some("is a device of the replicator repl and ends with it")),
-        ("remove --force repl", GoneAndTorn, Some("state.json: expected the state of a daemon")),
-        ("remove --force repl", Gone, None),
-        ("table repl", GoneAndTorn, None),
-        ("create BAD", Unknown, Some("expected")),
-        // Who is not up is told as that.
-        ("metrics repl", Unknown, Some(none)),
-        ("metrics repl", Gone, None),
-        ("metrics repl", GoneAndTorn, None),
-        ("metrics repl", Silent, None),
-        ("metrics repl", Stranger, None),
-        ("metrics repl", Half, None),
-        ("metrics", Unknown, None),
-        ("metrics --listen unix:FILE", Unknown, Some("expected a socket or nothing there")),
-        ("top --once repl", Unknown, Some(none)),
-        ("top --once repl", Gone, None),
-        ("top --once repl", Silent, None),
-        ("top --once repl", Other, None),
-        ("top --once", Unknown, None),
-        ("top", Unknown, Some("expected a terminal, found none; `top --once` prints one picture")),
-    ];
     thread::scope(|scope| {
-        for (verb, bad, expected) in table {
+        for (verb, bad, expected) in LOOK_OR_START {
             let daemon = host.with(bad);
             scope.spawn(move || {
                 let output = host.run(&daemon, verb);
@@ -170,6 +216,105 @@ fn what_looks_at_files_only_or_starts_a_daemon_says_what_it_found() {
             });
         }
     });
+}
+
+#[test]
+fn what_is_no_disk_is_named_and_neither_read_nor_waited_for() {
+    if !is_root() {
+        return;
+    }
+    let host = &Host::new();
+    let daemon = &host.with(Unknown);
+    let _taken = host.lays_out_what_is_no_disk();
+    // One after the other: they would find each other there.
+    for (verb, (what, sentence)) in ON_DISKS.iter().flat_map(|it| NO_DISKS.map(|no| (it, no))) {
+        let verb = format!("{verb} {what}");
+        let output = host.run(daemon, &verb);
+        let said = String::from_utf8_lossy(&output.stdout);
+        // These say it as their result.
+        let is_verdict = what == "GARBAGE" && said.contains("there is no ");
+        assert!(is_verdict || said.is_empty(), "{verb}: {said}");
+        let expected = sentence.replace("GARBAGE", &host.path("garbage"));
+        match is_verdict {
+            true => assert_eq!(output.status.code(), Some(1), "{verb}"),
+            false => assert_refused(&output, &verb, Unknown, &expected),
+        }
+    }
+    let garbage = fs::read(host.path("garbage")).unwrap();
+    assert_eq!(garbage, GARBAGE.repeat(16384), "nothing is written to what is not known");
+}
+
+#[test]
+fn root_of_a_container_hears_what_it_lacks() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let daemon = host.with(Unknown);
+    let asked = host.command(&daemon, "create TABLE");
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_resource"]).arg(asked.get_program());
+    command.args(asked.get_args()).env("REPLICATOR_RUNTIME_DIR", &daemon.run);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let lacks = "which root lacks in most containers";
+    assert_refused(&host.output(&mut command), "create TABLE", Unknown, lacks);
+    assert!(!daemon.run.join("repl").exists(), "nothing of it is left");
+}
+
+#[test]
+fn those_that_are_started_by_others_say_what_they_want() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().display().to_string();
+    let table: [(&[&str], &str); 4] = [
+        (&["daemon"], "expected a job on standard input"),
+        (&["pages", "/nowhere", &path], "/nowhere/commands.md: No such file"),
+        (&["pages", &path], ""),
+        (&["daemon", "--check"], ""),
+    ];
+    for (words, sentence) in table {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
+        let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Without a sentence: it is the command line that is wrong.
+        let status = if sentence.is_empty() { 2 } else { 1 };
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+        assert!(said.contains(sentence), "{words:?}: {said}");
+    }
+}
+
+/// The verbs that the help of `words` has.
+fn verbs(words: &[&str]) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
+    let output = command.args(words).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let Some((_, behind)) = help.split_once("Commands:\n") else { return Vec::new() };
+    let lines = behind.lines().take_while(|line| !line.is_empty());
+    let first = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    first.filter(|verb| !verb.is_empty() && *verb != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_verb_has_a_line_here() {
+    let here: Vec<&str> = ASK
+        .into_iter()
+        .chain(LOOK_OR_START.map(|row| row.0))
+        .chain(ON_DISKS)
+        .chain(NEVER)
+        .collect();
+    let top = verbs(&[]);
+    assert!(top.len() > 20, "{top:?}");
+    for verb in top {
+        let below = verbs(&[&verb]);
+        let all = match below.is_empty() {
+            true => vec![verb.clone()],
+            false => below.iter().map(|it| format!("{verb} {it}")).collect(),
+        };
+        for verb in all {
+            let words = verb.split(' ').count();
+            let begins = |line: &&str| line.split(' ').take(words).eq(verb.split(' '));
+            assert!(here.iter().any(begins), "{verb}: what does it say when something is wrong?");
+        }
+    }
 }
 
 #[test]
@@ -187,7 +332,7 @@ fn a_replicator_whose_state_is_torn_hides_no_other() {
     assert!(listed.contains("zoo") && listed.contains("waiting"), "{listed}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("repl: "), "{output:?}");
     assert_eq!(output.status.code(), Some(1));
-    let sentence = "zoo: its daemon is gone, its devices wait";
+    let sentence = "its devices wait; `replicator recover zoo` lets them go on";
     assert_refused(&host.run(&torn, "suspend e0"), "suspend e0", Gone, sentence);
 }
 
@@ -233,7 +378,8 @@ fn nobody_but_root_is_served_by_any_verb() {
     let host = Host::new();
     let daemon = host.with(Gone);
     let more = ["ls", "table", "create TABLE", "run TABLE", "recover repl"];
-    for verb in ASK.into_iter().chain(more) {
+    let looks = ["top --once", "events", "metrics", "why", "upgrade --all"];
+    for verb in ASK.into_iter().chain(more).chain(looks) {
         let output = host.output(host.command(&daemon, verb).uid(65534).gid(65534));
         assert_refused(&output, verb, Gone, "expected to be started by root, found user id 65534");
     }
@@ -293,13 +439,31 @@ impl Host {
         Daemon { run }
     }
 
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).display().to_string()
+    }
+
+    /// Who holds what is taken.
+    fn lays_out_what_is_no_disk(&self) -> File {
+        mkfifoat(CWD, self.path("pipe"), Mode::from_raw_mode(0o600)).unwrap();
+        // Its file stays when it is closed.
+        drop(UnixListener::bind(self.path("socket")).unwrap());
+        File::create(self.path("empty")).unwrap();
+        fs::write(self.path("short"), GARBAGE.repeat(112)).unwrap();
+        fs::write(self.path("garbage"), GARBAGE.repeat(16384)).unwrap();
+        fs::write(self.path("taken"), GARBAGE.repeat(16384)).unwrap();
+        let taken = File::options().write(true).open(self.path("taken")).unwrap();
+        taken.lock().unwrap();
+        taken
+    }
+
+    /// What is written in capitals is a path of this host.
     fn command(&self, daemon: &Daemon, verb: &str) -> Command {
-        let path = |name: &str| self.home.path().join(name).display().to_string();
+        let is_path = |word: &str| word.bytes().all(|c| c.is_ascii_uppercase());
         let words = verb.split_whitespace().map(|word| match word {
-            "TABLE" => path("table"),
-            "BAD" => path("bad"),
-            "FILE" => path("file"),
-            "unix:FILE" => format!("unix:{}", path("file")),
+            "HOME" => self.path(""),
+            "unix:FILE" => format!("unix:{}", self.path("file")),
+            word if is_path(word) => self.path(&word.to_lowercase()),
             word => word.to_owned(),
         });
         let mut command = Command::new(self.home.path().join("replicator"));
@@ -390,6 +554,10 @@ fn assert_refused(output: &Output, verb: &str, bad: Bad, sentence: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{verb}, {bad:?}: {said}");
     assert!(said.contains(sentence), "{verb}, {bad:?}: expected '{sentence}', found: {said}");
+    assert!(
+        !said.contains("repl: repl: "),
+        "{verb}, {bad:?}: expected the name once, found: {said}"
+    );
     let sentences = said.lines().filter(|line| line.starts_with("replicator: ")).count();
     assert_eq!(sentences, 1, "{verb}, {bad:?}: expected one sentence, found: {said}");
     let out = String::from_utf8_lossy(&output.stdout);
@@ -404,6 +572,9 @@ fn mode(bits: u32) -> fs::Permissions {
 fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
+
+/// No log, no dirty log, no mark begins like this.
+const GARBAGE: &[u8] = b"not one word of this is known. \n";
 
 /// Longer than a daemon may be silent, on a busy host.
 const LIMIT: Duration = Duration::from_secs(60);

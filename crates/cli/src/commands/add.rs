@@ -85,7 +85,7 @@ pub(crate) fn recover_device(ublk: u32, runtime: &RuntimeDir) -> Result<u32> {
         // Who recovers one recovers all: the next one finds it done.
         if group.tenant()? == Tenant::Gone {
             let name = group.name();
-            let devices = recover_one(name, 0, runtime).with_context(|| name.to_string())?;
+            let devices = recover_one(name, 0, runtime)?;
             ensure!(
                 devices.iter().any(|it| it.ublk == ublk),
                 "{name}: its devices go on, but /dev/ublkb{ublk} is none of them any more"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::find::find;
+use super::find::{Found, find};
 use super::mark;
 use super::remove::end;
 use crate::args::{CreateArgs, RecoverArgs, RunArgs};
@@ -51,7 +51,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8, runtime: &RuntimeDir) -> Result<(
 /// Starts a daemon in place of each that died.
 pub(super) fn recover(args: &RecoverArgs, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
     for name in &args.names {
-        let devices = recover_one(name, verbose, runtime).with_context(|| name.to_string())?;
+        let devices = recover_one(name, verbose, runtime)?;
         tell(&devices, verbose)?;
     }
     Ok(())
@@ -63,6 +63,10 @@ pub(super) fn recover_one(
     runtime: &RuntimeDir,
 ) -> Result<Vec<ReadyDevice>> {
     let found = find(runtime, name)?;
+    recover_found(&found, verbose).with_context(|| name.to_string())
+}
+
+fn recover_found(found: &Found, verbose: u8) -> Result<Vec<ReadyDevice>> {
     if let Tenant::Alive(pid) = found.group.tenant()? {
         bail!("its daemon (process {pid}) lives; there is nothing to recover");
     }
@@ -94,7 +98,9 @@ fn ensure_free(runtime: &RuntimeDir, own: &Name, name: &Name) -> Result<()> {
     let holder = found.group.name();
     match found.group.tenant()? {
         Tenant::Nobody => Ok(()),
-        Tenant::Gone if holder == own => Err(super::find::gone(&found.group)),
+        Tenant::Gone if holder == own => {
+            Err(super::find::gone(&found.group).context(own.to_string()))
+        }
         Tenant::Gone | Tenant::Alive(_) => {
             ensure!(
                 found.device.is_some(),

@@ -11,18 +11,25 @@ use dirty_log::tools::{self as dirty_logs, Health, Line};
 use replicator::Status;
 use replog::tools::{Lacking, lacking};
 
-use super::disks::look;
+use super::disks::{BLOCK, look};
 use super::find::{ask, find};
+use super::log::size_min;
 use super::query::look as status_of;
-use crate::args::DiffersArgs;
+use crate::args::{DiffersArgs, LogPlace};
 use crate::control::Request;
 use crate::output::print;
 use crate::ranges::{self, DeviceRanges};
 use crate::runtime::RuntimeDir;
 
 /// Prints where the copies of a site may differ from those that the log is beside.
-pub(super) fn log_dirty(device: &Path, start: Sector, site: u16, logs: &[PathBuf]) -> Result<()> {
-    let mut reader = look(device, false)?;
+pub(super) fn log_dirty(
+    place: &LogPlace,
+    start: Sector,
+    site: u16,
+    logs: &[PathBuf],
+) -> Result<()> {
+    let device = &place.device;
+    let mut reader = look(device, false, size_min(place))?;
     let mut found =
         lacking(&mut reader, start, SlinkNr(site)).with_context(|| device.display().to_string())?;
     if let Some(session) = found.session {
@@ -42,7 +49,7 @@ pub(super) fn log_dirty(device: &Path, start: Sector, site: u16, logs: &[PathBuf
 /// What a dirty log says of its device; nothing less than all of it may be believed.
 fn add_dirty_log(found: &mut Lacking, session: u64, path: &Path) -> Result<u32> {
     let (mut header, mut dirty) = (None, Vec::new());
-    let health = dirty_logs::dump(&mut look(path, false)?, &mut |line| match line {
+    let health = dirty_logs::dump(&mut look(path, false, BLOCK)?, &mut |line| match line {
         Line::Header(summary) => header = Some(summary),
         Line::Dirty { sector, sectors, .. } => dirty.push((sector, sectors)),
         Line::Bad(_) => {}

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use dirty_log::tools::{self, Health, Line, Repair};
 
-use super::disks::{ToolDisk, look, take};
+use super::disks::{BLOCK, ToolDisk, look, take};
 use crate::args::DirtyCommand;
 use crate::output::{json_line, json_text, print};
 
@@ -20,14 +20,14 @@ pub(super) fn dirty(command: &DirtyCommand) -> Result<()> {
 
 /// Says how the dirty log is. One that is not believed as a whole makes this fail.
 fn check(device: &Path, json: bool, live: bool) -> Result<()> {
-    let report = tools::check(&mut look(device, live)?);
+    let report = tools::check(&mut look(device, live, BLOCK)?);
     print(&if json { json_text(&report)? } else { report.to_string() })?;
     verdict(device, report.health)
 }
 
 /// Prints whose it is, and every dirty range. One that is not believed as a whole makes this fail.
 fn dump(device: &Path, json: bool, live: bool) -> Result<()> {
-    let mut disk = look(device, live)?;
+    let mut disk = look(device, live, BLOCK)?;
     let mut printed = Ok(());
     let health = tools::dump(&mut disk, &mut |line: Line| {
         let text = if json { json_line(&line) } else { Ok(format!("{line}\n")) };
@@ -42,7 +42,7 @@ fn dump(device: &Path, json: bool, live: bool) -> Result<()> {
 
 /// Shows what would be written anew, as all dirty; with `yes`, does it.
 fn repair(device: &Path, json: bool, yes: bool) -> Result<()> {
-    let mut disk = take(device)?;
+    let mut disk = take(device, BLOCK)?;
     let repair = tools::repair(&mut disk).with_context(|| device.display().to_string())?;
     print(&if json { json_text(&repair)? } else { repair.to_string() })?;
     if repair.bad.is_empty() {

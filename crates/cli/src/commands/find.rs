@@ -96,12 +96,12 @@ fn dies(group: &GroupDir) -> Result<bool> {
     Ok(group.tenant()? == Tenant::Gone)
 }
 
-/// The sentence about a replicator whose daemon died.
+/// The sentence about a replicator whose daemon died; who asked for it puts its name before it.
 pub(super) fn gone(group: &GroupDir) -> anyhow::Error {
     let name = group.name();
     let why = group.last_error().map(|why| format!(" ({why})")).unwrap_or_default();
     anyhow!(
-        "{name}: its daemon is gone{why}, its devices wait; \
+        "its daemon is gone{why}, its devices wait; \
          `replicator recover {name}` lets them go on, `replicator remove --force {name}` gives them up"
     )
 }

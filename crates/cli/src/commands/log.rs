@@ -1,7 +1,8 @@
 //! `log check`, `log dump` and `log repair`: tools for a log that nobody has open.
 
 use anyhow::{Context, Result, bail, ensure};
-use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector};
+use blk::{BLOCK_BYTES, SECTOR_BYTES, Sector, Sectors};
+use replog::geometry::RING_OFFSET;
 use replog::tools::{self, Health, Line, Repair};
 use uring::Disk;
 
@@ -15,15 +16,20 @@ pub(super) fn log(command: &LogCommand) -> Result<()> {
         LogCommand::Check { place, json, live } => check(place, *json, *live),
         LogCommand::Dump { place, json, live } => dump(place, *json, *live),
         LogCommand::Dirty { place, site, dirty_log } => {
-            log_dirty(&place.device, start(place)?, *site, dirty_log)
+            log_dirty(place, start(place)?, *site, dirty_log)
         }
         LogCommand::Repair { place, json, yes } => repair(place, *json, *yes),
     }
 }
 
+/// Up to the end of the superblocks.
+pub(super) fn size_min(place: &LogPlace) -> Sectors {
+    Sectors(place.start.saturating_add(RING_OFFSET / SECTOR_BYTES as u64))
+}
+
 /// Says how the log is. A log that cannot be opened as it is makes this fail.
 fn check(place: &LogPlace, json: bool, live: bool) -> Result<()> {
-    let report = tools::check(&mut look(&place.device, live)?, start(place)?);
+    let report = tools::check(&mut look(&place.device, live, size_min(place))?, start(place)?);
     print(&if json { json_text(&report)? } else { report.to_string() })?;
     match report.health {
         Health::Sound => Ok(()),
@@ -33,7 +39,7 @@ fn check(place: &LogPlace, json: bool, live: bool) -> Result<()> {
 
 /// Prints every group and every write, a line each. A log that cannot be opened makes this fail.
 fn dump(place: &LogPlace, json: bool, live: bool) -> Result<()> {
-    let mut reader = look(&place.device, live)?;
+    let mut reader = look(&place.device, live, size_min(place))?;
     let mut printed = Ok(());
     let health = tools::dump(&mut reader, start(place)?, &mut |line: Line| {
         let text = if json { json_line(&line) } else { Ok(format!("{line}\n")) };
@@ -51,7 +57,7 @@ fn dump(place: &LogPlace, json: bool, live: bool) -> Result<()> {
 
 /// Shows what a repair costs; with `yes`, does it.
 fn repair(place: &LogPlace, json: bool, yes: bool) -> Result<()> {
-    let mut reader = take(&place.device)?;
+    let mut reader = take(&place.device, size_min(place))?;
     let repair = tools::repair(&mut reader, start(place)?)
         .with_context(|| place.device.display().to_string())?;
     print(&if json { json_text(&repair)? } else { repair.to_string() })?;

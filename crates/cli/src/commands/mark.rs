@@ -8,7 +8,7 @@ use blk::Sector;
 use serde::Serialize;
 use slink::mark::{Mark, MarkState};
 
-use super::disks::look;
+use super::disks::{BLOCK, look};
 use crate::args::MarkCommand;
 use crate::output::{json_text, print};
 
@@ -58,7 +58,7 @@ fn dump(device: &Path, json: bool, live: bool) -> Result<()> {
 }
 
 fn read(device: &Path, live: bool) -> Result<Mark> {
-    let disk = look(device, live)?;
+    let disk = look(device, live, BLOCK)?;
     let mut block = vec![0; Mark::SIZE.len()];
     let whole = disk.read_into(Sector(0), &mut block);
     let unknown = || format!("{}: no mark says that the site is consistent", device.display());

@@ -28,7 +28,7 @@ fn running(replicator: &Replicator, runtime: &RuntimeDir) -> Result<GroupDir> {
     let group = runtime.group(&replicator.name);
     match group.tenant()? {
         Tenant::Alive(_) => Ok(group),
-        Tenant::Gone => Err(gone(&group)),
+        Tenant::Gone => Err(gone(&group).context(replicator.name.to_string())),
         Tenant::Nobody => bail!("{}: it does not run; `create` starts it", replicator.name),
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::lines::{Lines, write_line};
 use super::protocol::{Reply, Request};
@@ -135,12 +136,21 @@ fn converse(stream: &UnixStream, handler: &impl Fn(Request, &mut Replies<'_>)) {
         match lines.next(Instant::now() + REQUEST_LIMIT) {
             Ok(None) => return,
             Ok(Some(line)) => match Request::parse(&line) {
+                // Who was kept waiting for too long has been told that nothing came of it.
+                Ok(_) if has_hung_up(stream) => return,
                 Ok(request) => handler(request, &mut replies),
                 Err(refusal) => replies.send(&Reply::Error(refusal)),
             },
             Err(error) => return replies.send(&Reply::Error(format!("{error:#}"))),
         }
     }
+}
+
+/// Whether nobody is there to be told.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled.is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// More than people and scripts need at once; each costs one thread.
@@ -196,6 +206,35 @@ mod tests {
             stream.write_all(b"{\"verb\":\"info\"}\n").unwrap();
             assert!(matches!(answer(&stream), Reply::Ok(_)));
         }
+    }
+
+    #[test]
+    fn what_somebody_asked_who_has_gone_is_not_begun() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("control");
+        let server = Server::bind(&socket, me()).unwrap();
+        // It takes no calls yet, and he has waited for long enough.
+        let mut gone = UnixStream::connect(&socket).unwrap();
+        gone.write_all(b"{\"verb\":\"remove\",\"drain\":true,\"force\":true,\"limit_ms\":1}\n")
+            .unwrap();
+        drop(gone);
+        let (sender, asked) = std::sync::mpsc::channel();
+        server
+            .start(move |request, replies| {
+                sender.send(request).unwrap();
+                replies.send(&Reply::Ok(serde_json::Value::Null));
+            })
+            .unwrap();
+        // Who only says that he has no more to ask is answered.
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"{\"verb\":\"info\"}\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(matches!(answer(&stream), Reply::Ok(_)));
+        // Callers have threads of their own: the first one's has its time.
+        let others = asked.recv_timeout(Duration::from_millis(500)).into_iter();
+        let all: Vec<Request> =
+            others.chain(asked.recv_timeout(Duration::from_millis(500))).collect();
+        assert!(matches!(all[..], [Request::Info {}]), "{all:?}");
     }
 
     #[test]

@@ -112,6 +112,9 @@ impl Disks {
         places.plan(group, &looked)?;
         places.check_overlaps(&looked)?;
         places.refuse_taken(&mut looked)?;
+        if !waits.for_dead {
+            places.check_local(&looked)?;
+        }
 
         let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
         let mut missing = failures(looked);

@@ -1,7 +1,7 @@
 //! The process around a daemon: detached from the command that started it, or in the
 //! foreground; hardened either way.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -118,11 +118,21 @@ fn detached(desk: &Desk, parent: &mut ToParent<io::Stdout>) -> Result<(Daemon, u
 /// What a process does to itself before it serves block devices.
 fn harden(group: &GroupDir, tell: fn(&str)) -> Result<()> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    // It may have been started by a link of another name, and is told of as who has a disk.
+    fs::write("/proc/self/comm", "replicator").context("taking a name")?;
     stop_on_panic(group.clone(), tell);
-    enter_own_mount_namespace().context("entering a mount namespace")?;
-    become_io_flusher().context("becoming an I/O flusher")?;
-    avoid_oom_killer().context("telling the OOM killer")?;
+    enter_own_mount_namespace()
+        .with_context(|| wants("SYS_ADMIN", "entering a mount namespace"))?;
+    become_io_flusher().with_context(|| wants("SYS_RESOURCE", "becoming an I/O flusher"))?;
+    avoid_oom_killer().with_context(|| wants("SYS_RESOURCE", "telling the OOM killer"))?;
     lock_memory().context("locking the daemon's memory; raise `ulimit -l`")
+}
+
+/// What to do where root is not all-powerful.
+fn wants(capability: &str, step: &str) -> String {
+    format!(
+        "{step}; it takes CAP_{capability}, which root lacks in most containers: start it outside"
+    )
 }
 
 /// A broken invariant stops the daemon, whichever thread found it: its devices then wait

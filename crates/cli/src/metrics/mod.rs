@@ -15,4 +15,6 @@ pub(crate) use serve::{Address, Listening};
 pub(crate) type Asked = (String, Option<replicator::Status>);
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;

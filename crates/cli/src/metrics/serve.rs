@@ -15,6 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::http::{self, Asked, Refusal};
 
@@ -101,10 +103,18 @@ fn make_room(path: &Path) -> Result<()> {
         Ok(_) => bail!("{}: expected a socket or nothing there, found something else", what()),
         Err(error) => return Err(error).with_context(what),
     }
-    match UnixStream::connect(path) {
-        Ok(_) => bail!("{}: somebody else listens there", what()),
-        Err(_) => fs::remove_file(path).with_context(what),
+    match call(path) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).with_context(what),
+        Ok(()) | Err(Errno::AGAIN) => bail!("{}: somebody else listens there", what()),
+        Err(error) => Err(error).with_context(what),
     }
+}
+
+/// Whether somebody takes calls there, also if he takes none at present: nobody is waited for.
+fn call(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&fd, &SocketAddrUnix::new(path)?)
 }
 
 /// A caller.
@@ -277,6 +287,15 @@ mod tests {
         thread::spawn(move || listening.serve(|| TEXT.to_owned()));
         let stream = UnixStream::connect(&path).unwrap();
         assert!(said(stream, b"GET /metrics HTTP/1.1\r\n\r\n").ends_with(TEXT));
+        // One who takes no calls is there all the same.
+        let busy = home.path().join("busy");
+        let of = (AddressFamily::UNIX, SocketType::STREAM);
+        let listener = socket_with(of.0, of.1, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&busy).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _calls = UnixStream::connect(&busy).unwrap();
+        let error = Listening::at(&Address::Unix(busy.clone())).err().unwrap().to_string();
+        assert!(error.contains("somebody else listens there") && busy.exists(), "{error}");
         let file = home.path().join("file");
         fs::write(&file, "mine").unwrap();
         let error = Listening::at(&Address::Unix(file.clone())).err().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! What is exported can be read by the format's rules, and what the examples ask for is exported.
+//! What is exported can be read by the format's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,6 @@ use replicator::{DeviceStatus, SiteStatus, Status};
 
 use super::exposition;
 use super::families::{FAMILIES, Kind};
-
-const PAGE: &str = include_str!("../../../../docs/monitoring.md");
-const EXAMPLES: [(&str, &str); 2] = [
-    ("alerts", include_str!("../../../../examples/monitoring/alerts.yml")),
-    ("dashboard", include_str!("../../../../examples/monitoring/dashboard.json")),
-];
 
 /// With all that can be there.
 fn full(name: &str) -> Status {
@@ -41,7 +35,12 @@ fn full(name: &str) -> Status {
 }
 
 /// Name, labels, value.
-type Read = (String, BTreeMap<String, String>, f64);
+pub(super) type Read = (String, BTreeMap<String, String>, f64);
+
+/// All that one replicator can tell.
+pub(super) fn exported() -> Vec<Read> {
+    read(&exposition(&[("repl".to_owned(), Some(full("repl")))]))
+}
 
 /// Reads the text as the format is defined, and nothing that is not defined.
 fn read(text: &str) -> Vec<Read> {
@@ -146,30 +145,7 @@ fn names_have_the_form_that_prometheus_wants() {
 }
 
 /// Words in a text that could be names.
-fn names_in(text: &str) -> BTreeSet<String> {
+pub(super) fn names_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words.filter(|word| word.starts_with("replicator_")).map(str::to_owned).collect()
-}
-
-#[test]
-fn what_the_examples_ask_for_is_exported() {
-    let known: BTreeSet<String> = FAMILIES.iter().map(|family| family.name.to_owned()).collect();
-    for (name, text) in EXAMPLES {
-        let asked = names_in(text);
-        let strange: Vec<_> = asked.difference(&known).collect();
-        assert!(strange.is_empty(), "{name}: nobody exports {strange:?}");
-        assert!(asked.len() > 8, "{name}");
-    }
-    let dashboard: serde_json::Value = serde_json::from_str(EXAMPLES[1].1).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().len() > 5);
-}
-
-#[test]
-fn the_page_on_monitoring_has_every_name_and_no_other() {
-    let (_, page) = PAGE.split_once("\n## Metrics\n").unwrap();
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `replicator_"));
-    let of_page: BTreeSet<String> =
-        rows.map(|row| format!("replicator_{}", row.split('`').next().unwrap())).collect();
-    let known: BTreeSet<String> = FAMILIES.iter().map(|family| family.name.to_owned()).collect();
-    assert_eq!(of_page, known);
 }

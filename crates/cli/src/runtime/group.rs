@@ -116,7 +116,12 @@ impl GroupDir {
     pub(crate) fn state(&self) -> Result<Option<State>> {
         let Some(text) = self.read(STATE)? else { return Ok(None) };
         let state: State = serde_json::from_str(&text).with_context(|| {
-            format!("{}: expected the state of a daemon", self.path.join(STATE).display())
+            format!(
+                "{}: expected the state of a daemon; when none of its devices is left in \
+                 /dev/ublkb*, remove {}",
+                self.path.join(STATE).display(),
+                self.path.display()
+            )
         })?;
         Ok(Some(state).filter(State::is_of_this_boot))
     }

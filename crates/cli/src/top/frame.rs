@@ -130,7 +130,12 @@ fn of_one(of: &History, columns: usize) -> Vec<Line> {
             lines.push(line("what follows is how it was before", Tone::Plain));
         }
     }
-    let Some(status) = of.status() else { return lines };
+    let Some(status) = of.status() else {
+        if of.trouble.is_none() {
+            lines.push(line(&format!("{}: not seen yet", of.name), Tone::Plain));
+        }
+        return lines;
+    };
     lines.push(line(&format!("{}: {}", of.name, status.state.word()), Tone::Head));
     if let Some(log) = &status.log {
         lines.extend(of_log(log, columns));

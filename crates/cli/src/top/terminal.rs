@@ -1,8 +1,9 @@
 //! The terminal: taken, drawn on, asked for keys, and given back as it was, also after a panic or a
 //! signal. Nothing else here writes to it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::panic;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize,
-    tcsetattr,
+    InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, isatty,
+    tcflush, tcgetattr, tcgetwinsize, tcsetattr,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 
@@ -56,13 +57,15 @@ impl Terminal {
         let mut mine = before.clone();
         // Keys come one by one and are not shown. Ctrl-C is one of them.
         mine.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+        // So is Ctrl-S, which would stop what is drawn.
+        mine.input_modes.remove(InputModes::IXON);
         mine.special_codes[SpecialCodeIndex::VMIN] = 0;
         mine.special_codes[SpecialCodeIndex::VTIME] = 0;
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         let terminal = Self { ended, resized };
         give_back_before_a_panic_is_told();
         tcsetattr(&input, OptionalActions::Now, &mine).context("taking the terminal")?;
-        write(ENTER)?;
+        terminal.write(ENTER)?;
         Ok(terminal)
     }
 
@@ -81,7 +84,20 @@ impl Terminal {
             text += &format!("{tone}{}\x1b[0m\x1b[K{end}", line.text);
         }
         text += "\x1b[J";
-        write(&text)
+        self.write(&text)
+    }
+
+    /// Writes, unless a signal comes first: who reads a terminal may have gone for long.
+    fn write(&self, text: &str) -> Result<()> {
+        let (output, mut bytes) = (io::stdout(), text.as_bytes());
+        while !bytes.is_empty() && !self.ended.load(Ordering::Acquire) {
+            match rustix::io::write(&output, bytes) {
+                Ok(len) => bytes = &bytes[len..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("writing to the terminal"),
+            }
+        }
+        Ok(())
     }
 
     /// The next key, or that time is up.
@@ -145,12 +161,13 @@ fn key(bytes: &[u8]) -> Option<Key> {
     })
 }
 
-/// Otherwise the message would go with the picture.
+/// Otherwise the message would go with the picture. Whichever thread it was, nothing is drawn after it.
 fn give_back_before_a_panic_is_told() {
     let told = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         give_back();
         told(info);
+        process::exit(PANICKED);
     }));
 }
 
@@ -158,20 +175,18 @@ fn give_back_before_a_panic_is_told() {
 fn give_back() {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(before) = before {
-        // There is nobody left to tell of an error.
-        let _ = write(LEAVE);
+        // There is nobody left to tell of an error. What nobody has read yet makes room.
+        let _ = tcflush(io::stdout(), QueueSelector::OFlush);
+        let _ = rustix::io::write(io::stdout(), LEAVE.as_bytes());
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
     }
-}
-
-fn write(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("writing to the terminal")
 }
 
 /// Another screen, without a cursor, and lines that are cut; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J";
 const LEAVE: &str = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
+/// What a process ends with whose main thread panics.
+const PANICKED: i32 = 101;
 
 #[cfg(test)]
 mod tests {

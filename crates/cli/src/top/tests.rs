@@ -181,3 +181,31 @@ fn at_80_by_24_a_replicator_of_four_sites_is_seen_whole() {
     let frame = drawn(&one(), 0, (80, 24));
     assert_eq!(frame.scroll_max, 0, "{}", text(&frame));
 }
+
+#[test]
+fn one_that_was_not_seen_yet_is_named() {
+    let frame = drawn(&[History::new("starts")], 0, (80, 24));
+    assert_eq!(frame.lines[1].text, "starts: not seen yet", "{}", text(&frame));
+}
+
+/// Letters from the page's file, without what they look like.
+fn letters(svg: &str) -> String {
+    svg.split('<').filter_map(|it| it.split_once('>')).map(|(_, text)| text.trim_end()).collect()
+}
+
+#[test]
+fn the_picture_in_the_documents_is_one_of_today() {
+    let shown = letters(include_str!("../../../../docs/top.svg"));
+    let frame = drawn(&one(), 0, (80, 24));
+    let line = |begin: &str| {
+        let found = frame.lines.iter().find(|line| line.text.starts_with(begin));
+        found.unwrap_or_else(|| panic!("{begin}: {}", text(&frame))).text.clone()
+    };
+    assert!(shown.contains(&line("site  state")), "{shown}");
+    let title = line("replicator top");
+    let (_, keys) = title.split_once(CLOCK).unwrap();
+    assert!(shown.contains(keys), "{shown}");
+    for begin in ["log    [", "memory [", "writes "] {
+        assert!(!line(begin).is_empty() && shown.contains(begin), "{begin}");
+    }
+}

@@ -265,6 +265,26 @@ fn a_remote_disk_that_another_replicator_has_is_down_and_can_be_opened_later() {
 }
 
 #[test]
+fn a_local_disk_that_another_replicator_has_is_refused_though_others_could_be_read() {
+    let (_runtime, dir) = crate::runtime::tests::scratch();
+    let [mine, holder] = ["mine", "holder"].map(|name| dir.group(&name.parse().unwrap()));
+    let (_lock, _other) = (mine.lock().unwrap(), holder.lock().unwrap());
+    let home = Home::new();
+    // By a path that leads to the same bytes: nobody has locked the disk itself.
+    let taken = Disk::open(&home.path("ld0"), &OpenSpec::default()).unwrap();
+    let claim = Claim::new("device 3 on site 0".into(), "/x".into(), &taken.facts().extent);
+    drop(taken);
+    dir.claims(holder.name()).begin().unwrap().write(&[claim]).unwrap();
+
+    let claims = Some(dir.claims(mine.name()));
+    let refusal = Disks::open(&home.group(), AT_ONCE, None, claims, None).unwrap_err();
+    let refusal = format!("{refusal:#}");
+    assert!(refusal.starts_with("device 0 on site 0: "), "{refusal}");
+    let holder = "in use by the replicator holder as device 3 on site 0 (/x)";
+    assert!(refusal.ends_with(holder), "{refusal}");
+}
+
+#[test]
 fn a_table_that_names_more_gets_numbers_of_its_own_and_what_goes_leaves_its_disk_free() {
     let home = Home::new();
     let (disks, plan) = home.open().unwrap();
