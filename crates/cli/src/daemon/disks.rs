@@ -46,7 +46,7 @@ pub(super) struct Places {
     /// What was found at them, as far as something is open there.
     found: Mutex<BTreeMap<DiskId, Seen>>,
     /// Where other replicators see it.
-    claims: Option<Claims>,
+    pub(super) claims: Option<Claims>,
     /// What the host kept of a log that was lost.
     kept: Option<Vec<u8>>,
 }

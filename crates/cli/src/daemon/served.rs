@@ -110,10 +110,12 @@ impl Daemon {
             Some(it) => {
                 let (ublk, served) =
                     (it.ublk, Device::recover(it.ublk, it.mark, handle, device.nr)?);
+                // The dead daemon may have been about to call it otherwise.
+                self.note_name(device.nr, &device.name)?;
                 self.is_served(&device.name, served)?;
-                // The dead daemon may have suspended it.
+                // Or have suspended it.
                 self.tell_udev(&device.name, ublk, false);
-                Ok(())
+                self.show_name(device.nr)
             }
             None => {
                 let (id, depth) = (wish.ublk, wish.depth);
@@ -148,6 +150,36 @@ impl Daemon {
         self.links.make(name, ublk)?;
         self.describe(ublk);
         Ok(())
+    }
+
+    /// A device is called `name` from now on, and what it was called before is to go.
+    pub(super) fn note_name(&mut self, dev: DevNr, name: &str) -> Result<()> {
+        match self.state.devices.iter_mut().find(|it| it.nr == dev.0 && it.name != name) {
+            Some(it) => {
+                it.was = Some(std::mem::replace(&mut it.name, name.to_owned()));
+                self.write_state()
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What users knew a device by that has another name is that name's; returns when it is.
+    pub(super) fn show_name(&mut self, dev: DevNr) -> Result<()> {
+        let Some(at) = self.state.devices.iter().position(|it| it.nr == dev.0) else {
+            return Ok(());
+        };
+        let DeviceState { name, was: Some(was), ublk, .. } = self.state.devices[at].clone() else {
+            return Ok(());
+        };
+        let suspended = self.drive.view().is_suspended(Some(dev))?;
+        self.udev.tell(ublk, &self.facts(&name, suspended))?;
+        self.links.rename(&was, &name, ublk)?;
+        self.links.remove(&was, ublk)?;
+        self.udev.call_with_partitions(ublk);
+        self.udev.wait_until_not_called(ublk, &was);
+        self.describe(ublk);
+        self.state.devices[at].was = None;
+        self.write_state()
     }
 
     fn facts<'a>(&'a self, name: &'a str, suspended: bool) -> Facts<'a> {
@@ -275,8 +307,11 @@ impl Daemon {
     /// What users know a device by goes.
     pub(super) fn hide(&self, device: &DeviceState) -> Result<()> {
         PidFiles::of_host().remove(device.ublk, std::process::id())?;
-        self.udev.forget(device.ublk, &device.name)?;
-        self.links.remove(&device.name, device.ublk)
+        for name in device.names() {
+            self.udev.forget(device.ublk, name)?;
+            self.links.remove(name, device.ublk)?;
+        }
+        Ok(())
     }
 
     /// Ends everything: no device is left, the engine stops, the name is free.
@@ -319,6 +354,7 @@ impl Daemon {
         })?;
         self.state.devices.push(DeviceState {
             name: device.name.clone(),
+            was: None,
             nr: device.nr.0,
             ublk: added.id(),
             mark,

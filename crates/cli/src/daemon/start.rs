@@ -23,7 +23,7 @@ use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
-use super::takeover::{Left, as_left, inheritance};
+use super::takeover::{Left, as_left, finish_rename, inheritance};
 use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
@@ -151,6 +151,9 @@ fn serve_devices(
     inherited: Left,
     reporter: &mut impl Reporter,
 ) -> Result<()> {
+    if !inherited.waiting.is_empty() {
+        finish_rename(&daemon.dir)?;
+    }
     daemon.dir.write_table(&job.table)?;
     let withheld = withheld(daemon, job, &inherited)?;
     inherited.hide(&inherited.deleted)?;

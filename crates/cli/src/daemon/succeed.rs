@@ -76,8 +76,8 @@ fn look(name: &Name) -> Result<()> {
 }
 
 fn table_of(group: &GroupDir) -> Result<Replicator> {
-    let text = group.table()?.context("its daemon has no table")?;
-    tables::from_text(&text).context("the table of its daemon")
+    let left = tables::left_in(group).context("the table of its daemon")?;
+    left.context("its daemon has no table")
 }
 
 /// Those of the program before have nobody else who does, and most have ended with it.
