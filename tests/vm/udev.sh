@@ -324,7 +324,7 @@ while True:
     print(notify.recv(4096).decode())' >told &
     local manager=$! daemon
     eventually test -S notify
-    NOTIFY_SOCKET=$work/notify replicator run table 2>log.txt &
+    NOTIFY_SOCKET=$work/notify "$REPLICATOR" run table 2>log.txt &
     daemon=$!
     eventually test -b /dev/replicator/d0
     eventually replicator status repl
@@ -337,18 +337,18 @@ while True:
     nothing_is_left
 }
 
-# The moments are where the daemon's system calls are.
 a_kill_at_any_moment_of_a_rename_leaves_one_name_and_goes_on() {
     a_device
-    local pause group=repl device=d0 other to node
+    local pause group=repl device=d0 other to node pid
     node=$(readlink -f /dev/replicator/d0)
-    for pause in 0 0.01 0.02 0.03 0.05 0.07 0.1 0.15 0.2 0.3 0.5; do
+    for pause in 0.1 0.15 0.18 0.2 0.22 0.24 0.26 0.28 0.3 0.35 0.4 0.5; do
         for to in group device; do
             other=$RANDOM-$to
+            pid=$(daemon_pid "$group")
             replicator rename "${!to}" "$other" >said 2>&1 &
             local rename=$!
             sleep $pause
-            kill -KILL "$(cat "$REPLICATOR_RUNTIME_DIR"/*/state.json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')"
+            kill -KILL "$pid"
             wait $rename || true
             # One directory has a state, whatever it is called.
             [[ $(find "$REPLICATOR_RUNTIME_DIR" -name state.json | wc -l) == 1 ]]
@@ -369,6 +369,35 @@ a_kill_at_any_moment_of_a_rename_leaves_one_name_and_goes_on() {
 }
 
 is_dead() { replicator ls | grep -qE "^$1 .*dead"; }
+
+by_uuid() { find /dev/disk/by-id -name 'replicator-uuid-*' | sort; }
+
+a_device_has_a_link_that_stays_whatever_it_is_called_and_wherever_its_log_is() {
+    truncate -s 32M ld
+    sfdisk -q ld <<<$'label: gpt\nsize=8M, name=first'
+    a_device
+    local links device
+    device=$(readlink -f /dev/replicator/d0)
+    links=$(by_uuid)
+    [[ $links =~ ^/dev/disk/by-id/replicator-uuid-[-0-9a-f]{36}-0.*-0-part1$ && $(wc -l <<<"$links") == 2 ]]
+    ends_at "$(head -n 1 <<<"$links")" "$device"
+    ends_at "$(tail -n 1 <<<"$links")" "${device}p1"
+    truncate -s 32M log2
+    replicator message repl 0 replace-log "$work/log2"
+    replicator rename repl east
+    replicator rename d0 e0
+    [[ $(by_uuid) == "$links" ]]
+    kill -KILL "$(daemon_pid east)"
+    replicator recover east
+    udevadm trigger --settle --action=add "$device"
+    [[ $(by_uuid) == "$links" ]]
+    # Also after the next start, which finds the new log only.
+    replicator table >again
+    replicator remove east
+    [[ -z $(by_uuid) ]]
+    replicator create again
+    [[ $(by_uuid) == "$links" ]]
+}
 
 names_are_mangled_alike_by_udev_and_by_the_daemon() {
     # shellcheck disable=SC2016 # that is its name
@@ -427,6 +456,7 @@ run_cases \
     a_name_that_can_t_be_had_changes_nothing \
     a_service_keeps_the_name_by_which_it_is_started_again \
     a_kill_at_any_moment_of_a_rename_leaves_one_name_and_goes_on \
+    a_device_has_a_link_that_stays_whatever_it_is_called_and_wherever_its_log_is \
     names_are_mangled_alike_by_udev_and_by_the_daemon \
     a_link_among_those_of_device_mapper_is_made_on_request_only \
     links_that_were_lost_come_back_when_udev_looks_again \

@@ -38,6 +38,8 @@ pub(crate) struct Udev {
 pub(crate) struct Facts<'a> {
     pub(crate) name: &'a str,
     pub(crate) replicator: &'a str,
+    /// What it is, whatever it is called.
+    pub(crate) identity: &'a str,
     pub(crate) suspended: bool,
 }
 
@@ -190,7 +192,8 @@ impl Udev {
 impl Facts<'_> {
     fn text(&self) -> String {
         let group = mangled(self.replicator);
-        let mut text = format!("{}\nREPLICATOR_GROUP={group}\n", name_line(self.name));
+        let (name, uuid) = (name_line(self.name), self.identity);
+        let mut text = format!("{name}\nREPLICATOR_GROUP={group}\nREPLICATOR_UUID={uuid}\n");
         if self.suspended {
             text.push_str("REPLICATOR_SUSPENDED=1\n");
         }
@@ -264,7 +267,7 @@ mod tests {
     }
 
     fn facts(suspended: bool) -> Facts<'static> {
-        Facts { name: "a b\"$", replicator: "repl", suspended }
+        Facts { name: "a b\"$", replicator: "repl", identity: "5a1e-0", suspended }
     }
 
     #[test]
@@ -275,7 +278,7 @@ mod tests {
         assert!(udev.tell(7, &facts(true)).unwrap());
         let text = fs::read_to_string(home.path().join("told/ublkb7")).unwrap();
         let expected = "REPLICATOR_NAME=a\\x20b\\x22\\x24\nREPLICATOR_GROUP=repl\n\
-                        REPLICATOR_SUSPENDED=1\n";
+                        REPLICATOR_UUID=5a1e-0\nREPLICATOR_SUSPENDED=1\n";
         assert_eq!(text, expected);
         udev.tell(8, &facts(false)).unwrap();
         let name = facts(false).name;

@@ -106,15 +106,18 @@ impl Disks {
             |role: Role| if role.is_local() { local.max(OTHERS_LIMIT) } else { OTHERS_LIMIT };
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
-        let all = places.lock().clone();
+        let mut there = places.lock().clone();
+        let mut missing = BTreeMap::new();
         let helper = |role| waits.for_helper(role);
-        let mut looked = places.open_all(&all, helper, limit, look)?;
-        places.plan(group, &looked)?;
-        places.check_overlaps(&looked)?;
-        places.refuse_taken(&mut looked)?;
-
-        let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
-        let mut missing = failures(looked);
+        // A dead one has had each of them open once, and claims it still: users need not wait for two looks.
+        if !waits.for_dead {
+            let mut looked = places.open_all(&there, helper, limit, look)?;
+            places.plan(group, &looked)?;
+            places.check_overlaps(&looked)?;
+            places.refuse_taken(&mut looked)?;
+            there.retain(|place| looked[&place.id].is_ok());
+            missing = failures(looked);
+        }
         let mut found = places.open_all(&there, helper, limit, |role| {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {

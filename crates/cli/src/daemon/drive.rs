@@ -121,6 +121,12 @@ impl Drive {
         Ok(self.handle().call(|machine, _| machine.plan().clone())?)
     }
 
+    /// What the group is, whatever it is called and wherever its log is.
+    pub(super) fn group(&self) -> Result<uuid::Uuid> {
+        let group = self.handle().call(|machine, _| Some(machine.log()?.superblock().group()))?;
+        group.context("the log is not open")
+    }
+
     /// The longest request that a device may send, in whole pages as the driver wants it.
     pub(super) fn request_max(&self) -> Result<Sectors> {
         let longest = self.handle().call(|machine, _| {

@@ -10,6 +10,7 @@ use blk::{DevNr, Sectors};
 use replicator::DevicePlan;
 use table::Group;
 use ublk_target::{Added, Device, DeviceSpec, Ublk};
+use uuid::Uuid;
 
 use super::drive::{Drive, random_u64};
 use super::orders::Desk;
@@ -62,6 +63,8 @@ pub(super) struct Shape {
     pub(super) rotational: bool,
     /// The longest request.
     pub(super) request_max: Sectors,
+    /// What the group is, whatever it is called and wherever its log is.
+    pub(super) group: Uuid,
     /// Whether the driver tells those who have a device open that it has grown.
     pub(super) tells_of_growth: bool,
 }
@@ -129,7 +132,7 @@ impl Daemon {
     fn serve_new(&mut self, device: &DevicePlan, making: Making) -> Result<()> {
         let added = self.add(device, making)?;
         let (ublk, since) = (added.id(), Moment::now());
-        self.udev.tell(ublk, &self.facts(&device.name, false))?;
+        self.tell(&device.name, ublk, false)?;
         let served = match added.start(self.drive.handle(), device.nr) {
             Ok(served) => served,
             Err(error) => {
@@ -172,7 +175,7 @@ impl Daemon {
             return Ok(());
         };
         let suspended = self.drive.view().is_suspended(Some(dev))?;
-        self.udev.tell(ublk, &self.facts(&name, suspended))?;
+        self.tell(&name, ublk, suspended)?;
         self.links.rename(&was, &name, ublk)?;
         self.links.remove(&was, ublk)?;
         self.udev.call_with_partitions(ublk);
@@ -182,13 +185,18 @@ impl Daemon {
         self.write_state()
     }
 
-    fn facts<'a>(&'a self, name: &'a str, suspended: bool) -> Facts<'a> {
-        Facts { name, replicator: self.dir.name().as_str(), suspended }
+    /// Has udev know of a device from its next event on; whether that is new.
+    fn tell(&self, name: &str, ublk: u32, suspended: bool) -> Result<bool> {
+        let known = self.state.devices.iter().find(|it| it.ublk == ublk);
+        let nr = known.context("the device has gone again")?.nr;
+        let identity = format!("{}-{nr}", self.shape.group);
+        let replicator = self.dir.name().as_str();
+        self.udev.tell(ublk, &Facts { name, replicator, identity: &identity, suspended })
     }
 
     /// What a device does for its users does not depend on it.
     fn tell_udev(&self, name: &str, ublk: u32, suspended: bool) {
-        match self.udev.tell(ublk, &self.facts(name, suspended)) {
+        match self.tell(name, ublk, suspended) {
             Ok(true) => self.udev.call(ublk),
             Ok(false) => {}
             Err(error) => log::warn!("udev was not told of a change of {name}: {error:#}"),

@@ -117,7 +117,8 @@ fn open(
                 go_on_resizing(&drive, &group, &table);
             }
             let request_max = drive.request_max()?;
-            let shape = Shape { rotational, request_max, tells_of_growth };
+            let group = drive.group()?;
+            let shape = Shape { rotational, request_max, group, tells_of_growth };
             Ok((drive, shape, table))
         }
         Err(error) => {
