@@ -368,6 +368,53 @@ a_kill_at_any_moment_of_a_rename_leaves_one_name_and_goes_on() {
     nothing_is_left
 }
 
+# After each step that one could be cut behind.
+what_a_crash_has_cut_of_a_rename_is_done_by_who_recovers() {
+    a_device
+    local node run=$REPLICATOR_RUNTIME_DIR
+    node=$(readlink -f /dev/replicator/d0)
+    # The table has a device's name.
+    kill -KILL "$(daemon_pid repl)"
+    eventually is_dead repl
+    sed -i 's/^d0:/e0:/' "$run/repl/table"
+    replicator recover repl
+    called_only e0 d0 "$node"
+    replicator ls | grep -E '^e0 .*running'
+    # And its state, and its link.
+    kill -KILL "$(daemon_pid repl)"
+    eventually is_dead repl
+    sed -i 's/^e0:/f0:/' "$run/repl/table"
+    sed -i 's/"name": "e0"/"name": "f0", "was": "e0"/' "$run/repl/state.json"
+    mv /dev/replicator/e0 /dev/replicator/f0
+    cp -r "$run/repl" before
+    replicator recover repl
+    called_only f0 e0 "$node"
+    ! grep -q '"was"' "$run/repl/state.json" || fail 'expected the old name to be forgotten'
+    # Nobody recovers it: whatever it is known by goes.
+    kill -KILL "$(daemon_pid repl)"
+    eventually is_dead repl
+    cp before/state.json "$run/repl/state.json"
+    ln -s "../${node#/dev/}" /dev/replicator/e0
+    sed -i 's/"pid": [0-9]*/"pid": '"$(<"$run/repl/lock")/" "$run/repl/state.json"
+    replicator remove --force repl
+    nothing_is_left
+    # A replicator's directory has its name; what held it meanwhile has the old one.
+    replicator create table
+    kill -KILL "$(daemon_pid repl)"
+    eventually is_dead repl
+    mv "$run/repl" "$run/east"
+    mkdir -m 700 "$run/repl"
+    touch "$run/repl/lock"
+    [[ $(replicator table east | head -n 1) == east:* ]]
+    refused 'expected a replicator or a device, found none' replicator recover repl
+    replicator recover east
+    [[ $(ls "$run") == east ]]
+    grep -q '^east: ' "$run/east/table"
+    eventually has_property /dev/replicator/d0 REPLICATOR_GROUP east
+    replicator remove east
+    nothing_is_left
+}
+
 is_dead() { replicator ls | grep -qE "^$1 .*dead"; }
 
 by_uuid() { find /dev/disk/by-id -name 'replicator-uuid-*' | sort; }
@@ -456,6 +503,7 @@ run_cases \
     a_name_that_can_t_be_had_changes_nothing \
     a_service_keeps_the_name_by_which_it_is_started_again \
     a_kill_at_any_moment_of_a_rename_leaves_one_name_and_goes_on \
+    what_a_crash_has_cut_of_a_rename_is_done_by_who_recovers \
     a_device_has_a_link_that_stays_whatever_it_is_called_and_wherever_its_log_is \
     names_are_mangled_alike_by_udev_and_by_the_daemon \
     a_link_among_those_of_device_mapper_is_made_on_request_only \
