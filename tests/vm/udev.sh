@@ -415,6 +415,29 @@ what_a_crash_has_cut_of_a_rename_is_done_by_who_recovers() {
     nothing_is_left
 }
 
+# The host knows by its name what became of a log.
+a_log_is_not_opened_by_a_name_that_its_replicator_had() {
+    one_device
+    replicator create table
+    echo old | dd of=/dev/replicator/d0 oflag=direct conv=sync status=none
+    truncate -s 32M log2
+    replicator message repl 0 replace-log "$work/log2"
+    echo new | dd of=/dev/replicator/d0 oflag=direct conv=sync status=none
+    [[ -e $REPLICATOR_STATE_DIR/repl.log ]]
+    replicator rename repl east
+    [[ $(ls "$REPLICATOR_STATE_DIR") == east.log ]]
+    replicator table >now
+    replicator remove east
+    refused "log is known to this host as one of the replicator east" replicator create table
+    nothing_is_left
+    replicator create now
+    [[ $(head -c 3 /dev/replicator/d0) == new ]]
+    replicator remove east
+    mv "$REPLICATOR_STATE_DIR"/{east,repl}.log
+    sed -i 's/^east:/repl:/; s/-dev east /-dev repl /' now
+    replicator create now
+}
+
 is_dead() { replicator ls | grep -qE "^$1 .*dead"; }
 
 by_uuid() { find /dev/disk/by-id -name 'replicator-uuid-*' | sort; }
@@ -504,6 +527,7 @@ run_cases \
     a_service_keeps_the_name_by_which_it_is_started_again \
     a_kill_at_any_moment_of_a_rename_leaves_one_name_and_goes_on \
     what_a_crash_has_cut_of_a_rename_is_done_by_who_recovers \
+    a_log_is_not_opened_by_a_name_that_its_replicator_had \
     a_device_has_a_link_that_stays_whatever_it_is_called_and_wherever_its_log_is \
     names_are_mangled_alike_by_udev_and_by_the_daemon \
     a_link_among_those_of_device_mapper_is_made_on_request_only \

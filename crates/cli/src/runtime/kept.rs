@@ -76,6 +76,30 @@ impl KeptFile {
         Ok(Some(fs::read(&*path).with_context(what)?))
     }
 
+    /// What is kept by other names, as far as it can be read.
+    pub(crate) fn others(&self) -> Result<Vec<(Name, Vec<u8>)>> {
+        let what = || format!("reading {}", self.dir.display());
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(what)?,
+        };
+        let mut others = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(what)?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse().ok());
+            let Some(name): Option<Name> = name else { continue };
+            let other = Self::at(self.dir.clone(), &name, self.owner);
+            if *other.path() == *self.path() {
+                continue;
+            }
+            match other.read() {
+                Ok(bytes) => others.extend(bytes.map(|bytes| (name, bytes))),
+                Err(error) => log::warn!("{error:#}"),
+            }
+        }
+        Ok(others)
+    }
+
     /// What `renamed` does gives the replicator the name `to`, and its record with it: should this process die, the record
     /// is there by the name that the replicator has then.
     pub(crate) fn rename(&self, to: &Name, renamed: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -245,6 +269,8 @@ mod tests {
             assert!(refusal.contains("east.log: expected nothing"), "{refusal}");
         }
         assert_eq!(named(&file, "east").read().unwrap().unwrap(), b"another's");
+        let others = file.others().unwrap();
+        assert_eq!(others, [("east".parse().unwrap(), b"another's".to_vec())]);
     }
 
     #[test]
