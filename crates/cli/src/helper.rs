@@ -2,7 +2,6 @@
 //! kernel at a remote site, and holds nothing else.
 
 use std::process::ExitCode;
-use std::thread;
 
 use ublk_target::process::{become_io_flusher, lock_memory};
 use uring::helper::Program;
@@ -20,10 +19,8 @@ pub(crate) fn is_asked_for() -> bool {
 
 /// Is one, until the daemon is gone.
 pub(crate) fn serve() -> ExitCode {
-    // A helper that can't is worse when memory runs short, but it is one. And while all of this program is brought into
-    // memory somebody waits: one that only opens a disk has ended before that is done.
-    let _ = become_io_flusher();
-    let _ = thread::Builder::new().spawn(lock_memory);
+    // A helper that can't is worse when memory runs short, but it is one.
+    let _ = become_io_flusher().and_then(|()| lock_memory());
     let _ = std::fs::write("/proc/self/comm", "repl-helper");
     match uring::helper::serve() {
         Ok(()) => ExitCode::SUCCESS,
