@@ -181,6 +181,36 @@ eventually() {
     done
 }
 
+# writing DISK [PAUSE]: a block after the other, each as soon as the one before is there, or PAUSE seconds later, now and
+# then with a flush, from when it has begun until `stopped`. Then `longest` has the milliseconds of what took longest.
+writing() {
+    rm -f stop begun
+    PATH=/usr/bin:$PATH python3 -I -S -c '
+import mmap, os, sys, time
+disk, pause = os.open(sys.argv[1], os.O_WRONLY | os.O_DIRECT), float(sys.argv[2])
+blocks = os.lseek(disk, 0, os.SEEK_END) // 4096
+block, longest, count = mmap.mmap(-1, 4096), 0, 0
+while not os.path.exists("stop"):
+    block[:8] = count.to_bytes(8, "little")
+    began = time.monotonic()
+    assert os.pwrite(disk, block, count * 37 % blocks * 4096) == 4096
+    count += 1
+    if count % 64 == 0:
+        os.fdatasync(disk)
+    longest = max(longest, time.monotonic() - began)
+    if count == 10:
+        open("begun", "w")
+    time.sleep(pause)
+print(int(longest * 1000))' "$1" "${2:-0}" >longest &
+    writer=$!
+    eventually test -e begun
+}
+
+stopped() {
+    touch stop
+    wait "$writer"
+}
+
 daemon_pid() { cat "$REPLICATOR_RUNTIME_DIR/$1/lock"; }
 
 fail() {

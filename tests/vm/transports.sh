@@ -202,31 +202,8 @@ nbd() {
 
 # ----
 
-# From when it has begun until `stopped`; then it says which write took longest.
-writing() {
-    rm -f stop begun
-    PATH=/usr/bin:$PATH python3 -I -S -c '
-import mmap, os, sys, time
-disk = os.open(sys.argv[1], os.O_WRONLY | os.O_DIRECT)
-block, longest, count = mmap.mmap(-1, 4096), 0, 0
-while not os.path.exists("stop"):
-    block[:8] = count.to_bytes(8, "little")
-    began = time.monotonic()
-    assert os.pwrite(disk, block, count * 37 % 8192 * 4096) == 4096
-    longest, count = max(longest, time.monotonic() - began), count + 1
-    if count % 64 == 0:
-        os.fdatasync(disk)
-    if count == 10:
-        open("begun", "w")
-    time.sleep(0.005)
-print(int(longest * 1000))' /dev/replicator/d0 >longest &
-    writer=$!
-    eventually test -e begun
-}
-
-stopped() {
-    touch stop
-    wait "$writer"
+nobody_was_stalled() {
+    stopped
     echo "# the longest write took $(<longest) ms"
     # timeout_io, and a bit: a machine that emulates another is slow.
     (($(<longest) < 8000)) || fail "expected no write of more than 8 s, found one of $(<longest) ms"
@@ -261,13 +238,13 @@ remove_disks() {
 
 # wire_is_cut FOR: for so many seconds, under load.
 wire_is_cut() {
-    writing
+    writing /dev/replicator/d0 0.005
     the_wire down
     eventually it_says down:
     sleep "$1"
     the_wire up
     eventually it_says 'up again'
-    stopped
+    nobody_was_stalled
 }
 
 nvme_with_a_cut_wire_hurts_nobody_and_comes_back_by_itself() {
@@ -279,7 +256,7 @@ nvme_with_a_cut_wire_hurts_nobody_and_comes_back_by_itself() {
 
 nvme_gets_again_what_a_machine_lost_that_it_had_not_flushed() {
     nvme
-    writing
+    writing /dev/replicator/d0 0.005
     sleep 2
     the_wire down
     # Its end of the connection is forgotten, and with it what it would have said yet.
@@ -293,7 +270,7 @@ nvme_gets_again_what_a_machine_lost_that_it_had_not_flushed() {
     the_wire up
     patience=120 eventually it_says down:
     patience=120 eventually it_says 'up again'
-    stopped
+    nobody_was_stalled
     everything_arrives
     both_have_the_same
 }
@@ -307,7 +284,7 @@ iscsi_with_a_cut_wire_hurts_nobody_and_comes_back_by_itself() {
 
 iscsi_to_a_target_that_writes_through_loses_nothing_when_it_comes_back_as_if_nothing_had_been() {
     iscsi
-    writing
+    writing /dev/replicator/d0 0.005
     sleep 2
     the_wire down
     iscsi_is_unexported
@@ -318,33 +295,33 @@ iscsi_to_a_target_that_writes_through_loses_nothing_when_it_comes_back_as_if_not
     iscsi_is_exported
     the_wire up
     sleep 5
-    stopped
+    nobody_was_stalled
     everything_arrives
     both_have_the_same
 }
 
 nbd_whose_server_hangs_hurts_nobody_and_comes_back_by_itself() {
     nbd
-    writing
+    writing /dev/replicator/d0 0.005
     kill -STOP "$disk"
     eventually it_says down:
     sleep 10
     kill -CONT "$disk"
     patience=120 eventually it_says 'up again'
-    stopped
+    nobody_was_stalled
     everything_arrives
     both_have_the_same
 }
 
 nbd_gets_again_what_a_server_lost_that_it_had_not_flushed() {
     nbd
-    writing
+    writing /dev/replicator/d0 0.005
     sleep 2
     disk_loses_power
     eventually it_says down:
     disk_has_power
     patience=120 eventually it_says 'up again'
-    stopped
+    nobody_was_stalled
     everything_arrives
     both_have_the_same
 }

@@ -26,30 +26,6 @@ replicas_are_equal() {
     nothing_is_left
 }
 
-# A block after the other, each as soon as the one before is there, from when it has begun until `stopped`; then it says
-# which took longest.
-writing() {
-    rm -f stop begun
-    PATH=/usr/bin:$PATH python3 -I -S -c '
-import mmap, os, sys, time
-disk = os.open(sys.argv[1], os.O_WRONLY | os.O_DIRECT)
-block, longest, count = mmap.mmap(-1, 4096), 0, 0
-while not os.path.exists("stop"):
-    began = time.monotonic()
-    assert os.pwrite(disk, block, count % 4096 * 4096) == 4096
-    longest, count = max(longest, time.monotonic() - began), count + 1
-    if count == 10:
-        open("begun", "w")
-print(f"{count} writes, the longest {longest * 1000:.0f} ms")' "$1" >longest &
-    writer=$!
-    eventually test -e begun
-}
-
-stopped() {
-    touch stop
-    wait "$writer"
-}
-
 # ask JSON: what the daemon answers.
 ask() {
     PATH=/usr/bin:$PATH python3 -I -S -c '
@@ -100,14 +76,14 @@ how_long_an_application_waits() {
         replicator upgrade repl >said
         stopped
         echo "# $(<said)"
-        echo "# the writer: $(<longest); before: $quiet"
+        echo "# the longest write: $(<longest) ms; before: $quiet ms"
     done
     sed 's/^/# /' "$REPLICATOR_RUNTIME_DIR/repl/log" | tail -n 20
     writing /dev/replicator/d0
     kill -KILL "$(daemon_pid repl)"
     replicator recover repl
     stopped
-    echo "# the writer, with a kill and recover: $(<longest)"
+    echo "# the longest write, with a kill and recover: $(<longest) ms"
     replicas_are_equal
 }
 
@@ -179,7 +155,7 @@ a_site_that_hangs_keeps_no_upgrade_waiting_for_long() {
     replicator upgrade repl >said
     stopped
     echo "# $(<said)"
-    echo "# the writer: $(<longest)"
+    echo "# the longest write: $(<longest) ms"
     replicator status repl | grep -q down
     dmsetup resume "hung-$$"
     replicator wait --timeout 120s repl

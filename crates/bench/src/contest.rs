@@ -56,6 +56,8 @@ trait Contender: Machine {
     fn is_leaving(&self, phase: Phase) -> bool;
     /// Groups it has written to a log.
     fn groups(&self) -> u64;
+    /// Bytes of its log, if it has one.
+    fn lap(&self) -> u64;
 }
 
 /// Runs a case.
@@ -78,7 +80,7 @@ pub(crate) fn contest(case: &Case, place: &Place, method: &Method) -> Result<Out
     Ok(Outcome { name: case.to_string(), case: case.clone(), rounds, busy: Busy::probe() })
 }
 
-/// The engine alone, from an empty log until it has been full for as long again.
+/// The engine alone, from an empty log until it has gone around it three times.
 pub(crate) fn fill_up(case: &Case, place: &Place, method: &Method) -> Result<Vec<Moment>> {
     let rig = Rig::new(place, case)?;
     let mut track = Track { case, method, roles: &rig.roles, load: Load::new(case, SEED) };
@@ -86,24 +88,17 @@ pub(crate) fn fill_up(case: &Case, place: &Place, method: &Method) -> Result<Vec
     track.open(&mut engine)?;
     track.prime(&mut engine)?;
     engine.begin(&mut track.load)?;
-    let (began, mut moments) = (engine.now(), Vec::<Moment>::new());
-    let mut full_at = None;
-    loop {
+    let (began, logged) = (engine.now(), engine.machine.logged());
+    let mut moments = Vec::new();
+    while engine.machine.logged() - logged < LAPS * engine.machine.lap() {
+        let at = engine.now().since(began);
+        ensure!(at < WARM_UP_LIMIT, "{case}: the log was not filled within {WARM_UP_LIMIT:?}");
         let end = engine.now() + MOMENT;
         let found = engine.measure(&mut track.load, |_, now| now >= end)?;
-        let at = Time(engine.now().0 - began.0);
-        let fill = fill_percent(&engine.machine);
-        if fill >= FULL_PERCENT {
-            full_at = full_at.or(Some(at));
-        }
-        moments.push(Moment::new(at, fill, (found.tally.completed, found.elapsed.as_secs_f64())));
-        let over = full_at.is_some_and(|full| at.0 >= 2 * full.0);
-        if over || at >= Time(0) + WARM_UP_LIMIT {
-            break;
-        }
+        let slice = (found.tally.completed, found.elapsed.as_secs_f64());
+        moments.push(Moment::new(at, fill_percent(&engine.machine), slice));
     }
     engine.settle(&mut track.load)?;
-    ensure!(full_at.is_some(), "{case}: the log did not fill within {WARM_UP_LIMIT:?}");
     Ok(moments)
 }
 
@@ -250,14 +245,17 @@ impl Contender for Raw {
     fn groups(&self) -> u64 {
         0
     }
+
+    fn lap(&self) -> u64 {
+        0
+    }
 }
 
 impl Contender for Replicator {
     /// A steady state is one that lasts: with a whole lap of the log behind it, no write that
     /// the log had room for is counted without its copy.
     fn has_reached(&self, phase: Phase, logged: u64) -> bool {
-        let lap = self.log().map_or(0, |log| log.geometry().ring_bytes());
-        phase == Phase::Burst || self.logged() - logged >= lap
+        phase == Phase::Burst || self.logged() - logged >= self.lap()
     }
 
     fn logged(&self) -> u64 {
@@ -271,6 +269,10 @@ impl Contender for Replicator {
     fn groups(&self) -> u64 {
         self.log().map_or(0, |log| log.counters().groups)
     }
+
+    fn lap(&self) -> u64 {
+        self.log().map_or(0, |log| log.geometry().ring_bytes())
+    }
 }
 
 fn fill_percent(engine: &Replicator) -> u64 {
@@ -282,7 +284,7 @@ const SEED: u64 = 2009;
 /// The engine begins to copy when its log is half full; a burst ends a little before that.
 const BURST_TO_PERCENT: u64 = 42;
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
-/// More than this it never is: copies keep pace from there on.
-const FULL_PERCENT: u64 = 75;
+/// So often a log that fills up is written.
+const LAPS: u64 = 3;
 const MOMENT: Duration = Duration::from_millis(50);
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);

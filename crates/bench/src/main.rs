@@ -139,7 +139,9 @@ fn fill_up(cli: &Cli) -> Result<Backlog> {
     }
     let moments = contest::fill_up(&cli.case, &cli.place, &cli.method)?;
     let (command, taken) = (command(), cli.taken.clone());
-    Ok(Backlog { command, taken, name: cli.case.to_string(), moments })
+    // Which phase it is changes all the while.
+    let name = cli.case.to_string().replace(", burst", "");
+    Ok(Backlog { command, taken, name, moments })
 }
 
 fn pass_gates(cli: &Cli) -> Result<ExitCode> {

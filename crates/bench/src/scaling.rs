@@ -1,6 +1,6 @@
 //! How cost grows with the work: one thing is varied at a time, all else being equal.
 
-use blk::Time;
+use blk::Span;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Phase};
@@ -45,10 +45,10 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    pub(crate) fn new(at: Time, fill_percent: u64, slice: (u64, f64)) -> Self {
+    pub(crate) fn new(at: Span, fill_percent: u64, slice: (u64, f64)) -> Self {
         let (completed, seconds) = slice;
         Self {
-            seconds: at.0 as f64 / 1e9,
+            seconds: at.as_secs_f64(),
             fill_percent: fill_percent as f64,
             iops: completed as f64 / seconds,
         }

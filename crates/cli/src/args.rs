@@ -43,6 +43,11 @@ pub(crate) enum Command {
     /// Prints what is different. What can't be changed says so, and then nothing is.
     #[command(after_help = examples::RELOAD)]
     Reload(TableSource),
+    /// Call a replicator, or a device, otherwise, while it is in use.
+    ///
+    /// Returns when its links have the new name, and the old ones are gone.
+    #[command(after_help = examples::RENAME)]
+    Rename(RenameArgs),
     /// List replicators and their devices.
     #[command(after_help = examples::LS)]
     Ls(ListArgs),
@@ -171,6 +176,15 @@ pub(crate) struct RemoveArgs {
     /// Remove it also while a device is in use, or while its daemon is dead.
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenameArgs {
+    /// A replicator or a device.
+    pub(crate) name: Name,
+    /// What it is to be called.
+    #[arg(value_name = "NEW_NAME")]
+    pub(crate) to: Name,
 }
 
 #[derive(Debug, Args)]

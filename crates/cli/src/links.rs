@@ -86,6 +86,19 @@ impl Links {
         fs::rename(&new, link)
     }
 
+    /// Moves the link `from` of `/dev/ublkbN` to `to`: in one step, if it is where it was left.
+    pub(crate) fn rename(&self, from: &str, to: &str, ublk: u32) -> Result<()> {
+        self.check(to)?;
+        let (old, new) = (self.path(from), self.path(to));
+        // If udev was faster there is one of that name; replacing it by the same is no change.
+        match leads_to(&old, ublk).then(|| fs::rename(&old, &new)) {
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(error)
+                .with_context(|| format!("moving the link {} to {}", old.display(), new.display())),
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => self.make(to, ublk),
+        }
+    }
+
     /// Removes the link `name` if it leads to `/dev/ublkbN`, and the directory with the last one.
     pub(crate) fn remove(&self, name: &str, ublk: u32) -> Result<()> {
         let link = self.path(name);
@@ -218,6 +231,32 @@ mod tests {
         links.make("data", 2).unwrap();
         let after = fs::symlink_metadata(links.path("data")).unwrap();
         assert_eq!(before.ino(), after.ino());
+    }
+
+    #[test]
+    fn a_link_moves_to_another_name_wherever_udev_has_left_it() {
+        let (_home, links) = links();
+        let names = |links: &Links| -> Vec<_> {
+            let mut names: Vec<_> =
+                fs::read_dir(&links.dir).unwrap().map(|it| it.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        links.make("data", 5).unwrap();
+        links.rename("data", "wal", 5).unwrap();
+        assert_eq!((names(&links), leads_to(&links.path("wal"), 5)), (vec!["wal".into()], true));
+        // Udev has moved it already, or has made the new one and not yet removed the old one.
+        links.rename("data", "wal", 5).unwrap();
+        links.make("data", 5).unwrap();
+        links.rename("data", "wal", 5).unwrap();
+        assert_eq!(names(&links), ["wal"]);
+        // Another's, and what nobody made, stay.
+        links.make("data", 4).unwrap();
+        links.rename("data", "wal", 5).unwrap();
+        assert!(leads_to(&links.path("data"), 4) && leads_to(&links.path("wal"), 5));
+        fs::write(links.path("file"), "precious").unwrap();
+        assert!(links.rename("wal", "file", 5).is_err());
+        assert!(leads_to(&links.path("wal"), 5));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use table::{Entry, Group, TableFile, Target};
 
 use crate::args::TableSource;
-use crate::runtime::Name;
+use crate::runtime::{GroupDir, Name};
 
 /// One replicator of a table.
 #[derive(Clone, Debug)]
@@ -81,6 +81,18 @@ pub(crate) fn from_text(text: &str) -> Result<Replicator> {
         (Some(one), 0) => Ok(one),
         (_, more) => bail!("expected one replicator, found {}", more + 1),
     }
+}
+
+/// The replicator of a daemon that lives or lived: called as its directory is, which the table says, too, except for a
+/// moment in a rename.
+pub(crate) fn left_in(group: &GroupDir) -> Result<Option<Replicator>> {
+    let Some(text) = group.table()? else { return Ok(None) };
+    let left = from_text(&text)?;
+    if left.name == *group.name() {
+        return Ok(Some(left));
+    }
+    let renamed = left.group.renamed(None, group.name().as_str())?;
+    from_text(&renamed.file().to_string()).map(Some)
 }
 
 /// The replicator called `name`; without a name, the only one.

@@ -38,6 +38,8 @@ pub(crate) struct Udev {
 pub(crate) struct Facts<'a> {
     pub(crate) name: &'a str,
     pub(crate) replicator: &'a str,
+    /// What it is, whatever it is called.
+    pub(crate) identity: &'a str,
     pub(crate) suspended: bool,
 }
 
@@ -93,6 +95,34 @@ impl Udev {
         }
     }
 
+    /// The same, and at its partitions, whose names are made of its own.
+    pub(crate) fn call_with_partitions(&self, ublk: u32) {
+        self.call(ublk);
+        for part in self.partitions(ublk) {
+            if let Err(error) = fs::write(part.join("uevent"), "change") {
+                log::warn!("{}: udev was not told of a change: {error}", part.display());
+            }
+        }
+    }
+
+    /// Waits until it knows neither `/dev/ublkbN` nor one of its partitions by `name` any more.
+    pub(crate) fn wait_until_not_called(&self, ublk: u32, name: &str) {
+        let link = format!("S:replicator/{}", mangled(name));
+        let is_it = |line: &str| {
+            line.strip_prefix(&link)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("-part"))
+        };
+        let knows =
+            |record: &PathBuf| fs::read_to_string(record).is_ok_and(|text| text.lines().any(is_it));
+        let done = || !self.records(ublk).iter().any(knows);
+        if self.is_there() && !wait_for(done) {
+            let limit = SEEN_LIMIT.as_secs();
+            log::warn!(
+                "udev has links by the name {name} yet, {limit} s after it was told another"
+            );
+        }
+    }
+
     /// Waits until it has looked at `/dev/ublkbN` and its partitions after `since`: all their links are there then.
     pub(crate) fn wait_until_seen(&self, ublk: u32, since: Moment) {
         let seen = || self.records(ublk).iter().all(|it| self.looked_at(it) >= Some(since));
@@ -138,14 +168,17 @@ impl Udev {
 
     /// The device's, and each of its partitions'.
     fn records(&self, ublk: u32) -> Vec<PathBuf> {
-        let own = self.sysfs.join(format!("ublkb{ublk}"));
-        let parts = fs::read_dir(&own).into_iter().flatten().flatten().map(|entry| entry.path());
-        let parts = parts.filter(|path| path.join("partition").exists());
-        std::iter::once(own.clone())
-            .chain(parts)
+        std::iter::once(self.sysfs.join(format!("ublkb{ublk}")))
+            .chain(self.partitions(ublk))
             .filter_map(|device| fs::read_to_string(device.join("dev")).ok())
             .map(|number| self.own.join("data").join(format!("b{}", number.trim())))
             .collect()
+    }
+
+    fn partitions(&self, ublk: u32) -> impl Iterator<Item = PathBuf> + use<> {
+        let own = self.sysfs.join(format!("ublkb{ublk}"));
+        let inside = fs::read_dir(own).into_iter().flatten().flatten().map(|entry| entry.path());
+        inside.filter(|path| path.join("partition").exists())
     }
 
     /// When it was done with a device for the first time.
@@ -159,7 +192,8 @@ impl Udev {
 impl Facts<'_> {
     fn text(&self) -> String {
         let group = mangled(self.replicator);
-        let mut text = format!("{}\nREPLICATOR_GROUP={group}\n", name_line(self.name));
+        let (name, uuid) = (name_line(self.name), self.identity);
+        let mut text = format!("{name}\nREPLICATOR_GROUP={group}\nREPLICATOR_UUID={uuid}\n");
         if self.suspended {
             text.push_str("REPLICATOR_SUSPENDED=1\n");
         }
@@ -233,7 +267,7 @@ mod tests {
     }
 
     fn facts(suspended: bool) -> Facts<'static> {
-        Facts { name: "a b\"$", replicator: "repl", suspended }
+        Facts { name: "a b\"$", replicator: "repl", identity: "5a1e-0", suspended }
     }
 
     #[test]
@@ -244,7 +278,7 @@ mod tests {
         assert!(udev.tell(7, &facts(true)).unwrap());
         let text = fs::read_to_string(home.path().join("told/ublkb7")).unwrap();
         let expected = "REPLICATOR_NAME=a\\x20b\\x22\\x24\nREPLICATOR_GROUP=repl\n\
-                        REPLICATOR_SUSPENDED=1\n";
+                        REPLICATOR_UUID=5a1e-0\nREPLICATOR_SUSPENDED=1\n";
         assert_eq!(text, expected);
         udev.tell(8, &facts(false)).unwrap();
         let name = facts(false).name;
@@ -295,6 +329,29 @@ mod tests {
         let began = Instant::now();
         udev.wait_until_gone(record, since);
         assert!(began.elapsed() < SEEN_LIMIT);
+    }
+
+    #[test]
+    fn a_name_is_given_up_when_neither_the_device_nor_a_partition_has_it() {
+        let (_home, udev) = host();
+        let _udev_is = at_work(&udev);
+        let record = |nr: u32| udev.own.join(format!("data/b259:{nr}"));
+        put(&record(3), "S:replicator/b\nS:replicator/data2\nI:1\n");
+        put(&record(4), "S:replicator/data-part1\nI:1\n");
+        udev.call_with_partitions(7);
+        for at in ["ublkb7/uevent", "ublkb7/ublkb7p1/uevent"] {
+            assert_eq!(fs::read_to_string(udev.sysfs.join(at)).unwrap(), "change");
+        }
+        let began = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                put(&record(4), "S:replicator/b-part1\nI:1\n");
+            });
+            udev.wait_until_not_called(7, "data");
+        });
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(100) && took < SEEN_LIMIT, "{took:?}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ const ALL: [Bad; 10] =
     [Unknown, Gone, GoneAndTorn, Starting, Deaf, Silent, Stranger, Half, Other, HangsUp];
 
 /// The verbs that ask a daemon, by a name or by a table that has it.
-const ASK: [&str; 17] = [
+const ASK: [&str; 19] = [
     "status repl",
     "status --json d0",
     "status --watch repl",
@@ -66,6 +66,8 @@ const ASK: [&str; 17] = [
     "message d0 0 resync",
     "differs repl 1 FILE",
     "remove repl",
+    "rename repl east",
+    "rename d0 e0",
     "upgrade repl",
     "reload TABLE",
 ];

@@ -72,7 +72,7 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fixed {
     /// Another group.
-    #[error("the replicator's name is {expected}, the table's is {found}")]
+    #[error("the replicator's name is {expected}, the table's is {found}; `rename` changes it")]
     Name {
         /// The name it has.
         expected: String,
@@ -230,7 +230,7 @@ impl Diff {
                 continue;
             };
             if from.name != to.name {
-                fixed("its name", "users have it open by that");
+                fixed("its name", "`rename` changes it");
             }
             if to.len < from.len {
                 fixed("its size", "what lies behind its new end would be lost");

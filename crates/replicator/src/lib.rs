@@ -5,6 +5,7 @@
 //! - [`machine`]: the replicator as a machine: events in, effects out; [`message`]: its words.
 //! - [`change`], [`reload`]: another table for a group that is in use; [`resize`]: and another
 //!   size for its log.
+//! - [`Replicator::rename`]: another name for a group in use, or for a device of it.
 //! - [`acks`], [`reads`]: when a write may be acknowledged, and where a read finds
 //!   the newest content.
 //! - [`events`]: what happened lately, with numbers.
@@ -27,6 +28,7 @@ pub mod plan;
 mod reads;
 pub mod reload;
 mod relog;
+mod rename;
 pub mod resize;
 mod sites;
 pub mod status;
@@ -39,5 +41,6 @@ pub use message::MessageError;
 pub use plan::{DevicePlan, DiskFacts, LegPlan, LogPlan, Plan, PlanError, Role, Seed, is_bypassed};
 pub use reload::ReloadError;
 pub use relog::{LogWish, Relog};
+pub use rename::RenameError;
 pub use status::data::{DeviceStatus, SiteState, SiteStatus, Status};
 pub use status::why::{Reason, why};

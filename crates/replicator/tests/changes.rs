@@ -150,7 +150,10 @@ fn what_can_t_be_changed_says_so_and_all_of_it() {
     }
     let other = Group { name: "other".into(), ..group(BEFORE) };
     let fixed = changes(&group(BEFORE), &other).unwrap_err();
-    assert_eq!(fixed[0].to_string(), "the replicator's name is repl, the table's is other");
+    assert_eq!(
+        fixed[0].to_string(),
+        "the replicator's name is repl, the table's is other; `rename` changes it"
+    );
     let both = differs("db: 0 4096", "wal: 0 4088").unwrap_err();
     assert_eq!(both.len(), 2, "{both:?}");
 }

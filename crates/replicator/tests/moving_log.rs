@@ -102,6 +102,7 @@ fn a_log_that_works_moves_and_no_site_leaves_it_for_that() {
         let held = host.write(160, 8, 3);
         host.run_for(Span::from_millis(20));
         assert_eq!(host.machine.relog(), Relog::GivenUp);
+        let before = host.machine.log().unwrap().superblock().clone();
         assert_eq!(host.ended.get(&held), None, "writers wait");
         assert!(!host.site().detached && host.site().state == SiteState::Streaming);
         let shipped = host.written[&RD];
@@ -114,6 +115,8 @@ fn a_log_that_works_moves_and_no_site_leaves_it_for_that() {
         assert_eq!(host.written[&RD], shipped + 2 * 8 * 512, "nothing was copied");
         assert_eq!(host.errors(), 0);
         let mut host = again(host, remote, true);
+        let now = host.machine.log().unwrap().superblock().clone();
+        assert!(now.uuid != before.uuid && now.group() == before.group(), "the group is as it was");
         write(&mut host, 8, 5);
         assert_equal(&mut host, &[(0, 4), (8, 5), (80, 2), (160, 3)]);
     }

@@ -78,6 +78,17 @@ impl Replog {
         });
     }
 
+    /// A device is called otherwise, for those who read of it in the log.
+    ///
+    /// # Panics
+    /// If the roster does not know it, or has no room for such a name.
+    pub fn rename_device(&mut self, dev: DevNr, name: &str) {
+        self.members.change(|members| {
+            let device = members.devices.iter_mut().find(|device| device.nr == dev);
+            name.clone_into(&mut device.expect("a device of the log has a name").name);
+        });
+    }
+
     /// A leg joins a site.
     ///
     /// # Panics

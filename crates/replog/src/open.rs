@@ -466,6 +466,7 @@ impl Opening {
             devices: members.devices,
             legs: members.legs,
             uuid: old.uuid,
+            first: old.first,
             features: old.features,
             ring_bytes: old.ring_bytes,
             lap_base: old.lap_base,
@@ -480,6 +481,7 @@ impl Opening {
         Superblock {
             generation: 1,
             uuid: self.spec.uuid,
+            first: Uuid::nil(),
             features: Features::default(),
             ring_bytes: geometry.ring_bytes(),
             lap_base: geometry.lap_base(),

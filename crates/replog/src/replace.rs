@@ -368,7 +368,7 @@ impl Replog {
     fn begin_format(&mut self) {
         let next = self.next_superblock();
         let replacing = self.replacing.as_mut().expect("looked at before");
-        let next = next.laid_out(&replacing.geometry);
+        let next = next.laid_out(&replacing.geometry).moved_to(replacing.new.uuid);
         let (sites, mut legs) = (next.sites, next.legs);
         for site in sites.iter().filter(|site| site.detached.is_some()) {
             let of_site = legs.iter_mut().filter(|leg| leg.slink == site.slink);
@@ -376,7 +376,6 @@ impl Replog {
         }
         let superblock = Superblock {
             generation: next.generation + 1,
-            uuid: replacing.new.uuid,
             epoch: 1,
             epoch_first_group: self.tip.group + 1,
             durable: self.written,

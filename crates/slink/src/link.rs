@@ -86,6 +86,9 @@ pub trait SiteLink: Send {
     /// Where the site keeps its own state from now on; where it did.
     fn set_mark(&mut self, now: Time, log: &mut Replog, mark: Option<DiskId>) -> Option<DiskId>;
 
+    /// Whose site it is has another name from now on, which its mark is to say.
+    fn rename(&mut self, replicator: &str);
+
     /// A leg joins the site. The roster knows it, and whether it is all dirty.
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg);
 

@@ -510,6 +510,11 @@ impl SiteLink for Ordered {
         self.mark_moves(now, log, mark)
     }
 
+    fn rename(&mut self, replicator: &str) {
+        replicator.clone_into(&mut self.replicator);
+        self.notice.iter_mut().for_each(|notice| notice.rename(replicator));
+    }
+
     fn add_leg(&mut self, now: Time, log: &mut Replog, leg: Leg) {
         self.leg_joins(now, log, leg);
         self.value_copy(log);

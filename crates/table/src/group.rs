@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use blk::{DevNr, Sector, Sectors, SlinkNr};
 
+use crate::edit::EditError;
 use crate::limits::{DEVICES_MAX, LEGS_MAX};
+use crate::name::check_name;
 use crate::origin::Part;
 use crate::{Entry, ErrorKind, ReplicatorDevTable, ReplicatorTable, TableError, TableFile, Target};
 
@@ -69,6 +71,27 @@ impl Group {
             |it: &GroupDevice| entry(&it.name, it.len, Target::ReplicatorDev(it.table.clone()));
         let entries = std::iter::once(group).chain(self.devices.iter().map(device)).collect();
         TableFile { entries }
+    }
+
+    /// The same group, with another name for one of its devices, or for itself.
+    ///
+    /// # Errors
+    /// A name that no table may have, or that something else in it has.
+    pub fn renamed(&self, dev: Option<DevNr>, name: &str) -> Result<Self, EditError> {
+        // Printed and read again it could be another table's words.
+        check_name(name).map_err(EditError::Table)?;
+        let mut group = self.clone();
+        let devices = group.devices.iter_mut();
+        match dev {
+            Some(dev) => devices
+                .filter(|device| device.table.dev_nr == dev)
+                .for_each(|device| name.clone_into(&mut device.name)),
+            None => {
+                devices.for_each(|device| name.clone_into(&mut device.table.replicator));
+                name.clone_into(&mut group.name);
+            }
+        }
+        group.checked().map_err(|error| EditError::Table(error.into_kind()))
     }
 
     /// The same group, if a table may say it.

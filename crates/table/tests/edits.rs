@@ -143,3 +143,27 @@ fn a_wrong_edit_is_answered_with_what_was_expected() {
         assert!(error.starts_with(expected), "{words}: {error}");
     }
 }
+
+#[test]
+fn another_name_stands_wherever_the_one_before_did_and_nothing_else_changes() {
+    let device = before().renamed(Some(DevNr(7)), "journal").unwrap();
+    assert_eq!(device.file().to_string(), BEFORE.replace("wal:", "journal:"));
+    let group = before().renamed(None, "east").unwrap();
+    assert_eq!(
+        group.file().to_string(),
+        BEFORE.replace("repl: ", "east: ").replace("-dev repl", "-dev east")
+    );
+    assert_eq!(group.renamed(None, "repl").unwrap(), before());
+}
+
+#[test]
+fn a_name_that_no_table_may_have_or_that_is_taken_is_refused() {
+    for dev in [None, Some(DevNr(0))] {
+        for bad in ["", "a b", "a/b", "..", "x: 0 1\n", "x\0", &"n".repeat(128)] {
+            let refusal = before().renamed(dev, bad).unwrap_err().to_string();
+            assert!(refusal.contains("name"), "{bad:?}: {refusal}");
+        }
+        let refusal = before().renamed(dev, "wal").unwrap_err().to_string();
+        assert!(refusal.contains("wal"), "{refusal}");
+    }
+}

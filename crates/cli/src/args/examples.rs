@@ -36,6 +36,11 @@ Examples:
   replicator table repl >data.table  # what holds; change it,
   replicator reload data.table       # and go on as it says";
 
+pub(crate) const RENAME: &str = "\
+Examples:
+  replicator rename data archive  # a device: /dev/replicator/archive
+  replicator rename repl east     # the replicator";
+
 pub(crate) const LS: &str = "\
 Examples:
   replicator ls

@@ -72,8 +72,8 @@ fn recover_found(found: &Found, verbose: u8) -> Result<Vec<ReadyDevice>> {
     }
     // What waits has to be known: better said here than by a daemon that has begun.
     found.group.state()?;
-    let text = found.group.table()?.context("its daemon left no table; use `create`")?;
-    let replicator = tables::from_text(&text).context("the table its daemon left")?;
+    let left = tables::left_in(&found.group).context("the table its daemon left")?;
+    let replicator = left.context("its daemon left no table; use `create`")?;
     daemon::launch(&job(&replicator, Takeover::Must, verbose))
 }
 

@@ -14,6 +14,7 @@ mod metrics;
 mod query;
 mod reload;
 mod remove;
+mod rename;
 mod report;
 mod top;
 mod upgrade;
@@ -57,6 +58,7 @@ fn on_host(command: Command, verbose: u8, runtime: &RuntimeDir) -> Result<()> {
         Command::Upgrade(args) => upgrade::upgrade(&args, runtime),
         Command::Reload(source) => reload::reload(&source, runtime),
         Command::Remove(args) => remove::remove(&args, runtime),
+        Command::Rename(args) => rename::rename(&args, runtime),
         Command::Ls(args) => query::ls(&args, runtime),
         Command::Table(args) => query::table(&args, runtime),
         Command::Status(args) => query::status(&args, runtime),

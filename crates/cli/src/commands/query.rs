@@ -192,8 +192,8 @@ fn rows_of(group: &GroupDir) -> Result<Vec<Row>> {
 }
 
 fn entries_of(group: &GroupDir) -> Result<Vec<Entry>> {
-    let text = group.table()?.context("its daemon is just starting; try again")?;
-    Ok(TableFile::parse(&text)?.entries)
+    let left = crate::tables::left_in(group)?.context("its daemon is just starting; try again")?;
+    Ok(left.group.file().entries)
 }
 
 fn table_line(entry: &Entry) -> TableLine {

@@ -32,6 +32,8 @@ pub(crate) enum Request {
     Add { table: String, wish: Wish },
     /// Go on as this table says. Answered with a sentence for each thing that is different.
     Reload { table: String },
+    /// Call a device `to` from now on or, without one, the replicator.
+    Rename { device: Option<String>, to: String },
     /// Become the program at this path. Answered with its version when it is sure that it can go on,
     /// and nobody is served here any more.
     Upgrade { program: String },
@@ -145,6 +147,7 @@ mod tests {
             Request::Message { device: None, words: vec!["resume".into(), "a b\n".into()] },
             Request::Add { table: "a: 0 1\n".into(), wish: Wish::default() },
             Request::Reload { table: "a: 0 1\nb: 0 1\n".into() },
+            Request::Rename { device: Some("data".into()), to: "b".into() },
             Request::Upgrade { program: "/usr/bin/replicator".into() },
             Request::Remove { drain: true, force: false, limit_ms: 60_000 },
         ];

@@ -46,7 +46,7 @@ pub(super) struct Places {
     /// What was found at them, as far as something is open there.
     found: Mutex<BTreeMap<DiskId, Seen>>,
     /// Where other replicators see it.
-    claims: Option<Claims>,
+    pub(super) claims: Option<Claims>,
     /// What the host kept of a log that was lost.
     kept: Option<Vec<u8>>,
 }
@@ -106,18 +106,19 @@ impl Disks {
             |role: Role| if role.is_local() { local.max(OTHERS_LIMIT) } else { OTHERS_LIMIT };
         // An exclusive open of one disk by two paths would only say "busy".
         let look = |_| OpenSpec { access: Access::Look, ..OpenSpec::default() };
-        let all = places.lock().clone();
+        let mut there = places.lock().clone();
+        let mut missing = BTreeMap::new();
         let helper = |role| waits.for_helper(role);
-        let mut looked = places.open_all(&all, helper, limit, look)?;
-        places.plan(group, &looked)?;
-        places.check_overlaps(&looked)?;
-        places.refuse_taken(&mut looked)?;
+        // A dead one has had each of them open once, and claims it still: users need not wait for two looks.
         if !waits.for_dead {
+            let mut looked = places.open_all(&there, helper, limit, look)?;
+            places.plan(group, &looked)?;
+            places.check_overlaps(&looked)?;
+            places.refuse_taken(&mut looked)?;
             places.check_local(&looked)?;
+            there.retain(|place| looked[&place.id].is_ok());
+            missing = failures(looked);
         }
-
-        let there: Vec<Place> = all.into_iter().filter(|place| looked[&place.id].is_ok()).collect();
-        let mut missing = failures(looked);
         let mut found = places.open_all(&there, helper, limit, |role| {
             // Who is busy is to be told before the time is up.
             let busy_limit = match role {

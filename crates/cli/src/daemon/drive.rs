@@ -27,6 +27,8 @@ pub(super) struct Drive {
     places: Arc<Places>,
     /// Its own; events are numbered within it.
     life: Arc<str>,
+    /// What the host keeps of its log.
+    kept: KeptFile,
 }
 
 /// A way to a [`Drive`] for threads that only look.
@@ -47,11 +49,12 @@ impl Drive {
         let name = format!("repl-{}", plan.name).chars().take(THREAD_NAME_MAX).collect();
         let machine = Replicator::open(plan, seed()?)?;
         let (opener, places) = (disks.opener(), disks.places());
-        let keeper = Keeper::new(move |bytes| kept.write(bytes));
+        let keeper = kept.clone();
+        let keeper = Keeper::new(move |bytes| keeper.write(bytes));
         let spec = EngineSpec { name, disks: disks.open, ring: RING, opener, keeper, listener };
         let engine = Engine::spawn(machine, spec).context("starting the engine")?;
         let life = random_uuid()?.simple().to_string().into();
-        Ok(Self { engine, places, life })
+        Ok(Self { engine, places, life, kept })
     }
 
     pub(super) fn handle(&self) -> &Handle<Replicator> {
@@ -61,6 +64,17 @@ impl Drive {
     /// Where disks are that come later.
     pub(super) fn places(&self) -> &Arc<Places> {
         &self.places
+    }
+
+    /// What the host keeps of its log, to follow its name.
+    pub(super) fn kept(&self) -> &KeptFile {
+        &self.kept
+    }
+
+    /// A device, or the replicator, is called `name` where the engine speaks of it.
+    pub(super) fn rename(&self, dev: Option<DevNr>, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        Ok(self.handle().call(move |machine, _| machine.rename(dev, &name))??)
     }
 
     pub(super) fn view(&self) -> View {
@@ -105,6 +119,12 @@ impl Drive {
     /// What it is made of.
     pub(super) fn plan(&self) -> Result<Plan> {
         Ok(self.handle().call(|machine, _| machine.plan().clone())?)
+    }
+
+    /// What the group is, whatever it is called and wherever its log is.
+    pub(super) fn group(&self) -> Result<uuid::Uuid> {
+        let group = self.handle().call(|machine, _| Some(machine.log()?.superblock().group()))?;
+        group.context("the log is not open")
     }
 
     /// The longest request that a device may send, in whole pages as the driver wants it.

@@ -16,6 +16,7 @@ mod orders;
 mod process;
 mod reload;
 mod relog;
+mod rename;
 mod serve;
 mod served;
 mod service;

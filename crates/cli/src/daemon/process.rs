@@ -33,6 +33,11 @@ pub(super) struct Manner {
 }
 
 impl Manner {
+    /// A panic is told to those who look, and left where the replicator is that has another name.
+    pub(super) fn follow(&self, group: &GroupDir) {
+        stop_on_panic(group.clone(), if self.foreground { tell_who_looks } else { |_| () });
+    }
+
     /// In the foreground, with that limit; or not.
     pub(super) fn new(foreground: Option<Duration>, verbose: u8) -> Self {
         let limit = foreground.unwrap_or(STOP_LIMIT);

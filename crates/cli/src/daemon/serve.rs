@@ -72,6 +72,12 @@ fn obey(
             service.upgrading();
             upgrade(daemon, ask, Path::new(&program), manner)
         }
+        Request::Rename { device: None, to } => {
+            let renamed = rename(&mut daemon, &to, manner, service);
+            note_refusal(&daemon, renamed.as_ref().err());
+            ask.finish(reply(renamed.map(|()| Value::Null)));
+            ControlFlow::Continue(daemon)
+        }
         request => {
             let answer = answer(&mut daemon, &ask, request);
             note_refusal(&daemon, answer.as_ref().err());
@@ -117,6 +123,18 @@ fn upgrade(
     }
 }
 
+/// Gives the replicator another name, by which whoever would start it again must know it.
+fn rename(daemon: &mut Daemon, to: &str, manner: &Manner, service: &Service) -> Result<()> {
+    ensure!(
+        !service.is_there(),
+        "nothing was changed: it is a service, which would be started again by its old name; stop that, give its table \
+         the other name, and start it by that"
+    );
+    daemon.rename(None, to)?;
+    manner.follow(&daemon.dir);
+    Ok(())
+}
+
 /// What is asked for, and what comes of it, stands among the events in the order in which it
 /// happens.
 fn note(daemon: &Daemon, what: Note) {
@@ -148,6 +166,7 @@ fn in_words(request: &Request) -> String {
         Request::Reload { .. } => "reload".to_owned(),
         Request::Remove { force: true, .. } => "remove --force".to_owned(),
         Request::Remove { .. } => "remove".to_owned(),
+        Request::Rename { device, to } => format!("{} to {to}", of("rename", device)),
         Request::Upgrade { .. } => "upgrade".to_owned(),
         Request::Info {} | Request::Status {} | Request::Events { .. } => "a look".to_owned(),
     }
@@ -179,6 +198,7 @@ pub(super) fn receive(
         | Request::Message { .. }
         | Request::Add { .. }
         | Request::Reload { .. }
+        | Request::Rename { .. }
         | Request::Upgrade { .. }
         | Request::Remove { .. } => return desk.pass(request, replies),
     };
@@ -215,6 +235,10 @@ fn answer(daemon: &mut Daemon, ask: &Ask, request: Request) -> Result<Value> {
         }
         Request::Reload { table } => {
             Ok(serde_json::to_value(daemon.reload(&tables::from_text(&table)?.group)?)?)
+        }
+        Request::Rename { device, to } => {
+            daemon.rename(number(daemon, device)?, &to)?;
+            Ok(Value::Null)
         }
         Request::Info {}
         | Request::Status {}

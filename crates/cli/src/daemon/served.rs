@@ -10,6 +10,7 @@ use blk::{DevNr, Sectors};
 use replicator::DevicePlan;
 use table::Group;
 use ublk_target::{Added, Device, DeviceSpec, Ublk};
+use uuid::Uuid;
 
 use super::drive::{Drive, random_u64};
 use super::orders::Desk;
@@ -62,6 +63,8 @@ pub(super) struct Shape {
     pub(super) rotational: bool,
     /// The longest request.
     pub(super) request_max: Sectors,
+    /// What the group is, whatever it is called and wherever its log is.
+    pub(super) group: Uuid,
     /// Whether the driver tells those who have a device open that it has grown.
     pub(super) tells_of_growth: bool,
 }
@@ -110,10 +113,12 @@ impl Daemon {
             Some(it) => {
                 let (ublk, served) =
                     (it.ublk, Device::recover(it.ublk, it.mark, handle, device.nr)?);
+                // The dead daemon may have been about to call it otherwise.
+                self.note_name(device.nr, &device.name)?;
                 self.is_served(&device.name, served)?;
-                // The dead daemon may have suspended it.
+                // Or have suspended it.
                 self.tell_udev(&device.name, ublk, false);
-                Ok(())
+                self.show_name(device.nr)
             }
             None => {
                 let (id, depth) = (wish.ublk, wish.depth);
@@ -127,7 +132,7 @@ impl Daemon {
     fn serve_new(&mut self, device: &DevicePlan, making: Making) -> Result<()> {
         let added = self.add(device, making)?;
         let (ublk, since) = (added.id(), Moment::now());
-        self.udev.tell(ublk, &self.facts(&device.name, false))?;
+        self.tell(&device.name, ublk, false)?;
         let served = match added.start(self.drive.handle(), device.nr) {
             Ok(served) => served,
             Err(error) => {
@@ -150,13 +155,48 @@ impl Daemon {
         Ok(())
     }
 
-    fn facts<'a>(&'a self, name: &'a str, suspended: bool) -> Facts<'a> {
-        Facts { name, replicator: self.dir.name().as_str(), suspended }
+    /// A device is called `name` from now on, and what it was called before is to go.
+    pub(super) fn note_name(&mut self, dev: DevNr, name: &str) -> Result<()> {
+        match self.state.devices.iter_mut().find(|it| it.nr == dev.0 && it.name != name) {
+            Some(it) => {
+                it.was = Some(std::mem::replace(&mut it.name, name.to_owned()));
+                self.write_state()
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What users knew a device by that has another name is that name's; returns when it is.
+    pub(super) fn show_name(&mut self, dev: DevNr) -> Result<()> {
+        let Some(at) = self.state.devices.iter().position(|it| it.nr == dev.0) else {
+            return Ok(());
+        };
+        let DeviceState { name, was: Some(was), ublk, .. } = self.state.devices[at].clone() else {
+            return Ok(());
+        };
+        let suspended = self.drive.view().is_suspended(Some(dev))?;
+        self.tell(&name, ublk, suspended)?;
+        self.links.rename(&was, &name, ublk)?;
+        self.links.remove(&was, ublk)?;
+        self.udev.call_with_partitions(ublk);
+        self.udev.wait_until_not_called(ublk, &was);
+        self.describe(ublk);
+        self.state.devices[at].was = None;
+        self.write_state()
+    }
+
+    /// Has udev know of a device from its next event on; whether that is new.
+    fn tell(&self, name: &str, ublk: u32, suspended: bool) -> Result<bool> {
+        let known = self.state.devices.iter().find(|it| it.ublk == ublk);
+        let nr = known.context("the device has gone again")?.nr;
+        let identity = format!("{}-{nr}", self.shape.group);
+        let replicator = self.dir.name().as_str();
+        self.udev.tell(ublk, &Facts { name, replicator, identity: &identity, suspended })
     }
 
     /// What a device does for its users does not depend on it.
     fn tell_udev(&self, name: &str, ublk: u32, suspended: bool) {
-        match self.udev.tell(ublk, &self.facts(name, suspended)) {
+        match self.tell(name, ublk, suspended) {
             Ok(true) => self.udev.call(ublk),
             Ok(false) => {}
             Err(error) => log::warn!("udev was not told of a change of {name}: {error:#}"),
@@ -275,8 +315,11 @@ impl Daemon {
     /// What users know a device by goes.
     pub(super) fn hide(&self, device: &DeviceState) -> Result<()> {
         PidFiles::of_host().remove(device.ublk, std::process::id())?;
-        self.udev.forget(device.ublk, &device.name)?;
-        self.links.remove(&device.name, device.ublk)
+        for name in device.names() {
+            self.udev.forget(device.ublk, name)?;
+            self.links.remove(name, device.ublk)?;
+        }
+        Ok(())
     }
 
     /// Ends everything: no device is left, the engine stops, the name is free.
@@ -319,6 +362,7 @@ impl Daemon {
         })?;
         self.state.devices.push(DeviceState {
             name: device.name.clone(),
+            was: None,
             nr: device.nr.0,
             ublk: added.id(),
             mark,

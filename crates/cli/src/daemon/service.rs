@@ -57,6 +57,11 @@ impl Service {
         Ok(Self { socket: Some(Arc::new(socket)), watchdog })
     }
 
+    /// Whether there is a service manager, which knows a replicator by its name.
+    pub(super) fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// The devices are usable.
     pub(super) fn ready(&self, devices: usize) {
         self.tell(&format!("READY=1\nSTATUS=serves {devices} devices"));

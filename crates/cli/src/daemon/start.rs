@@ -14,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use replicator::{Note, why};
+use replicator::{Note, Plan, why};
+use replog::format::kept::Kept;
+use replog::tools::uuid;
 use table::{Group, Mode};
 use ublk_target::Ublk;
 
@@ -23,7 +25,8 @@ use super::drive::Drive;
 use super::job::{Job, ReadyDevice, Reporter};
 use super::orders::Desk;
 use super::served::{Daemon, Shape};
-use super::takeover::{Left, as_left, inheritance};
+use super::succeed::Looked;
+use super::takeover::{Left, as_left, finish_rename, inheritance};
 use crate::helper;
 use crate::links::Links;
 use crate::runtime::{DeviceState, GroupDir, KeptFile, Lock, RuntimeDir};
@@ -99,6 +102,9 @@ fn open(
     let claims = RuntimeDir::open()?.claims(dir.name());
     let (disks, plan) =
         Disks::open(&group, waits, Some(helper::program()), Some(claims), kept.read()?)?;
+    if fresh {
+        check_other_names(&kept, &disks, &plan)?;
+    }
     if job.require_all {
         disks.require_all()?;
     }
@@ -117,7 +123,8 @@ fn open(
                 go_on_resizing(&drive, &group, &table);
             }
             let request_max = drive.request_max()?;
-            let shape = Shape { rotational, request_max, tells_of_growth };
+            let group = drive.group()?;
+            let shape = Shape { rotational, request_max, group, tells_of_growth };
             Ok((drive, shape, table))
         }
         Err(error) => {
@@ -125,6 +132,27 @@ fn open(
             Err(error)
         }
     }
+}
+
+/// P8: what is to be known of a log went with its replicator to another name; by the name in an older table it would not
+/// be looked for.
+fn check_other_names(kept: &KeptFile, disks: &Disks, plan: &Plan) -> Result<()> {
+    let log = disks.open.iter().find(|(id, _)| *id == plan.log.disk.id);
+    let Some(found) = log.and_then(|(_, disk)| uuid(&mut Looked(disk), plan.log.table.start))
+    else {
+        return Ok(());
+    };
+    for (name, bytes) in kept.others()? {
+        if Kept::decode(&bytes).is_ok_and(|kept| kept.is_about(found)) {
+            bail!(
+                "the log {} is known to this host as one of the replicator {name}, which has another by now or had to go on \
+                 without it: name the replicator so, and its log; or, if that is not to come again, remove {name}.log from the \
+                 state directory",
+                plan.log.disk.path
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A device of which no copy can be read keeps even those waiting who make it: the kernel looks for
@@ -151,6 +179,9 @@ fn serve_devices(
     inherited: Left,
     reporter: &mut impl Reporter,
 ) -> Result<()> {
+    if !inherited.waiting.is_empty() {
+        finish_rename(&daemon.dir)?;
+    }
     daemon.dir.write_table(&job.table)?;
     let withheld = withheld(daemon, job, &inherited)?;
     inherited.hide(&inherited.deleted)?;

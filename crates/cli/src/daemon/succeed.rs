@@ -71,13 +71,13 @@ fn look(name: &Name) -> Result<()> {
     let path = path_of(&log.path);
     let look = OpenSpec { access: Access::Look, ..OpenSpec::default() };
     let what = || format!("the log {}", path.display());
-    let mut disk = Looked(Disk::open(&path, &look).with_context(what)?);
-    can_follow(&mut disk, log.start).with_context(what)
+    let disk = Disk::open(&path, &look).with_context(what)?;
+    can_follow(&mut Looked(&disk), log.start).with_context(what)
 }
 
 fn table_of(group: &GroupDir) -> Result<Replicator> {
-    let text = group.table()?.context("its daemon has no table")?;
-    tables::from_text(&text).context("the table of its daemon")
+    let left = tables::left_in(group).context("the table of its daemon")?;
+    left.context("its daemon has no table")
 }
 
 /// Those of the program before have nobody else who does, and most have ended with it.
@@ -85,10 +85,10 @@ fn take_leave_of_helpers() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
-/// A disk that somebody else has open.
-struct Looked(Disk);
+/// A disk with a log that is only to be looked at.
+pub(super) struct Looked<'a>(pub(super) &'a Disk);
 
-impl LogReader for Looked {
+impl LogReader for Looked<'_> {
     fn read(&mut self, sector: Sector, buf: &mut [u8]) -> Result<(), Errno> {
         let read = self.0.pread(sector, Sectors::from_bytes(buf.len() as u64));
         buf.copy_from_slice(&read.map_err(|it| it.raw_os_error().map_or(Errno::EIO, Errno))?);

@@ -7,7 +7,8 @@ use ublk_target::{Device, Ublk};
 
 use super::job::{Job, Takeover};
 use crate::links::Links;
-use crate::runtime::{DeviceState, GroupDir, PidFiles};
+use crate::runtime::{DeviceState, GroupDir, PidFiles, RuntimeDir, Tenant};
+use crate::tables::{from_text, left_in};
 use crate::udev::{Moment, Udev};
 
 /// What a daemon that died has left.
@@ -68,8 +69,10 @@ impl Left {
     pub(super) fn hide(&self, devices: &[DeviceState]) -> Result<()> {
         for device in devices {
             PidFiles::of_host().remove(device.ublk, self.pid)?;
-            Udev::of_host().forget(device.ublk, &device.name)?;
-            Links::of_host().remove(&device.name, device.ublk)?;
+            for name in device.names() {
+                Udev::of_host().forget(device.ublk, name)?;
+                Links::of_host().remove(name, device.ublk)?;
+            }
         }
         Ok(())
     }
@@ -98,7 +101,7 @@ fn left(group: &GroupDir) -> Result<Left> {
 /// table that it had. Users wait for them, and a service that starts again must not refuse them
 /// because somebody has edited its file meanwhile.
 pub(super) fn as_left(job: &Job, group: &GroupDir) -> Result<Job> {
-    let table = group.table()?.context("its daemon died and left no table")?;
+    let table = left_in(group)?.context("its daemon died and left no table")?.text;
     if table != job.table {
         log::warn!(
             "{}: its devices wait since its daemon died, so it goes on with the table that this \
@@ -107,4 +110,19 @@ pub(super) fn as_left(job: &Job, group: &GroupDir) -> Result<Job> {
         );
     }
     Ok(Job { table, ..job.clone() })
+}
+
+/// What a daemon has left that died while it gave its replicator another name: the old one, empty.
+pub(super) fn finish_rename(group: &GroupDir) -> Result<()> {
+    let text = group.table()?.context("its daemon died and left no table")?;
+    let before = from_text(&text)?.name;
+    if before == *group.name() {
+        return Ok(());
+    }
+    let before = RuntimeDir::open()?.group(&before);
+    match before.tenant()? {
+        // Nobody's by now, or somebody's who just begins.
+        Tenant::Nobody => before.clear(before.lock()?),
+        Tenant::Gone | Tenant::Alive(_) => Ok(()),
+    }
 }

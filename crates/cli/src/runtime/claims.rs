@@ -5,6 +5,7 @@
 //! devices wait for its successor.
 
 use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ pub(crate) struct Claim {
 #[derive(Clone, Debug)]
 pub(crate) struct Claims {
     runtime: RuntimeDir,
-    own: GroupDir,
+    own: Arc<Mutex<GroupDir>>,
 }
 
 /// While it lives, nobody on this host claims anything.
@@ -42,7 +43,7 @@ pub(crate) struct Claiming<'a> {
 
 impl Claims {
     pub(super) fn new(runtime: RuntimeDir, own: GroupDir) -> Self {
-        Self { runtime, own }
+        Self { runtime, own: Arc::new(Mutex::new(own)) }
     }
 
     /// Waits for whoever is claiming disks now.
@@ -53,12 +54,22 @@ impl Claims {
         Ok(Claiming { claims: self, _lock: lock })
     }
 
+    /// The replicator has another name from now on.
+    pub(crate) fn follow(&self, own: &GroupDir) {
+        own.clone_into(&mut self.own());
+    }
+
+    fn own(&self) -> MutexGuard<'_, GroupDir> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A few words for another replicator that has some of these bytes.
     pub(crate) fn holder(&self, extent: &Extent) -> Result<Option<String>> {
+        let own = self.own().name().clone();
         for group in self.runtime.groups()? {
             let name = group.name();
             let left = match group.tenant()? {
-                _ if name == self.own.name() => continue,
+                _ if *name == own => continue,
                 Tenant::Nobody => continue,
                 Tenant::Alive(_) => "",
                 // Nothing of it survives a reboot.
@@ -77,7 +88,7 @@ impl Claims {
 impl Claiming<'_> {
     /// These are the disks of this replicator from now on.
     pub(crate) fn write(&self, claims: &[Claim]) -> Result<()> {
-        self.claims.own.write_claims(claims)
+        self.claims.own().write_claims(claims)
     }
 }
 

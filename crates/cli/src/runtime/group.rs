@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{Claim, Name, State, check_dir};
@@ -87,6 +88,14 @@ impl GroupDir {
         ensure!(is_it, "{}: expected to be given it, locked", path.display());
         fcntl_setfd(&lock, FdFlags::CLOEXEC).with_context(|| self.what("taking the lock of"))?;
         Ok(Lock { file: lock })
+    }
+
+    /// Takes the place of `other`, whose lock is held, and that one this one's, each with all that is in it. In one step:
+    /// at no moment a name has both, or none.
+    pub(crate) fn swap_with(&self, other: &Self) -> Result<()> {
+        renameat_with(CWD, &self.path, CWD, &other.path, RenameFlags::EXCHANGE).with_context(|| {
+            format!("renaming {} to {}", self.path.display(), other.path.display())
+        })
     }
 
     /// Takes no more calls: who calls from now on is answered by a successor, or not at all.
@@ -307,7 +316,8 @@ mod tests {
     }
 
     fn state() -> State {
-        let device = DeviceState { name: "data".into(), nr: 0, ublk: 7, mark: 42, sectors: 8192 };
+        let device =
+            DeviceState { name: "data".into(), was: None, nr: 0, ublk: 7, mark: 42, sectors: 8192 };
         State { devices: vec![device], ..State::of_this_process() }
     }
 
@@ -385,6 +395,24 @@ mod tests {
         assert!(refusal.contains("repl: expected mode 0700, found 0777"), "{refusal}");
         fs::set_permissions(&group.path, fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(group.table().unwrap().unwrap(), "0 1 replicator");
+    }
+
+    #[test]
+    fn a_name_is_changed_with_all_that_is_there_and_its_holder_keeps_it() {
+        let (home, dir) = scratch();
+        let [old, new] = ["old", "new"].map(|name| dir.group(&name.parse().unwrap()));
+        let lock = old.lock().unwrap();
+        old.write_state(&state()).unwrap();
+        let placeholder = new.lock().unwrap();
+        old.swap_with(&new).unwrap();
+        // A crash here: the old name is free, and the new one has everything.
+        assert_eq!((old.state().unwrap(), new.state().unwrap()), (None, Some(state())));
+        assert!(old.lock().unwrap_err().to_string().contains("is taken"), "not yet");
+        old.clear(placeholder).unwrap();
+        assert_eq!(old.tenant().unwrap(), Tenant::Nobody);
+        assert_eq!(new.tenant().unwrap(), Tenant::Alive(std::process::id()));
+        new.inherit(lock.given_on().unwrap()).unwrap();
+        assert_eq!(fs::read_dir(home.path().join("run")).unwrap().count(), 1);
     }
 
     #[test]

@@ -74,6 +74,24 @@ impl RuntimeDir {
         GroupDir::new(self.path.join(name.as_str()), name.clone())
     }
 
+    /// A few words for who is called `name`.
+    pub(crate) fn holder_of(&self, name: &Name) -> Result<Option<String>> {
+        for group in self.groups()? {
+            if group.tenant()? == Tenant::Nobody {
+                continue;
+            }
+            if group.name() == name {
+                return Ok(Some("a replicator".to_owned()));
+            }
+            let state = group.state().with_context(|| format!("replicator {}", group.name()))?;
+            let mut devices = state.into_iter().flat_map(|state| state.devices);
+            if devices.any(|device| device.names().any(|it| it == name.as_str())) {
+                return Ok(Some(format!("a device of the replicator {}", group.name())));
+            }
+        }
+        Ok(None)
+    }
+
     /// Keeps why the last command of ublksrv's front end failed; forgets it if it did not.
     pub(crate) fn write_front_end_error(&self, sentence: Option<&str>) -> Result<()> {
         let path = self.path.join(FRONT_END_ERROR);

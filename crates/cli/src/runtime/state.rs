@@ -27,6 +27,9 @@ pub(crate) struct State {
 pub(crate) struct DeviceState {
     /// What users call it.
     pub(crate) name: String,
+    /// What they called it before, if its link may be there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) was: Option<String>,
     /// The number that tags its writes in the log.
     pub(crate) nr: u32,
     /// The N of `/dev/ublkbN`.
@@ -55,6 +58,11 @@ impl State {
 }
 
 impl DeviceState {
+    /// All that users may know it by.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.was).map(String::as_str)
+    }
+
     /// The path of the block device.
     pub(crate) fn path(&self) -> String {
         format!("/dev/ublkb{}", self.ublk)

@@ -151,6 +151,12 @@ impl Kept {
         self.retired.contains(&log)
     }
 
+    /// Whether it says anything of a log.
+    #[must_use]
+    pub fn is_about(&self, log: Uuid) -> bool {
+        self.superblock.uuid == log || self.is_retired(log)
+    }
+
     /// Whether it says more of its log than what was `found` there.
     #[must_use]
     pub fn is_newer_than(&self, found: &Superblock) -> bool {

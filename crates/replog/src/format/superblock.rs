@@ -27,7 +27,8 @@
 //!  156      2  legs               how many (L)
 //!  158      2  reserved
 //!  160      8  lap_base           where a lap began, as `head.pos`; 0 unless the ring was resized
-//!  168     88  reserved           named bookmarks; keys
+//!  168     16  group              the group's identity: its first log's UUID; zero in that log
+//!  184     72  reserved           named bookmarks; keys
 //!  256   64 S  sites              ┐
 //!  ...  160 D  devices            ├ the roster: diagrams in roster.rs
 //!  ...  224 L  legs               ┘
@@ -58,6 +59,9 @@ pub struct Superblock {
     pub generation: u64,
     /// The identity of the log, made when it was created.
     pub uuid: Uuid,
+    /// The UUID of the first log that the group had, if this took the place of one; else nil, see
+    /// [`Superblock::group`].
+    pub first: Uuid,
     /// What a reader must know to read or write this log.
     pub features: Features,
     /// Bytes in one lap of the ring.
@@ -99,8 +103,8 @@ pub struct Anchor {
 
 /// Feature words. An unknown bit in `incompat` forbids opening, in `ro_compat` writing.
 ///
-/// Version 1 knows one bit: 0 of `incompat`, [`Features::LAP_BASE`]. Foreseen in `incompat`:
-/// compressed payloads, encrypted payloads; in `compat`: named bookmarks.
+/// Version 1 knows two bits: 0 of `incompat`, [`Features::LAP_BASE`], and 0 of `compat`, [`Features::FIRST`]. Foreseen in
+/// `incompat`: compressed payloads, encrypted payloads; in `compat`: named bookmarks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// May be ignored, and is lost when a writer that ignores it writes a superblock.
@@ -136,6 +140,20 @@ impl Superblock {
             superblock.check_canonical(bytes)?;
         }
         Ok(superblock)
+    }
+
+    /// The identity of the group, whatever log it has by now.
+    #[must_use]
+    pub fn group(&self) -> Uuid {
+        if self.first.is_nil() { self.uuid } else { self.first }
+    }
+
+    /// The same, as another log of the group.
+    #[must_use]
+    pub(crate) fn moved_to(mut self, uuid: Uuid) -> Self {
+        (self.first, self.uuid) = (self.group(), uuid);
+        self.features.compat |= Features::FIRST;
+        self
     }
 
     /// Where things lie in this log, which begins at `start`.
@@ -195,7 +213,8 @@ impl Superblock {
         counts.write(&mut to);
         to.reserved(2);
         to.u64(self.lap_base.0);
-        to.reserved(88);
+        to.bytes(self.first.as_bytes());
+        to.reserved(72);
         roster::write(&self.sites, &self.devices, &self.legs, &mut to);
         to.end();
     }
@@ -218,11 +237,13 @@ impl Superblock {
         counts.check(bytes.len())?;
         from.bytes(2);
         let lap_base = RingPos(from.u64());
-        from.bytes(88);
+        let first = Uuid::from_bytes(from.array());
+        from.bytes(72);
         let (sites, devices, legs) = roster::read(counts, &mut from)?;
         Ok(Self {
             generation,
             uuid,
+            first,
             features,
             ring_bytes,
             lap_base,
@@ -275,7 +296,10 @@ impl Anchor {
 
 impl Features {
     /// What this version of the program knows.
-    pub const KNOWN: Self = Self { compat: 0, ro_compat: 0, incompat: Self::LAP_BASE };
+    pub const KNOWN: Self = Self { compat: Self::FIRST, ro_compat: 0, incompat: Self::LAP_BASE };
+
+    /// In `compat`: `group` may say which log was the first. Who does not know that writes zeroes there.
+    pub const FIRST: u64 = 1;
 
     /// In `incompat`: `lap_base` says where laps begin.
     pub const LAP_BASE: u64 = 1;

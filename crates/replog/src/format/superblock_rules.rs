@@ -91,7 +91,7 @@ impl Superblock {
         Ok(())
     }
 
-    fn rules(&self, number_max: u64) -> [Rule; 10] {
+    fn rules(&self, number_max: u64) -> [Rule; 11] {
         let head = &self.head;
         let rule = |field, found, holds| Rule { field, found, holds };
         let (pos, ring) = (head.pos.0, self.ring_bytes);
@@ -106,6 +106,13 @@ impl Superblock {
             rule("ring_bytes", ring, whole_blocks(ring) && RING_BYTES.contains(&ring)),
             // What the log holds has a place.
             rule("lap_base", base, whole_blocks(base) && base <= pos && has_base == (base != 0)),
+            // A log that is the group's first says so by its own UUID.
+            rule(
+                "group",
+                self.first.as_u64_pair().0,
+                self.first.is_nil()
+                    || self.features.compat & Features::FIRST != 0 && self.first != self.uuid,
+            ),
             number("epoch", self.epoch),
             rule(
                 "epoch_first_group",

@@ -1,6 +1,7 @@
 //! Finds the log on a device: both slots, and what they say together.
 
 use blk::{Errno, Sector};
+use uuid::Uuid;
 
 use super::LogReader;
 use crate::format::superblock::{Damaged, LogState, Newer, Superblock, SuperblockError, choose};
@@ -85,6 +86,11 @@ pub(super) fn log(
             Ok((sb, geometry))
         }
     }
+}
+
+/// The UUID of the log, if there is one that can be read.
+pub fn uuid(reader: &mut dyn LogReader, start: Sector) -> Option<Uuid> {
+    log(reader, start).ok().map(|(superblock, _)| superblock.uuid)
 }
 
 /// Whether this program can go on with a log that another one has open: it knows its format.

@@ -18,7 +18,7 @@ use blk::{Errno, Sector};
 
 pub use check::{Health, LogSummary, Place, Report, SiteReport, SlotReport, check};
 pub use dump::{CheckpointLine, Cursor, EntryLine, GroupLine, LegLine, Line, dump};
-pub use find::{ToolError, can_follow};
+pub use find::{ToolError, can_follow, uuid};
 pub use lacking::{Lacking, LackingDevice, LackingError, lacking};
 pub use lost::{Lost, LostWrite};
 pub use repair::{Repair, SiteVerdict, SlotWrite, repair};

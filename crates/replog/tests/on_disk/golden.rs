@@ -8,7 +8,7 @@ use replog::format::superblock::Superblock;
 
 use uuid::Uuid;
 
-use crate::samples::{LOG, busy, fresh, full, marks, mixed, pad, resized, streaming};
+use crate::samples::{LOG, busy, fresh, full, marks, mixed, moved, pad, resized, streaming};
 
 #[test]
 fn groups_lie_on_the_device_as_agreed() {
@@ -33,6 +33,7 @@ fn superblocks_lie_on_the_device_as_agreed() {
         ("fresh", fresh(), include_str!("../golden/superblock-fresh.hex")),
         ("busy", busy(), include_str!("../golden/superblock-busy.hex")),
         ("resized", resized(), include_str!("../golden/superblock-resized.hex")),
+        ("moved", moved(), include_str!("../golden/superblock-moved.hex")),
         ("streaming", streaming(), include_str!("../golden/superblock-streaming.hex")),
     ];
     for (name, superblock, fixture) in fixtures {

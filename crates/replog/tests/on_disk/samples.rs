@@ -79,6 +79,7 @@ pub(crate) fn fresh() -> Superblock {
     Superblock {
         generation: 1,
         uuid: LOG,
+        first: Uuid::nil(),
         features: Features::default(),
         ring_bytes: 448 * 4096,
         lap_base: RingPos(0),
@@ -133,6 +134,15 @@ pub(crate) fn resized() -> Superblock {
         ring_bytes: 512 * 4096,
         lap_base: RingPos(896 * 4096),
         ..busy()
+    }
+}
+
+/// One that took the place of another.
+pub(crate) fn moved() -> Superblock {
+    Superblock {
+        features: Features { compat: Features::FIRST, ..resized().features },
+        first: Uuid::from_u128(0x5a1e_0000_1111_4222_8333_4444_5555_6666),
+        ..resized()
     }
 }
 
@@ -276,10 +286,13 @@ prop_compose! {
             })
             .collect();
         let base = pos.saturating_sub(since_base);
+        let first = if flags >> 63 == 0 { Uuid::nil() } else { Uuid::from_u128(!uuid) };
+        let compat = u64::from(!first.is_nil());
         Superblock {
             generation,
             uuid: Uuid::from_u128(uuid),
-            features: Features { incompat: u64::from(base > 0), ..Features::default() },
+            first,
+            features: Features { compat, incompat: u64::from(base > 0), ..Features::default() },
             ring_bytes: ring * 4096,
             lap_base: RingPos(base * 4096),
             epoch,

@@ -103,7 +103,7 @@ fn every_case_is_decided_as_the_table_says() {
 fn image(case: Case) -> Image {
     // Large enough that there is something beyond the reach of a proof.
     let is_far = case.behind == Behind::FarMark;
-    let mut image = if is_far { Image::sized(Sectors(32 << 10)) } else { Image::new() };
+    let mut image = if is_far { Image::sized(Sectors(64 << 10)) } else { Image::new() };
     image.sb.epoch = 5;
     image.append(&[Put::Data(8)]);
     image.append(&[Put::Data(8)]);
@@ -170,7 +170,7 @@ fn stand_behind(image: &mut Image, behind: Behind) {
 
 #[test]
 fn a_proof_is_found_as_far_away_as_it_can_be_and_no_further() {
-    let mut image = Image::sized(Sectors(32 << 10));
+    let mut image = Image::sized(Sectors(64 << 10));
     image.append(&[Put::Data(8)]);
     image.flush();
     image.lose(&image.groups[0].clone(), 0..1);

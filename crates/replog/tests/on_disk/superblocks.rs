@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use replog::format::crc::crc32c;
 use replog::format::superblock::{Features, RosterError, Superblock, SuperblockError};
 use replog::geometry::{RingPos, SLOT_BYTES};
+use uuid::Uuid;
 
-use crate::samples::{any_superblock, busy, device, fresh, largest, leg, site};
+use crate::samples::{any_superblock, busy, device, fresh, largest, leg, moved, site};
 
 /// The slot with a change that its checksum agrees with.
 fn sealed(mut slot: Vec<u8>) -> Vec<u8> {
@@ -140,13 +141,25 @@ fn no_log_a_torn_one_and_a_later_one_are_told_apart() {
 
 #[test]
 fn a_foreign_feature_that_may_be_ignored_may_fill_reserved_bytes() {
-    let readable = changed(|slot| (slot[48], slot[170]) = (1, 0xAB)).unwrap();
-    assert_eq!(readable.features, Features { compat: 1, ..Features::default() });
+    let readable = changed(|slot| (slot[48], slot[190]) = (2, 0xAB)).unwrap();
+    assert_eq!(readable.features, Features { compat: 2, ..Features::default() });
     assert!(readable.features.are_writable());
-    let read_only = changed(|slot| (slot[56], slot[170]) = (1, 0xAB)).unwrap();
+    let read_only = changed(|slot| (slot[56], slot[190]) = (1, 0xAB)).unwrap();
     assert!(!read_only.features.are_writable());
-    let unexplained = changed(|slot| slot[170] = 0xAB);
-    assert_eq!(unexplained, Err(SuperblockError::Reserved { at: 170 }));
+    let unexplained = changed(|slot| slot[190] = 0xAB);
+    assert_eq!(unexplained, Err(SuperblockError::Reserved { at: 190 }));
+}
+
+#[test]
+fn a_group_is_known_by_its_first_log_whatever_log_it_has() {
+    assert_eq!((fresh().group(), moved().group()), (fresh().uuid, moved().first));
+    let not_said = changed(|slot| slot[170] = 0xAB);
+    assert!(matches!(not_said, Err(SuperblockError::Invalid { field: "group", .. })));
+    let its_own = Superblock { first: moved().uuid, ..moved() };
+    assert!(matches!(its_own.validate(), Err(SuperblockError::Invalid { field: "group", .. })));
+    // A program that does not know of it keeps the bit, and writes zeroes: then this log is the first.
+    let forgotten = Superblock { first: Uuid::nil(), ..moved() };
+    assert_eq!(Superblock::decode(&forgotten.encode()).unwrap().group(), moved().uuid);
 }
 
 #[test]

@@ -48,6 +48,12 @@ impl Notice {
         }
     }
 
+    /// The replicator is called otherwise: the site is to be told, after what is on its way there.
+    pub(super) fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+        self.renew();
+    }
+
     /// The site was away: another disk may be there by now.
     pub(super) fn forget(&mut self) {
         self.stage = Stage::Unread;
