@@ -104,6 +104,11 @@ impl Acks {
         fua.max(flush).unwrap_or_default()
     }
 
+    /// How many changes are not acknowledged.
+    pub(crate) fn changes(&self) -> usize {
+        self.plain.len() + self.fua.len()
+    }
+
     /// The oldest change that is not acknowledged.
     pub(crate) fn oldest_change(&self) -> Option<Seq> {
         let fronts = [&self.plain, &self.fua].into_iter().filter_map(VecDeque::front);

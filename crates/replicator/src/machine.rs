@@ -68,6 +68,8 @@ pub struct Replicator {
     closed: bool,
     /// Changes get an error, because a site's table says so.
     pub(crate) refusing: bool,
+    /// How far the log was, written and durable, when acknowledgements were last given.
+    acknowledged_at: (Seq, Seq),
     /// What the last other table changed, once this stands no crash takes it back.
     pub(crate) reloaded: Option<Version>,
     pub(crate) events: Events,
@@ -146,6 +148,7 @@ impl Replicator {
             ring_shown: false,
             closed: false,
             refusing: false,
+            acknowledged_at: (Seq(0), Seq(0)),
             reloaded: None,
             events: Events::default(),
             new_log: None,
@@ -303,6 +306,7 @@ impl Replicator {
             return Ok(());
         }
         let admitted = log.admit(&change)?;
+        log.came(now);
         self.load.last_change = now;
         let device = self.devices.get_mut(&dev).expect("a request's device was looked up");
         device.in_flight += 1;
@@ -352,9 +356,11 @@ impl Replicator {
         let refused = grants.iter().filter_map(|grant| grant.refusal()).min();
         self.refusing = refused.is_some();
         let mut acks = std::mem::take(&mut self.acks);
+        let waited = acks.changes();
         for waiting in acks.ready(Reached { written, durable, granted }) {
             self.complete(waiting.req, waiting.dev, Ok(()), effects);
         }
+        let acknowledged = waited - acks.changes();
         if let Some(granted) = refused {
             for waiting in acks.refused(granted) {
                 self.complete(waiting.req, waiting.dev, Err(Errno::EIO), effects);
@@ -366,7 +372,11 @@ impl Replicator {
         let waits = grants.iter().any(|grant| grant.limit().is_some_and(|upto| upto <= written));
         if let Some(log) = &mut self.log {
             log.media_are_waited_for(waits);
+            if acknowledged > 0 {
+                log.acknowledged(now, acknowledged as u64);
+            }
         }
+        self.acknowledged_at = (written, durable);
         self.note_who_waits(now, durable.min(local.unwrap_or(durable)));
     }
 
@@ -411,6 +421,10 @@ impl Replicator {
         self.poll_links(now, effects);
         self.go_on_reading(now, effects);
         self.watch_catching_up(now);
+        if self.has_arrived() {
+            // Before the next group goes: those who wait for this one may want to join it.
+            self.acknowledge(now, effects);
+        }
         self.poll_log(now, effects);
         self.go_on_without_log(now, effects);
         // A launch has made room: what overlapped, or found the group full, fits now.
@@ -422,6 +436,11 @@ impl Replicator {
             self.poll_links(now, effects);
             self.poll_log(now, effects);
         }
+    }
+
+    fn has_arrived(&self) -> bool {
+        let log = self.log.as_ref();
+        log.is_some_and(|log| self.acknowledged_at != (log.acknowledged_upto(), log.durable()))
     }
 
     pub(crate) fn poll_log(&mut self, now: Time, effects: &mut Vec<Effect>) {

@@ -172,9 +172,11 @@ fn what_only_a_sync_local_disk_has_is_not_acknowledged_before_the_record_is_kept
     host.faults.insert(RD, Fault::Fails);
     host.machine.message(host.now, None, &["resync", "1"]).unwrap();
     host.run();
+    // Two in a group: a lone one would be durable at once.
     let req = host.write(8, 8, 2);
-    // The log has it in its cache; the flush that follows is never heard of.
-    host.effects_left = Some(2);
+    host.write(100, 8, 3);
+    // The log has them in its cache; the flush that follows is never heard of.
+    host.effects_left = Some(3);
     host.run_for(Span::from_millis(1));
     (host.effects_left, host.keeps) = (None, false);
     lose(&mut host, Fault::Fails);

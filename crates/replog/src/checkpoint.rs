@@ -91,7 +91,8 @@ impl Replog {
         let pending = self.checkpointing.stale || self.written > self.durable;
         let free = !self.checkpointing.is_busy() && self.launched.is_none();
         let mark = (pending && free).then(|| self.checkpointing.last_active + MARK_AFTER);
-        mark.into_iter().chain(self.deadline()).chain(self.replacing_wakeup()).min()
+        let held = self.held_until.filter(|_| self.open.is_some() && self.launched.is_none());
+        mark.into_iter().chain(held).chain(self.deadline()).chain(self.replacing_wakeup()).min()
     }
 
     /// Writes a last checkpoint, so that the next opening finds nothing to scan. True when

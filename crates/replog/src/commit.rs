@@ -1,8 +1,8 @@
 //! Group commit: the group that is being filled, and its way to the ring.
 //!
 //! While one group is being written, the next one fills; when the write ends, it
-//! goes. There is no timer: an idle log commits at once, a busy one in batches. A
-//! group is an antichain: none of its writes was acknowledged when it closed, and
+//! goes: an idle log commits at once, a busy one in batches. It may wait a moment for
+//! writers who are about to come back ([`crate::gather`]). A group is an antichain: none of its writes was acknowledged when it closed, and
 //! no two of them overlap (I4), so that a site may apply one in any order.
 //!
 //! A flush makes many groups durable at once, while the next one is written. A lone write whose
@@ -208,6 +208,16 @@ impl Replog {
         open.payloads[at] = Some(buf.freeze());
     }
 
+    /// A change was admitted.
+    pub fn came(&mut self, now: Time) {
+        self.gather.came(now);
+    }
+
+    /// So many changes were acknowledged: who asked for them may ask for more.
+    pub fn acknowledged(&mut self, now: Time, changes: u64) {
+        self.gather.acknowledged(now, changes);
+    }
+
     /// Sends the open group on its way, if nothing else is.
     pub(crate) fn launch(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let ready = self.launched.is_none() && (!self.is_lost() || self.is_bypassed());
@@ -215,6 +225,10 @@ impl Replog {
             return;
         };
         let bytes = open.padded_bytes();
+        self.held_until = self.gather.holds_until(now).filter(|_| bytes < GATHER_BYTES_MAX);
+        if self.held_until.is_some() && !self.is_lost() {
+            return;
+        }
         let pad = self.pad_before(bytes);
         let may = self.is_lost()
             || (self.may_append(pad, bytes)
@@ -321,6 +335,7 @@ impl Replog {
             data: Gather::from_elem(memory, 1),
             fua,
         };
+        self.gather.sent(now);
         effects.push(self.submit(now, GROUP_IO, op));
     }
 
@@ -398,3 +413,6 @@ impl Change {
 }
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// From this size on a disk's bandwidth counts, and not how many groups it takes.
+const GATHER_BYTES_MAX: u64 = 256 * 1024;

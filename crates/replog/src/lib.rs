@@ -21,6 +21,7 @@ mod consumers;
 pub mod copies;
 pub mod event;
 pub mod format;
+mod gather;
 pub mod geometry;
 mod gone;
 pub mod index;

@@ -25,6 +25,7 @@ use crate::event::LogEvent;
 use crate::format::crc::crc32c;
 use crate::format::group::{CURSORS_MAX, EntryOp, GroupHeader};
 use crate::format::superblock::{Anchor, Superblock};
+use crate::gather::Gather;
 use crate::geometry::{Geometry, RingPos};
 use crate::index::{Index, Write};
 use crate::overlay::Overlay;
@@ -51,6 +52,9 @@ pub struct Replog {
     pub(crate) consumers: Consumers,
     pub(crate) open: Option<OpenGroup>,
     pub(crate) launched: Option<Launched>,
+    pub(crate) gather: Gather,
+    /// The open group waits for writers until then.
+    pub(crate) held_until: Option<Time>,
     /// The end of the last group that was launched.
     pub(crate) tip: Anchor,
     pub(crate) written: Seq,
@@ -241,6 +245,8 @@ impl Replog {
             consumers,
             open: None,
             launched: None,
+            gather: Gather::default(),
+            held_until: None,
             tip,
             written: tip.seq,
             written_end: tip,
@@ -284,6 +290,7 @@ impl Replog {
                 Ok(Admitted { seq: Seq(self.index.next_seq().0 + taken), payload })
             }
             Err(refusal) => {
+                self.gather.no_more();
                 self.counters.ring_full += u64::from(refusal == Refusal::RingFull);
                 self.counters.tail_full += u64::from(refusal == Refusal::TailFull);
                 Err(refusal)
@@ -317,7 +324,10 @@ impl Replog {
         self.checkpointing.active(now);
         let Some(kind) = self.ended(nr) else { return };
         match (kind, result) {
-            (GROUP_IO, Ok(())) => self.group_written(),
+            (GROUP_IO, Ok(())) => {
+                self.gather.arrived(now);
+                self.group_written();
+            }
             (GROUP_IO, Err(errno)) => self.fail("the write of a group", errno),
             (FLUSH_IO, Ok(())) => self.flushed(),
             (FLUSH_IO, Err(errno)) => self.fail("a flush", errno),
