@@ -369,9 +369,9 @@ impl Replicator {
         self.acks = acks;
         let local = self.links.iter().zip(&grants).find(|(link, _)| link.nr().is_local());
         let local = local.and_then(|(_, grant)| grant.limit());
-        let waits = grants.iter().any(|grant| grant.limit().is_some_and(|upto| upto <= written));
+        let waited_for = granted.filter(|upto| *upto <= written);
         if let Some(log) = &mut self.log {
-            log.media_are_waited_for(waits);
+            log.site_is_waited_for(waited_for);
             if acknowledged > 0 {
                 log.acknowledged(now, acknowledged as u64);
             }
@@ -430,6 +430,10 @@ impl Replicator {
         // A launch has made room: what overlapped, or found the group full, fits now.
         self.admit(now, effects);
         self.acknowledge(now, effects);
+        if self.log.as_ref().is_some_and(Replog::is_held) {
+            // A site has come along: what waited for that goes.
+            self.poll_log(now, effects);
+        }
         if self.links.iter().any(|link| link.has_news()) {
             // A limit was crossed: the site may have to be given up, and nothing else may
             // happen that it could wait for.

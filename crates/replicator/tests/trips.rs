@@ -125,3 +125,37 @@ fn the_local_site_is_copied_to_all_the_same_while_a_remote_site_is_waited_for_in
     assert!(!is_acked(&host, req));
     assert_eq!(written(&host, LD), before + 8 * 512);
 }
+
+/// Each group is a barrier at the site: with one to apply there and one behind it, more of them
+/// gain nothing.
+#[test]
+fn groups_grow_while_a_sync_site_has_enough_to_do() {
+    let mut host = sync();
+    host.faults.insert(RD, Fault::Slow);
+    let groups = |host: &Host| host.machine.log().unwrap().counters().groups;
+    let before = groups(&host);
+    let mut asked = Vec::new();
+    for sector in 0..20 {
+        asked.push(host.write(sector * 8, 8, 1));
+        host.run_for(Span::from_millis(1));
+    }
+    assert_eq!(groups(&host), before + 2, "one is applied, one comes next, the rest waits");
+    for _ in 0..8 {
+        host.land();
+        host.run_for(Span::from_millis(1));
+    }
+    assert!(asked.iter().all(|req| is_acked(&host, *req)));
+    assert_eq!(groups(&host), before + 3);
+}
+
+#[test]
+fn a_group_does_not_wait_for_a_site_that_is_away() {
+    let mut host = sync();
+    host.faults.insert(RD, Fault::Hangs);
+    for sector in 0..20 {
+        host.write(sector * 8, 8, 1);
+        host.run_for(Span::from_millis(1));
+    }
+    host.run_for(Span::from_millis(100));
+    assert_eq!(host.machine.log().unwrap().written(), blk::Seq(20));
+}

@@ -77,9 +77,9 @@ impl Replog {
         self.checkpointing.wanted = self.checkpointing.wanted.max(seq);
     }
 
-    /// Whether acknowledgements wait for more than what is written to the log.
-    pub fn media_are_waited_for(&mut self, waits: bool) {
-        self.media_are_waited_for = waits;
+    /// Acknowledgements wait for a site that has everything up to here, if for any.
+    pub fn site_is_waited_for(&mut self, has: Option<Seq>) {
+        self.waited_for = has;
     }
 
     /// When [`Replog::poll`] is to be called even if nothing happens.

@@ -10,7 +10,7 @@
 //! to the device in place of two.
 
 use blk::{BLOCK_BYTES, Buf, BufMut, DevNr, DiskOp, Effect, Errno, Gather};
-use blk::{Sector, Sectors, Seq, SlinkNr, Time};
+use blk::{Sector, Sectors, Seq, SlinkNr, Span, Time};
 
 use crate::format::crc::crc32c;
 use crate::format::group::{Entry, EntryOp, GroupHeader};
@@ -225,8 +225,9 @@ impl Replog {
             return;
         };
         let bytes = open.padded_bytes();
-        self.held_until = self.gather.holds_until(now).filter(|_| bytes < GATHER_BYTES_MAX);
-        if self.held_until.is_some() && !self.is_lost() {
+        let holds = self.gather.holds_until(now).or_else(|| self.site_holds_until(now));
+        self.held_until = holds.filter(|_| bytes < GATHER_BYTES_MAX && !self.is_lost());
+        if self.is_held() {
             return;
         }
         let pad = self.pad_before(bytes);
@@ -242,6 +243,21 @@ impl Replog {
             let open = self.open.take().expect("looked at above");
             self.launch_group(now, open, effects);
         }
+    }
+
+    /// Whether a group waits that could go.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held_until.is_some() && self.open.is_some()
+    }
+
+    /// A site that is waited for has a group to apply, and another one that comes next: nobody is
+    /// the worse for it if the one behind them waits and grows. Each is a barrier there.
+    fn site_holds_until(&self, now: Time) -> Option<Time> {
+        let applying = self.index.group_of(self.waited_for?.next())?.nr;
+        let is_next_there = self.written_end.group > applying;
+        let until = self.gather.arrived_at() + SITE_PATIENCE;
+        (is_next_there && now < until).then_some(until)
     }
 
     fn launch_group(&mut self, now: Time, mut open: OpenGroup, effects: &mut Vec<Effect>) {
@@ -271,7 +287,7 @@ impl Replog {
 
     /// FUA says nothing of what was written before, which may still be in a cache: be it a pad.
     fn goes_with_fua(&self, open: &OpenGroup) -> bool {
-        let waits = self.media_are_waited_for || open.entries.iter().any(|entry| entry.fua);
+        let waits = self.waited_for.is_some() || open.entries.iter().any(|entry| entry.fua);
         let all_before = self.durable_end == self.written_end.pos;
         open.entries.len() == 1 && waits && all_before
     }
@@ -416,3 +432,5 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// From this size on a disk's bandwidth counts, and not how many groups it takes.
 const GATHER_BYTES_MAX: u64 = 256 * 1024;
+/// A group does not wait longer than this for a site that may be away.
+const SITE_PATIENCE: Span = Span::from_millis(50);

@@ -18,6 +18,8 @@ use blk::{Span, Time};
 pub(crate) struct Gather {
     /// When the group in flight was sent.
     sent: Option<Time>,
+    /// When the last one arrived.
+    arrived: Time,
     /// How long the write of a group takes, of late.
     write_time: Span,
     /// Changes that may be about to come, from those who were acknowledged.
@@ -36,11 +38,17 @@ impl Gather {
 
     /// It has arrived.
     pub(crate) fn arrived(&mut self, now: Time) {
+        self.arrived = now;
         if let Some(sent) = self.sent.take() {
             // The first one says more than nothing.
             let share = if self.write_time.is_zero() { 1 } else { 8 };
             self.write_time = self.write_time * (share - 1) / share + now.since(sent) / share;
         }
+    }
+
+    /// When a group last arrived.
+    pub(crate) fn arrived_at(&self) -> Time {
+        self.arrived
     }
 
     /// So many changes were acknowledged.

@@ -72,8 +72,8 @@ pub struct Replog {
     /// Where a scan may start: the end of the last group that nobody needs.
     pub(crate) head: Anchor,
     pub(crate) checkpointing: Checkpointing,
-    /// Each change is to be durable as soon as it can be: a site waits for that, and somebody for it.
-    pub(crate) media_are_waited_for: bool,
+    /// Somebody waits for a site that has no more than this, and so for the media of the log.
+    pub(crate) waited_for: Option<Seq>,
     pub(crate) members: Standing,
     /// A write was refused for want of ring space.
     pub(crate) starved: bool,
@@ -258,7 +258,7 @@ impl Replog {
             doubts: BTreeMap::new(),
             head: superblock.head,
             checkpointing: Checkpointing::default(),
-            media_are_waited_for: false,
+            waited_for: None,
             members: Standing::of(&superblock),
             starved: false,
             tail_full: false,
