@@ -245,6 +245,12 @@ impl Replog {
         }
     }
 
+    /// How long the write of a group takes, of late, and how many writes it has.
+    #[must_use]
+    pub fn pace(&self) -> (Span, u64) {
+        self.gather.pace()
+    }
+
     /// Whether a group waits that could go.
     #[must_use]
     pub fn is_held(&self) -> bool {
@@ -345,13 +351,14 @@ impl Replog {
     fn send(&mut self, now: Time, memory: Buf, fua: bool, effects: &mut Vec<Effect>) {
         let launched = self.launched.as_mut().expect("a group was entered");
         launched.fua = fua;
+        let writes = self.written.lag(launched.last_seq);
         let group = self.index.group(launched.end.group).expect("a group was entered");
         let op = DiskOp::Write {
             sector: self.geometry().sector(group.pos),
             data: Gather::from_elem(memory, 1),
             fua,
         };
-        self.gather.sent(now);
+        self.gather.sent(now, writes);
         effects.push(self.submit(now, GROUP_IO, op));
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Gather {
     arrived: Time,
     /// How long the write of a group takes, of late.
     write_time: Span,
+    /// How many writes a group has, of late, in sixteenths.
+    sixteenths: u64,
     /// Changes that may be about to come, from those who were acknowledged.
     left: u64,
     /// Until when they count as coming back.
@@ -31,9 +33,15 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// A group is on its way.
-    pub(crate) fn sent(&mut self, now: Time) {
+    /// A group of so many writes is on its way.
+    pub(crate) fn sent(&mut self, now: Time, writes: u64) {
         self.sent = Some(now);
+        self.sixteenths = (self.sixteenths * 7 + writes * 16) / 8;
+    }
+
+    /// How long the write of a group takes, of late, and how many writes it has.
+    pub(crate) fn pace(&self) -> (Span, u64) {
+        (self.write_time, self.sixteenths.div_ceil(16))
     }
 
     /// It has arrived.
@@ -109,7 +117,7 @@ mod tests {
         let mut gather = Gather::default();
         for round in 0..rounds {
             let now = round * 1000;
-            gather.sent(at(now));
+            gather.sent(at(now), 2);
             gather.arrived(at(now + 400));
             gather.acknowledged(at(now + 400), 2);
             gather.came(at(now + 400 + micros));
