@@ -363,7 +363,8 @@ impl Replog {
     }
 
     /// The launched group has arrived: its writes show, and may be acknowledged (I2).
-    pub(crate) fn group_written(&mut self) {
+    pub(crate) fn group_written(&mut self, now: Time) {
+        self.gather.arrived(now);
         let launched = self.launched.take().expect("a group write ends once");
         self.consumers.arrived();
         self.written = launched.last_seq;

@@ -324,10 +324,7 @@ impl Replog {
         self.checkpointing.active(now);
         let Some(kind) = self.ended(nr) else { return };
         match (kind, result) {
-            (GROUP_IO, Ok(())) => {
-                self.gather.arrived(now);
-                self.group_written();
-            }
+            (GROUP_IO, Ok(())) => self.group_written(now),
             (GROUP_IO, Err(errno)) => self.fail("the write of a group", errno),
             (FLUSH_IO, Ok(())) => self.flushed(),
             (FLUSH_IO, Err(errno)) => self.fail("a flush", errno),
