@@ -286,5 +286,6 @@ const BURST_TO_PERCENT: u64 = 42;
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
 /// So often a log that fills up is written.
 const LAPS: u64 = 3;
-const MOMENT: Duration = Duration::from_millis(50);
+/// A limit of a device is spent in tenths of a second: less would show that.
+const MOMENT: Duration = Duration::from_millis(200);
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);

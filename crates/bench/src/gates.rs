@@ -112,23 +112,7 @@ const REFERENCE_SPREAD_MAX: f64 = 0.08;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Busy;
-    use crate::outcome::Round;
-
-    fn outcome(rounds: &[(u64, u64, u64)]) -> Outcome {
-        let slice = |completed| Slice { seconds: 1.0, completed, ..Slice::default() };
-        let round = |&(raw, engine, again): &(u64, u64, u64)| Round {
-            raw: slice(raw),
-            engine: slice(engine),
-            raw_again: slice(again),
-        };
-        Outcome {
-            name: String::new(),
-            case: Case::random_writes(1, Phase::Burst),
-            rounds: rounds.iter().map(round).collect(),
-            busy: Busy::default(),
-        }
-    }
+    use crate::outcome::samples::outcome;
 
     #[test]
     fn one_good_round_keeps_a_gate_and_none_misses_it() {

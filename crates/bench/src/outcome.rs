@@ -121,11 +121,12 @@ impl Slice {
 pub(crate) const CONTROL_MAX: f64 = 0.10;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod samples {
     use super::*;
     use crate::case::Phase;
 
-    fn outcome(rounds: &[(u64, u64, u64)]) -> Outcome {
+    /// Requests in a second of raw, engine and control, round by round.
+    pub(crate) fn outcome(rounds: &[(u64, u64, u64)]) -> Outcome {
         let slice = |completed| Slice { seconds: 1.0, completed, ..Slice::default() };
         let round = |(raw, engine, again): &(u64, u64, u64)| Round {
             raw: slice(*raw),
@@ -139,6 +140,12 @@ mod tests {
             busy: Busy::default(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::outcome;
+    use super::*;
 
     #[test]
     fn only_slices_of_the_same_round_are_compared() {

@@ -113,12 +113,14 @@ fn draw_on<'a>(area: &Canvas<'a>, picture: &Picture) -> Drawn<'a> {
     let points = picture.lines.iter().flat_map(|line| &line.points);
     let (right, top) =
         points.fold((last, 0.0_f64), |(x, y), point| (x.max(point.0), y.max(point.1)));
+    // With room for the words that say which line is which.
+    let top = top * 1.35;
     let mut chart = ChartBuilder::on(area)
         .caption(&picture.title, (FONT, 17))
         .margin(14)
         .x_label_area_size(44)
         .y_label_area_size(72)
-        .build_cartesian_2d(0.0..right, 0.0..top * 1.05)?;
+        .build_cartesian_2d(0.0..right, 0.0..top)?;
     let word = |at: &f64| {
         let step = picture.steps.iter().find(|(step, _)| (step - at).abs() < 1e-6);
         step.map(|(_, word)| word.clone()).unwrap_or_default()

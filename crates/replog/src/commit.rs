@@ -2,8 +2,9 @@
 //!
 //! While one group is being written, the next one fills; when the write ends, it
 //! goes: an idle log commits at once, a busy one in batches. It may wait a moment for
-//! writers who are about to come back ([`crate::gather`]). A group is an antichain: none of its writes was acknowledged when it closed, and
-//! no two of them overlap (I4), so that a site may apply one in any order.
+//! writers who are about to come back ([`crate::gather`]). A group is an antichain:
+//! none of its writes was acknowledged when it closed, and no two of them overlap
+//! (I4), so that a site may apply one in any order.
 //!
 //! A flush makes many groups durable at once, while the next one is written. A lone write whose
 //! acknowledgement waits for the media has nobody to share one with: it goes with FUA, one trip
@@ -221,6 +222,7 @@ impl Replog {
     /// Sends the open group on its way, if nothing else is.
     pub(crate) fn launch(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let ready = self.launched.is_none() && (!self.is_lost() || self.is_bypassed());
+        self.held_until = None;
         let Some(open) = self.open.as_ref().filter(|open| ready && open.fetching == 0) else {
             return;
         };
