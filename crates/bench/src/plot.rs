@@ -54,7 +54,11 @@ pub(crate) fn of_backlog(found: &Backlog, dir: &Path) -> Result<(String, String)
         steps: (0..=end as u32).step_by((end / 10.0).ceil().max(1.0) as usize).map(whole).collect(),
         lines: vec![
             Line { name: "engine".into(), points: iops, color: BLUE },
-            Line { name: "how full the log is (top: full)".into(), points: fill, color: GREY },
+            Line {
+                name: format!("how full the log is (all of it: {})", thousands(most)),
+                points: fill,
+                color: GREY,
+            },
         ],
     };
     draw(&picture, &dir.join("backlog.svg"))?;
