@@ -186,6 +186,7 @@ called_only() {
     done
 }
 
+# shellcheck disable=SC2016 # a dollar in a name is a dollar
 a_device_gets_another_name_while_it_is_mounted_and_its_links_move() {
     a_device
     mkfs.ext4 -q /dev/replicator/d0
@@ -193,7 +194,6 @@ a_device_gets_another_name_while_it_is_mounted_and_its_links_move() {
     mount /dev/replicator/d0 mnt
     local device odd='e$1' link='e\x241'
     device=$(readlink -f /dev/replicator/d0)
-    # shellcheck disable=SC2016 # that is its name
     replicator rename d0 "$odd" >said
     [[ ! -s said ]]
     called_only "$link" d0 "$device"
@@ -469,8 +469,8 @@ a_device_has_a_link_that_stays_whatever_it_is_called_and_wherever_its_log_is() {
     [[ $(by_uuid) == "$links" ]]
 }
 
+# shellcheck disable=SC2016 # and so are they here
 names_are_mangled_alike_by_udev_and_by_the_daemon() {
-    # shellcheck disable=SC2016 # that is its name
     a_device 'a$b%k#1"~'
     local device
     device=$(readlink -f '/dev/replicator/a\x24b\x25k#1\x22\x7e')

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! With b writes in a group L is 1/b, and C is 1 while the log is full: 1/2, 16/17, 32/33, 64/65 at
-//! QD1, 16, 32, 64. In a burst C is 0, and the bandwidth is the limit: 10 times. A gate asks for a
-//! few percent less.
+//! QD1, 16, 32, 64. In a burst C is 0, and the bandwidth is the limit: 10 times. A gate asks for
+//! three percent less.
 //!
 //! Of the engine the best round counts: whatever else the machine does makes a round slower, never
-//! faster, and a design that needs one more I/O has no good round.
+//! faster, and a design that needs one more I/O has no good round. A gate that is not kept is tried
+//! [`TRIES_MAX`] times for the same reason.
 
 use std::fmt;
 
@@ -55,16 +56,35 @@ pub(crate) fn gates() -> Vec<Gate> {
         gate(0.98, burst(1)),
         gate(9.8, burst(16)),
         gate(10.1, burst(32)),
-        gate(0.49, steady(1)),
-        gate(0.92, steady(16)),
-        gate(0.95, steady(32)),
+        gate(0.485, steady(1)),
+        gate(0.97 * 16.0 / 17.0, steady(16)),
+        gate(0.97 * 32.0 / 33.0, steady(32)),
         gate(0.485, Case { log_mib: Some(32), ..in_order(64, 8) }),
         gate(5.1, Case { log_mib: Some(32), ..in_order(4, 32) }),
         // Each write waits for the log, and then for the remote site, as in the reference. That one
         // has FUA for nothing here; a group of 16 at the site has a flush behind it: 16/17.
         gate(1.0 / 1.1, sync(1)),
-        gate(0.92, sync(32)),
+        gate(0.97 * 16.0 / 17.0, sync(32)),
     ]
+}
+
+/// Tries a gate until it is kept, and says what came of it last.
+///
+/// # Errors
+/// What stopped a try.
+pub(crate) fn pass<E>(
+    gate: &Gate,
+    mut attempt: impl FnMut(&Case) -> Result<Outcome, E>,
+) -> Result<(Verdict, Outcome), E> {
+    let mut tries = 1;
+    loop {
+        let outcome = attempt(&gate.case)?;
+        let verdict = judge(&outcome, gate.at_least);
+        if verdict == Verdict::Kept || tries == TRIES_MAX {
+            return Ok((verdict, outcome));
+        }
+        tries += 1;
+    }
 }
 
 /// Whether the engine did what the gate asks for.
@@ -105,6 +125,8 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Of a gate that is not kept.
+const TRIES_MAX: usize = 3;
 /// The limits of a device are kept to a percent; a reference that is further off was kept from
 /// the processor.
 const REFERENCE_SPREAD_MAX: f64 = 0.08;
@@ -126,6 +148,23 @@ mod tests {
         for found in [outcome(&[(1000, 2000, 900)]), outcome(&[(1000, 1, 1000), (500, 1, 1000)])] {
             assert_eq!(judge(&found, 1.0), Verdict::NotJudged);
         }
+    }
+
+    #[test]
+    fn a_gate_is_tried_until_it_is_kept_and_three_times_at_most() {
+        let gate = Gate { case: Case::random_writes(1, Phase::Burst), at_least: 0.9 };
+        let tried = |engines: [u64; 4]| {
+            let mut tries = 0;
+            let attempt = |_: &Case| {
+                tries += 1;
+                Ok::<_, ()>(outcome(&[(1000, engines[tries - 1], 1000)]))
+            };
+            let (verdict, _) = pass(&gate, attempt).expect("nothing stops a try");
+            (tries, verdict)
+        };
+        assert_eq!(tried([950, 0, 0, 0]), (1, Verdict::Kept));
+        assert_eq!(tried([800, 950, 0, 0]), (2, Verdict::Kept));
+        assert_eq!(tried([800, 800, 800, 950]), (3, Verdict::Missed));
     }
 
     #[test]

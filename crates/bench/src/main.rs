@@ -34,7 +34,7 @@ use serde::Deserialize;
 
 use crate::case::Case;
 use crate::contest::{Method, contest};
-use crate::gates::{Gate, Verdict};
+use crate::gates::Verdict;
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::peers::Peers;
@@ -146,14 +146,16 @@ fn fill_up(cli: &Cli) -> Result<Backlog> {
 
 fn pass_gates(cli: &Cli) -> Result<ExitCode> {
     let mut missed = 0;
-    for Gate { case, at_least } in gates::gates() {
-        let outcome = contest(&case, &cli.place, &cli.method).with_context(|| case.to_string())?;
-        let (verdict, found) = (gates::judge(&outcome, at_least), gates::best_ratio(&outcome));
+    for gate in gates::gates() {
+        let attempt = |case: &Case| contest(case, &cli.place, &cli.method);
+        let (verdict, outcome) =
+            gates::pass(&gate, attempt).with_context(|| gate.case.to_string())?;
+        let (least, found) = (gate.at_least, gates::best_ratio(&outcome));
         missed += usize::from(verdict == Verdict::Missed);
         if verdict != Verdict::Kept {
             eprintln!("{}", Text(&outcome));
         }
-        println!("{:<45} at least {at_least:>6.3}, found {found:>6.3}: {verdict}", outcome.name);
+        println!("{:<45} at least {least:>6.3}, found {found:>6.3}: {verdict}", outcome.name);
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

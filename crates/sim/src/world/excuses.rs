@@ -63,7 +63,12 @@ impl<M: Subject> World<'_, M> {
             || !self.held.is_empty()
             || (self.loss != Loss::None && !self.healed);
         let holds = self.serving && (self.host.topology.may_hold() || self.has_lost_its_log());
-        goal == Goal::Quiet && (holds || self.may_wait_for_copies()) && trouble
+        match goal {
+            Goal::Quiet => (holds || self.may_wait_for_copies()) && trouble,
+            // What a lost log alone has, besides memory, is not left behind: the LD may be away.
+            Goal::Stopped => self.loss == Loss::TakingOver && trouble,
+            Goal::Running | Goal::Converged => false,
+        }
     }
 
     /// Whether readers may have had to wait, or had errors.
