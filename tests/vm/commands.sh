@@ -362,6 +362,17 @@ what_starts_a_daemon_refuses_a_name_that_is_taken_and_a_state_that_is_torn() {
         # shellcheck disable=SC2086 # words
         refused 'state.json: expected the state of a daemon' replicator $verb
     done
+    # Who has nothing to do with it is not kept from his work, and takes neither its disks nor its names.
+    sed 's/repl/other/g' table >other
+    refused 'in use by the replicator repl as' replicator create other
+    truncate -s 64M log2
+    truncate -s 32M ld2
+    cat >other <<TABLE
+other: 0 1 replicator ringbuffer 4 $work/log2 0 auto 131072 blockdev 1 0
+d2: 0 65536 replicator-dev other 0 0 1 $work/ld2 nolog 0
+TABLE
+    replicator create other
+    replicator remove other
     cp kept "$state"
     replicator recover repl
     dd if=/dev/urandom of=/dev/replicator/d0 bs=64k count=4 oflag=direct

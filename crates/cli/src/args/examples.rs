@@ -17,7 +17,7 @@ Examples:
   replicator create - <data.table
   replicator create --all                     # all of /etc/replicator/*.table
   replicator create --require-all data.table  # not without its remote sites
-  replicator create --mark /dev/vg/mark west.table  # a failover: at the other site";
+  replicator create --mark /dev/vg/mark west.table  # a failover, over there";
 
 pub(crate) const RUN: &str = "\
 Examples:
@@ -29,7 +29,7 @@ Examples:
   replicator remove repl
   replicator remove --timeout 10m repl  # the sites may take longer
   replicator remove --no-drain repl     # the log keeps what they lack
-  replicator remove --force repl        # also in use, or when its daemon is dead";
+  replicator remove --force repl        # also in use, or without a daemon";
 
 pub(crate) const RELOAD: &str = "\
 Examples:
@@ -63,8 +63,8 @@ Examples:
   replicator top              # q ends it
   replicator top --once repl  # for a script, or a report
 
-Keys: q ends it; with several replicators, a number or the left and right arrows choose one; j, k and
-the arrows scroll.";
+Keys: q ends it; with several replicators, a number or the left and right
+arrows choose one; j, k and the arrows scroll.";
 
 pub(crate) const EVENTS: &str = "\
 Examples:

@@ -118,7 +118,7 @@ fn look_at(
 }
 
 /// What went wrong, after what did not: one daemon that is gone must not hide how the others do.
-fn all_of(errors: &[Error]) -> Result<()> {
+pub(super) fn all_of(errors: &[Error]) -> Result<()> {
     match errors {
         [] => Ok(()),
         errors => Err(anyhow!(

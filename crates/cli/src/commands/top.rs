@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use replicator::Status;
 
 use super::find::find_all;
-use super::query::look;
+use super::query::{all_of, look};
 use crate::args::TopArgs;
 use crate::output::{print, rfc3339};
 use crate::runtime::{GroupDir, Name, RuntimeDir, Tenant};
@@ -49,7 +49,8 @@ fn once(every: Duration, mut watched: Watched) -> Result<()> {
         watched.take_news();
     }
     let lines = watched.whole().lines;
-    print(&lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>())
+    print(&lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>())?;
+    all_of(&watched.unseen())
 }
 
 /// What is to be seen after a key; none: nothing any more.
@@ -82,6 +83,8 @@ struct Watched {
 struct Seen {
     history: History,
     looks: usize,
+    /// Why the last look failed; or there was none.
+    fault: Option<String>,
 }
 
 /// How one was at a moment; nothing if it is not there any more.
@@ -99,7 +102,8 @@ impl Watched {
             return Ok(());
         }
         let history = History::new(name.as_str());
-        self.histories.insert(name, Seen { history, looks: 0 });
+        let fault = Some("it says nothing".to_owned());
+        self.histories.insert(name, Seen { history, looks: 0, fault });
         let (group, sender, every) = (group.clone(), self.sender.clone(), self.every);
         thread::spawn(move || {
             loop {
@@ -123,10 +127,17 @@ impl Watched {
                 continue;
             };
             if let Some(of) = self.histories.get_mut(&name) {
+                of.fault = seen.as_ref().err().cloned();
                 of.history.add(at.duration_since(self.began).as_secs_f64(), seen);
                 of.looks += 1;
             }
         }
+    }
+
+    fn unseen(&self) -> Vec<anyhow::Error> {
+        let faults =
+            self.histories.iter().filter_map(|(name, it)| Some((name, it.fault.as_ref()?)));
+        faults.map(|(name, fault)| anyhow!("{name}: {fault}")).collect()
     }
 
     fn frame(&self, view: View) -> Frame {

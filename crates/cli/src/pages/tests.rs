@@ -28,6 +28,15 @@ fn the_page_on_commands_has_every_verb_and_option() {
 }
 
 #[test]
+fn what_the_help_ends_with_fits_in_80_columns() {
+    for verb in shown().get_subcommands() {
+        let end = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let wide = end.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{}", verb.get_name());
+    }
+}
+
+#[test]
 fn the_help_of_every_verb_ends_with_examples() {
     for verb in shown().get_subcommands() {
         let end = verb.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -72,8 +72,8 @@ impl Claims {
                 _ if *name == own => continue,
                 Tenant::Nobody => continue,
                 Tenant::Alive(_) => "",
-                // Nothing of it survives a reboot.
-                Tenant::Gone if group.state()?.is_none() => continue,
+                // Nothing of it survives a reboot. What can't be read may be of this boot.
+                Tenant::Gone if matches!(group.state(), Ok(None)) => continue,
                 Tenant::Gone => ", whose daemon died: `recover` or `remove` it",
             };
             if let Some(claim) = group.claims()?.iter().find(|it| it.overlaps(extent)) {
@@ -100,5 +100,40 @@ impl Claim {
 
     fn overlaps(&self, extent: &Extent) -> bool {
         self.of == extent.of.as_str() && self.from < extent.to && extent.from < self.to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::scratch;
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+    use uring::{Access, Disk, OpenSpec};
+
+    #[test]
+    fn whose_state_is_torn_keeps_its_disks_and_names_and_no_others() {
+        let (home, dir) = scratch();
+        let [its, other] = ["its", "other"].map(|name| extent_of(&home.path().join(name)));
+        let torn = dir.group(&"torn".parse().unwrap());
+        drop(torn.lock().unwrap());
+        let claim = Claim::new("the log".to_owned(), "/dev/a".to_owned(), &its);
+        torn.write_claims(&[claim]).unwrap();
+        torn.write_table("torn: 0 1 replicator …\ndata: 0 8 replicator-dev …\n").unwrap();
+        torn.spoil_state();
+
+        let claims = dir.claims(&"other".parse().unwrap());
+        let holder = claims.holder(&its).unwrap().unwrap();
+        assert!(holder.contains("replicator torn as the log (/dev/a), whose daemon"), "{holder}");
+        assert_eq!(claims.holder(&other).unwrap(), None);
+        let holder = dir.holder_of(&"data".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(holder, "a device of the replicator torn");
+        assert_eq!(dir.holder_of(&"free".parse().unwrap()).unwrap(), None);
+    }
+
+    fn extent_of(path: &Path) -> Extent {
+        fs::write(path, [0; 4096]).unwrap();
+        let spec = OpenSpec { access: Access::Look, ..OpenSpec::default() };
+        Disk::open(path, &spec).unwrap().facts().extent.clone()
     }
 }

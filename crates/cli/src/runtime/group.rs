@@ -140,6 +140,23 @@ impl GroupDir {
         self.write(STATE, &text)
     }
 
+    /// Whether a device of it is called `name`, or was until now. Of a state that can't be read
+    /// the table says so: another replicator is not to be kept from a name that is free.
+    pub(super) fn has_device(&self, name: &Name) -> Result<bool> {
+        let is_it = |of: &str| of == name.as_str();
+        match self.state() {
+            Ok(state) => {
+                let mut devices = state.iter().flat_map(|state| &state.devices);
+                Ok(devices.any(|device| device.names().any(is_it)))
+            }
+            Err(torn) => {
+                let table = self.table()?.ok_or(torn)?;
+                let mut names = table.lines().filter_map(|line| line.split_once(": "));
+                Ok(names.any(|(of, _)| is_it(of)))
+            }
+        }
+    }
+
     /// The disks of the daemon that lives or lived here.
     pub(super) fn claims(&self) -> Result<Vec<Claim>> {
         let Some(text) = self.read(DISKS)? else { return Ok(Vec::new()) };
@@ -301,6 +318,14 @@ const ERROR: &str = "error";
 /// How long a mere look at the lock can hold it, generously.
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
 const PROBE_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+impl GroupDir {
+    /// A state that nobody can read.
+    pub(super) fn spoil_state(&self) {
+        self.write(STATE, "{\"pid\":").expect("a scratch directory takes it");
+    }
+}
 
 #[cfg(test)]
 mod tests {

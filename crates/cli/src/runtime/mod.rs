@@ -83,9 +83,7 @@ impl RuntimeDir {
             if group.name() == name {
                 return Ok(Some("a replicator".to_owned()));
             }
-            let state = group.state().with_context(|| format!("replicator {}", group.name()))?;
-            let mut devices = state.into_iter().flat_map(|state| state.devices);
-            if devices.any(|device| device.names().any(|it| it == name.as_str())) {
+            if group.has_device(name)? {
                 return Ok(Some(format!("a device of the replicator {}", group.name())));
             }
         }

@@ -90,30 +90,32 @@ pub(super) const MESSAGES: &str = "resume [all], start [all], suspend [all], sto
 
 /// The messages, for a command line's help.
 pub const HELP: &str = "\
-Messages; the first word may be cut short, and the first line that has it is meant:
-  resume [all]                          take requests again (also start)
-  suspend [all]                         hold requests back (also stop, postsuspend)
-  slink message NR policy POLICY        sync, async, stall, joined by +
-  slink message NR fallbehind TYPE=N    ios, size or timeout; 0 is no limit
-  slink message NR KEY:VALUE            on_limit, on_down, timeout_io, resync_rate, order, mark
+Messages; the first word may be cut short: the first line that has it is meant
+  resume [all]                       take requests again (also start)
+  suspend [all]                      hold requests back (also stop, postsuspend)
+  slink message NR policy POLICY     sync, async, stall, joined by +
+  slink message NR fallbehind TYPE=N ios, size or timeout; 0 is no limit
+  slink message NR KEY:VALUE         on_limit, on_down, timeout_io,
+                                     resync_rate, order, mark
   slink add NR [POLICY [TYPE N]] [KEY:VALUE]...
-  slink del NR                          one without devices
-  statistics on|off|reset               counters of the front end in `status`
-  replog statistics on|off|reset        the ring's
-  replog resize SECTORS                 another size for the log, as soon as it can be
-  replace-log [PATH [START [SIZE]]]     another log in the place of one, lost or at work
-  device add NR 1 PATH DIRTY_LOG...     to a device: it comes to a site
-  device del NR                         to a device: it goes from a site
-  resync [all | SITE [DEV]]             copy everything there anew (also invalidate)
-  rebuild [DEV]                         the same for the local disks, from a remote site
-  down SITE                             an outage by hand
-  up SITE                               its end; try the site at once
-  drain                                 return when all sites that can be reached have everything
-  bookmark TEXT                         a text between two writes
+  slink del NR                       one without devices
+  statistics on|off|reset            counters of the front end in `status`
+  replog statistics on|off|reset     the ring's
+  replog resize SECTORS              another size for the log, when it can be
+  replace-log [PATH [START [SIZE]]]  another log in its place, lost or at work
+  device add NR 1 PATH DIRTY_LOG...  to a device: it comes to a site
+  device del NR                      to a device: it goes from a site
+  resync [all | SITE [DEV]]          copy it all there anew (also invalidate)
+  rebuild [DEV]                      local disks, from a remote site
+  down SITE                          an outage by hand
+  up SITE                            its end; try the site at once
+  drain                              return when all sites that can be reached
+                                     have everything
+  bookmark TEXT                      a text between two writes
   verify [all | SITE [DEV]] [repair | stop]
-                                        compare what is there with what should be
+                                     compare what is there with what should be
   differs SITE DEV [SECTOR+SECTORS ...] [more]
-                                        what is there differs in these ranges";
+                                     what is there differs in these ranges";
 
 #[cfg(test)]
 mod tests {
