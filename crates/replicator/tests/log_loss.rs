@@ -276,6 +276,35 @@ fn a_log_that_is_back_is_not_replayed() {
     }
 }
 
+/// The log was lost, and the daemon died before the local disk stood in for it: what that has got
+/// meanwhile, the log that is back does not have.
+#[test]
+fn what_a_log_that_is_back_holds_does_not_go_over_a_newer_copy_of_the_local_disk() {
+    let life = |remote, disks, faults, kept| {
+        Host::of_size(256, (SITES, "auto 4096", "nolog 0", remote), disks, faults, kept)
+    };
+    let mut host = life(DISK, Host::blank(), BTreeMap::new(), None);
+    host.faults.insert(RD, Fault::Fails);
+    for _ in 0..100 {
+        host.write(100, 96, 3);
+        host.run_for(Span::from_millis(20));
+    }
+    host.run();
+    assert!(host.site().detached, "the log was full of what it lacks");
+    // What is written now is marked nowhere: only the log knows that the site lacks it.
+    host.faults.insert(DL, Fault::Hangs);
+    host.write(0, 8, 1);
+    host.run_for(Span::from_secs(2));
+    assert_eq!((host.site_at(0).lag_writes, host.site().lag_writes), (0, 1));
+    host.disks.get_mut(&LD).unwrap()[..8 * 512].fill(2);
+    // So little that it is attached at once, with a dirty log that has nothing to be read.
+    let mut host = life(CORE, host.disks, BTreeMap::new(), host.kept);
+    assert!(!host.site().detached && host.site().consistent, "{:?}", host.site());
+    let device = host.read(0, 256);
+    assert_eq!(device[..8 * 512], [2; 8 * 512]);
+    assert!(host.disks[&RD][..256 * 512] == device);
+}
+
 #[test]
 fn a_log_that_is_back_is_not_replayed_although_the_host_forgot_that_it_was_lost() {
     let mut host = started(DISK);
