@@ -119,6 +119,21 @@ fn writers_go_on_when_what_a_site_lacks_is_younger_than_three_quarters_of_the_li
 }
 
 #[test]
+fn a_write_that_a_site_has_is_acknowledged_although_the_next_one_is_as_old_as_that() {
+    let mut host = host("timeout 1s");
+    write(&mut host, 0);
+    wait(&mut host, 1000);
+    let asked = [write(&mut host, 1), write(&mut host, 2)];
+    wait(&mut host, 800);
+    arrives(&mut host);
+    assert_eq!((acked(&host, &asked), host.site().limits.over), (0, true));
+    arrives(&mut host);
+    assert_eq!((acked(&host, &asked), host.site().limits.over), (1, true));
+    arrives(&mut host);
+    assert_eq!((acked(&host, &asked), host.site().limits.over), (2, false));
+}
+
+#[test]
 fn a_site_without_a_limit_is_waited_for_by_nobody() {
     for limit in ["ios 0", "size 0", "timeout 0"] {
         let mut host = host(limit);
