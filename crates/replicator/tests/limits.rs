@@ -55,6 +55,13 @@ fn acked(host: &Host, asked: &[ReqId]) -> usize {
     asked.iter().filter(|req| host.ended.contains_key(req)).count()
 }
 
+/// Which of these was told of the site.
+fn told(host: &Host, words: [&str; 2]) -> Vec<String> {
+    let events = host.machine.events_since(0, 1000).records.into_iter();
+    let of_site = events.filter(|event| event.slink == Some(1)).map(|event| event.event);
+    of_site.filter(|event| words.contains(&event.as_str())).collect()
+}
+
 #[test]
 fn writers_wait_at_the_limit_and_go_on_when_the_site_is_a_quarter_below_what_they_had() {
     for limit in ["ios 8", "size 32k"] {
@@ -131,6 +138,35 @@ fn a_write_that_a_site_has_is_acknowledged_although_the_next_one_is_as_old_as_th
     assert_eq!((acked(&host, &asked), host.site().limits.over), (1, true));
     arrives(&mut host);
     assert_eq!((acked(&host, &asked), host.site().limits.over), (2, false));
+}
+
+#[test]
+fn it_is_told_once_that_a_limit_was_crossed_and_once_that_it_is_no_more() {
+    let mut host = host("ios 8");
+    let words = ["over_limit", "within_limit"];
+    for nr in 0..10 {
+        write(&mut host, nr);
+    }
+    assert_eq!(told(&host, words), ["over_limit"]);
+    for _ in 0..10 {
+        arrives(&mut host);
+    }
+    assert_eq!(told(&host, words), words);
+}
+
+/// Nobody is held to a site that is `async` and has no limit, copied or not.
+#[test]
+fn that_writers_are_held_to_a_site_is_told_of_sites_with_a_limit_only() {
+    let words = ["demoted", "promoted"];
+    for (limit, times) in [("ios 8", 1), ("ios 0", 0)] {
+        let mut host = host(limit);
+        let before = told(&host, words).len();
+        host.faults.clear();
+        host.machine.message(host.now, None, &["resync", "1"]).unwrap();
+        host.run();
+        assert!(!host.site().detached);
+        assert_eq!(told(&host, words)[before..], words.repeat(times), "{limit}");
+    }
 }
 
 #[test]
