@@ -48,9 +48,13 @@ fn once(every: Duration, mut watched: Watched) -> Result<()> {
         thread::sleep(Duration::from_millis(20));
         watched.take_news();
     }
-    let lines = watched.whole().lines;
-    print(&lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>())?;
-    all_of(&watched.unseen())
+    let unseen = watched.unseen();
+    // There is no picture of nobody.
+    if unseen.is_empty() || unseen.len() < watched.histories.len() {
+        let lines = watched.whole().lines;
+        print(&lines.iter().map(|line| format!("{}\n", line.text)).collect::<String>())?;
+    }
+    all_of(&unseen)
 }
 
 /// What is to be seen after a key; none: nothing any more.
@@ -102,7 +106,7 @@ impl Watched {
             return Ok(());
         }
         let history = History::new(name.as_str());
-        let fault = Some("it says nothing".to_owned());
+        let fault = Some("its daemon says nothing".to_owned());
         self.histories.insert(name, Seen { history, looks: 0, fault });
         let (group, sender, every) = (group.clone(), self.sender.clone(), self.every);
         thread::spawn(move || {
