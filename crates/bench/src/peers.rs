@@ -85,6 +85,7 @@ impl Peers {
         to.push_str(LEGEND);
         self.figures(&mut to);
         self.goals(&mut to);
+        to.push_str(BOUNDS);
         to
     }
 
@@ -254,6 +255,13 @@ those of the row with `fsync` have no such limit, and a flush takes 10 ms. The l
 is connected to itself over the loopback, with its metadata on the disks; the replicator and md have the remote disk as a block \
 device.
 
+";
+
+const BOUNDS: &str = "
+What nobody gets past here: a `sync` site takes one I/O of the remote disk for each write, whoever feeds it, so the \
+replicator and DRBD C both end at that disk's 300 a second. And with `fsync` behind each write the block layer joins the \
+flushes of all writers before it asks a device for one: a plain server has as few of them to wait for as a log that was \
+made for it.
 ";
 
 #[cfg(test)]
