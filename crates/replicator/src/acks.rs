@@ -41,7 +41,7 @@ pub(crate) struct Waiting {
 impl Acks {
     pub(crate) fn change(&mut self, waiting: Waiting, fua: bool) {
         let queue = if fua { &mut self.fua } else { &mut self.plain };
-        debug_assert!(queue.back().is_none_or(|last| last.seq < waiting.seq));
+        assert!(queue.back().is_none_or(|last| last.seq < waiting.seq));
         queue.push_back(waiting);
     }
 
