@@ -363,7 +363,7 @@ what_starts_a_daemon_refuses_a_name_that_is_taken_and_a_state_that_is_torn() {
         refused 'state.json: expected the state of a daemon' replicator $verb
     done
     # Who has nothing to do with it is not kept from his work, and takes neither its disks nor its names.
-    sed 's/repl/other/g' table >other
+    sed 's/\brepl\b/other/; s/^d\([01]\):/e\1:/' table >other
     refused 'in use by the replicator repl as' replicator create other
     truncate -s 64M log2
     truncate -s 32M ld2
