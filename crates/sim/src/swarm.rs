@@ -394,9 +394,12 @@ impl Swarm {
         let mut world = World::start(host, machine, none, self.rng.fork())
             .traced(rig.trace)
             .sifted(&self.sieve);
-        serve(&mut world, End::Converge, tally)?;
+        let halt = serve(&mut world, End::Converge, tally);
         tally.add(&world);
-        Ok(())
+        match halt {
+            Err(Violation::Stuck { .. }) if world.has_lost_log_and_local() => Ok(()),
+            halt => halt.map(drop),
+        }
     }
 }
 

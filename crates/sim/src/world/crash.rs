@@ -214,7 +214,8 @@ impl Host {
             return;
         }
         self.oracle.retable(topology.rules());
-        self.topology = Rc::new(topology);
+        let before = std::mem::replace(&mut self.topology, Rc::new(topology));
+        self.welcome_who_comes(&before);
         self.doubt_who_is_left_out();
         let legs: Vec<_> = self.disks.each_leg().map(|(dev, site, _)| (dev, site)).collect();
         for (dev, site) in legs {
@@ -222,6 +223,19 @@ impl Host {
                 let (row, leg) = (self.row_of(dev), self.disks.leg(dev, site));
                 let start = row.start;
                 self.oracle.taken_back(site, row, |at| leg.candidates((at - start) as u64));
+            }
+        }
+    }
+
+    /// Whatever disk there is by now is taken where the table before had none, as after a
+    /// `resync`: who opened the log by that may have forgotten which it was.
+    fn welcome_who_comes(&mut self, before: &Topology) {
+        let topology = self.topology.clone();
+        for (dev, site, _) in self.disks.each_leg() {
+            if topology.has_leg(dev, site) && !before.has_leg(dev, site) {
+                let disk = topology.disk(Role::Leg { dev, site });
+                self.strangers.remove(&disk);
+                self.welcome.insert(disk);
             }
         }
     }

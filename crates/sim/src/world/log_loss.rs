@@ -102,10 +102,16 @@ impl<M: Subject> World<'_, M> {
     }
 
     /// Whether it can't go on before another life begins: what is needed is in the log only, or
-    /// the local disks that were to stand in for it are others by now.
+    /// nothing can stand in for it.
     pub(super) fn is_held(&self) -> bool {
-        let has_others = self.host.truths[0] == Truth::Hollow;
-        self.loss == Loss::Held || (self.loss == Loss::TakingOver && has_others)
+        self.loss == Loss::Held || self.has_lost_log_and_local()
+    }
+
+    /// Whether the local disks that stand in for the log, or are to, are others: replaced before
+    /// it was lost, and nothing had been written there since, which would have told. Two losses
+    /// at a time are more than is promised (P8): nothing is written until one of them is back.
+    pub fn has_lost_log_and_local(&self) -> bool {
+        self.loss != Loss::None && self.host.truths[0] == Truth::Hollow
     }
 }
 

@@ -7,7 +7,7 @@ use super::clock::Due;
 use super::{Stage, Subject, World};
 use crate::less::Part;
 use crate::rng::Rng;
-use crate::topology::{Role, Site, Topology};
+use crate::topology::{Site, Topology};
 
 impl<M: Subject> World<'_, M> {
     /// Now and then, somebody says something; `rng` decides what, and `at_home` what of the local
@@ -140,14 +140,6 @@ impl<M: Subject> World<'_, M> {
         }
         // One that becomes `sync`, or comes, is given up at first, whatever its table says.
         self.host.oracle.asked_to_resync(site);
-        for dev in topology.layout().devices() {
-            if topology.has_leg(dev, site) && !self.host.topology.has_leg(dev, site) {
-                // Whatever disk is there by now is taken, as after a `resync`.
-                let disk = topology.disk(Role::Leg { dev, site });
-                self.host.strangers.remove(&disk);
-                self.host.welcome.insert(disk);
-            }
-        }
         self.host.retable(topology);
         true
     }
