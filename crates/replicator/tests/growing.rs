@@ -103,6 +103,37 @@ fn a_device_grows_while_its_site_is_down_or_detached_and_hinders_nobody() {
     }
 }
 
+/// What its dirty log was about to say counts for nothing then. Were it waited for all the same, nothing
+/// would leave the log any more.
+#[test]
+fn a_device_grows_while_its_sites_dirty_log_is_written_or_flushed_and_hinders_nobody() {
+    for landed in 0..2 {
+        let mut host = host(DIRTY_LOGS[1]);
+        host.faults.extend([(RD, Fault::Absent), (DiskId(3), Fault::Slow)]);
+        for i in 0.. {
+            host.write(i * 16 % 4000, 16, 2);
+            host.run_for(Span::from_millis(2));
+            if host.site().detached {
+                break;
+            }
+        }
+        for _ in 0..landed {
+            host.land();
+            host.run_for(Span::from_millis(1));
+        }
+        grow(&mut host, AFTER).unwrap();
+        host.faults.remove(&DiskId(3));
+        host.land();
+        for i in 0..400 {
+            let req = host.write(i * 16 % 4000, 16, 3);
+            host.run_for(Span::from_millis(20));
+            assert_eq!(acked(&host, req), Some(Ok(())), "write {i}, {landed}");
+        }
+        host.faults.clear();
+        is_equal(&mut host);
+    }
+}
+
 #[test]
 fn a_device_does_not_become_shorter_nor_grow_while_its_local_disk_lacks_something() {
     let mut host = host(DIRTY_LOGS[0]);
