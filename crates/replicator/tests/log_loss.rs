@@ -490,6 +490,24 @@ fn a_flush_without_a_log_is_a_flush_of_the_local_disks() {
     assert_eq!(log.durable(), log.written());
 }
 
+#[test]
+fn a_flush_without_a_log_does_not_end_before_that_of_the_local_disks() {
+    let mut host = started(CORE);
+    lose(&mut host, Fault::Fails);
+    write(&mut host, 0, 2);
+    let req = host.write(0, 8, 3);
+    host.run_for(Span::from_millis(1));
+    assert_eq!(host.ended.get(&req), Some(&Ok(())), "it may be in their cache");
+    host.faults.insert(LD, Fault::WritesHang);
+    let flush = host.ask(Op::Flush, None);
+    host.run_for(Span::from_secs(1));
+    assert_eq!(host.ended.get(&flush), None);
+    host.faults.remove(&LD);
+    host.release();
+    host.run();
+    assert_eq!(host.ended[&flush], Ok(()));
+}
+
 /// It wrote to them, and nobody knows what they have in a cache.
 #[test]
 fn a_flush_without_a_log_is_one_also_for_what_a_dead_daemon_wrote() {
