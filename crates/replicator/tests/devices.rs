@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use blk::{DevNr, DiskId, Machine, ReqId, Span};
 use host::pair::*;
 use host::{Fault, Host, assert_same};
+use replicator::SiteState;
 
 fn alone() -> Host {
     let mut host = open(&table("create", &[]), Host::blank());
@@ -297,6 +298,29 @@ fn a_device_goes_while_a_site_is_down_which_keeps_what_it_has_of_it() {
     is_well(&mut host);
     assert_same(&host.disks[&RD1], &had);
     assert_same(&host.disks[&LD1][64 * 512..72 * 512], &[4; 8 * 512]);
+}
+
+/// All that was dirty at the site goes with the device. But nobody knows which disks are there when it
+/// is back.
+#[test]
+fn a_site_that_is_down_is_not_in_sync_because_the_only_device_that_was_dirty_there_goes() {
+    let mut host = alone();
+    // So short that its site is attached at once; copying it takes half a minute.
+    add_second(&mut host, "core 2 8 sync").unwrap();
+    host.edit(None, "slink message 1 resync_rate:4k", &[]).unwrap();
+    host.run_for(Span::from_secs(5));
+    let attached = "little is left to be copied; the log is kept for it";
+    assert!(host.machine.status(host.now).events.iter().any(|event| event.what == attached));
+    host.faults.extend([(RD, Fault::Absent), (DiskId(9), Fault::Absent)]);
+    host.run_for(Span::from_secs(5));
+    let stands = |host: &Host| (host.site().state, host.site().dirty_bytes > 0);
+    assert_eq!(stands(&host), (SiteState::Down, true));
+    take_away(&mut host, Span::from_secs(5)).unwrap();
+    host.run_for(Span::from_secs(5));
+    assert_eq!(host.closed, BTreeSet::from([DiskId(8), DiskId(9)]));
+    assert_eq!(stands(&host), (SiteState::Down, false));
+    host.faults.clear();
+    is_well(&mut host);
 }
 
 /// Until it has settled the driver names the device; from then on it may leave it out.

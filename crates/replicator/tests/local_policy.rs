@@ -7,11 +7,13 @@ mod host;
 
 use std::collections::BTreeMap;
 
-use blk::{DiskId, ReqId, Span};
+use blk::{DiskId, Op, ReqId, Sector, Sectors, Span};
 use host::{Fault, Host, assert_same};
 use table::{Group, LdLag};
 
+const LOG: DiskId = DiskId(0);
 const LD: DiskId = DiskId(1);
+const RD: DiskId = DiskId(2);
 const SITES: &str = "blockdev 2 0 timeout_io:1h blockdev 1 1";
 const REMOTE: &str = "1 1 /rd0 core 2 64 nosync";
 
@@ -121,6 +123,34 @@ fn a_local_site_that_becomes_sync_does_not_get_what_was_written_over_long_ago() 
     }
     host.run_for(Span::from_millis(1));
     assert_same(&host.device_bytes(LD.0)[64 * 512..72 * 512], &[3; 8 * 512]);
+}
+
+/// What a newer write hides goes there all the same while that one is not durable: else the older one
+/// leaves the log, and a power cut takes the newer (P1).
+#[test]
+fn a_local_site_that_becomes_sync_gets_what_is_hidden_by_what_power_may_take() {
+    let mut host = host();
+    // While both are down, nobody needs the log to be durable further than writers do.
+    host.faults.extend([(LD, Fault::Fails), (RD, Fault::Fails)]);
+    let (sector, len) = (Sector(0), Sectors(8));
+    let older = host.ask(Op::Write { sector, len, fua: true }, Some(vec![1; 8 * 512]));
+    host.run_for(Span::from_millis(1));
+    // Two in a group: a lone one would be durable at once.
+    let newer = [host.write(0, 8, 2), host.write(100, 8, 3)];
+    host.run_for(Span::from_millis(1));
+    assert!(is_acked(&host, older) && newer.iter().all(|req| is_acked(&host, *req)));
+    host.faults.insert(LOG, Fault::Slow);
+    policy(&mut host, "sync");
+    host.faults.remove(&LD);
+    host.run_for(Span::from_secs(2));
+    let log = host.machine.log().unwrap();
+    assert!(log.durable() < log.written(), "{} {}", log.durable(), log.written());
+    assert_same(&host.device_bytes(LD.0)[..8 * 512], &[1; 8 * 512]);
+    host.faults.clear();
+    host.land();
+    host.run_for(Span::from_secs(60));
+    assert!(!host.site_at(0).demoted, "{:?}", host.site_at(0));
+    assert_same(&host.device_bytes(LD.0)[..8 * 512], &[2; 8 * 512]);
 }
 
 /// Lazily a write counts as arrived where a newer one hides it, which may not have arrived either:
