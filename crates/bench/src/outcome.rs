@@ -45,6 +45,8 @@ pub(crate) struct Slice {
     pub(crate) completed: u64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// The longest that any request took.
+    pub(crate) longest_us: f64,
     /// CPU time, the kernel's share included.
     pub(crate) cpu_us: f64,
     /// System calls of the ring.
@@ -99,12 +101,13 @@ impl Slice {
         self.cpu_us / self.completed as f64
     }
 
-    /// Counters of some slices added up; of their latencies the median.
+    /// Counters of some slices added up; of their latencies the median, and the longest.
     fn over<'a>(slices: impl Iterator<Item = &'a Self> + Clone) -> Self {
         let median = |of: fn(&Self) -> f64| Quartiles::of(slices.clone().map(of)).median;
         let (p50_us, p99_us) = (median(|slice| slice.p50_us), median(|slice| slice.p99_us));
         slices.fold(Self { p50_us, p99_us, ..Self::default() }, |sum, slice| Self {
             seconds: sum.seconds + slice.seconds,
+            longest_us: sum.longest_us.max(slice.longest_us),
             completed: sum.completed + slice.completed,
             cpu_us: sum.cpu_us + slice.cpu_us,
             enters: sum.enters + slice.enters,

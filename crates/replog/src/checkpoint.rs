@@ -172,8 +172,10 @@ impl Replog {
     fn space_is_wanted(&self) -> bool {
         let ring = self.geometry().ring_bytes();
         let gain = self.head.pos.since(self.superblock.head.pos);
-        let tight = self.free_bytes() < ring / 2;
-        gain > 0 && (self.starved || (tight && gain >= ring / 16))
+        let free = self.free_bytes();
+        // In a log that is nearly full, what at least doubles the room.
+        let worth = (ring / 16).min(free);
+        gain > 0 && (self.starved || (free < ring / 2 && gain >= worth))
     }
 
     /// No group is about to carry the cursor that a site waits for (I13).

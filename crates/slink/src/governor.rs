@@ -31,6 +31,11 @@ pub(crate) fn copies_wanted(log: &Replog, idle: bool) -> usize {
     copies_for(fill_permille(log)).min(at_once)
 }
 
+/// Whether writers wait for what the copies let go of, or are about to.
+pub(crate) fn is_pressed(log: &Replog) -> bool {
+    log.is_starved() || log.is_tail_full() || fill_permille(log) >= HIGH
+}
+
 /// As many as let the log have its disk in time; at least what gains on groups of so many writes.
 fn copies_at_once((write_time, writes): (Span, u64)) -> usize {
     let in_time = COPIES_MAX as u128 * IN_TIME.as_nanos() / write_time.as_nanos().max(1);

@@ -4,8 +4,8 @@
 //! The log is replayed onto the LD at every opening, so the LD's order does not
 //! matter; what matters is how little it costs. The site is what the overlay is about
 //! (the base) whenever it is fed so. The link takes a *window* of the
-//! log, oldest first, sorts what the overlay still shows of it by place, and copies
-//! runs of neighbours with a deep queue. What was overwritten meanwhile is skipped.
+//! log, oldest first, sorts what the overlay still shows of it by place ([`crate::window`]),
+//! and copies runs of neighbours with a deep queue. What was overwritten meanwhile is skipped.
 //!
 //! When it may claim progress: a write is settled when nothing of it shows in the
 //! overlay. It was copied, or a newer write hides it; that newer one must be durable
@@ -20,16 +20,21 @@ use smallvec::SmallVec;
 
 use crate::feed::{Failed, Outcome};
 use crate::flights::{To, Work};
-use crate::governor::copies_wanted;
+use crate::governor::{copies_wanted, is_pressed};
 use crate::health::Failure;
 use crate::legs::Legs;
 use crate::link::Load;
 use crate::ordered::Step;
+use crate::window::{Pace, Window};
 
 /// What feeds the local site, when it is `async`.
 #[derive(Debug, Default)]
 pub(crate) struct Lazy {
     window: Window,
+    pace: Pace,
+    /// The last write of a window that was sent as a whole: what is worth a flush next, while
+    /// somebody waits for room.
+    goal: Seq,
     copies: BTreeMap<u64, Copy>,
     /// Copies that were read back and are to be written.
     read: Vec<u64>,
@@ -62,21 +67,6 @@ pub(crate) enum LazyStep {
     Write { copy: u64 },
     /// One of its disks is flushed.
     Flush,
-}
-
-/// A stretch of the log, as places on the devices, sorted.
-#[derive(Debug, Default)]
-struct Window {
-    places: Vec<Place>,
-    at: usize,
-}
-
-/// Where a write went; the overlay says what is there by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    dev: DevNr,
-    sector: Sector,
-    len: Sectors,
 }
 
 /// One I/O in flight to an LD, or from the log for one.
@@ -182,7 +172,11 @@ impl Lazy {
     // ---- copying
 
     fn copy(&mut self, load: &Load, log: &mut Replog, work: &mut Work<'_>) {
-        let wanted = copies_wanted(log, load.is_idle(work.now, log));
+        let wanted = self.pace.at_once(copies_wanted(log, load.is_idle(work.now, log)));
+        let most = if is_pressed(log) { self.pace.window_max(wanted) } else { usize::MAX };
+        if self.window.left() > most {
+            self.window = Window::next(log, most);
+        }
         let mut fresh = false;
         while self.copies.len() < wanted {
             match self.next_run(log) {
@@ -191,7 +185,11 @@ impl Lazy {
                 // Not even a new window has anything that is not on its way already.
                 Next::Nothing if fresh => return,
                 Next::Nothing => {
-                    self.window = Window::next(log);
+                    self.pace.look(work.now);
+                    if self.goal <= log.covered(work.legs.site) {
+                        self.goal = self.window.last();
+                    }
+                    self.window = Window::next(log, most);
                     fresh = true;
                     if self.window.is_done() && !log.is_lost() {
                         // Only durable content may be copied (I3); there is something to gain.
@@ -221,7 +219,7 @@ impl Lazy {
                     None => run = Some(Run::new(log, place.dev, piece)),
                 }
             }
-            self.window.at += 1;
+            self.window.step();
         }
         run.map_or(Next::Nothing, Next::Run)
     }
@@ -342,6 +340,7 @@ impl Lazy {
     fn copied(&mut self, log: &mut Replog, legs: &Legs, copy: &Copy) {
         self.unflushed.insert(disk_of(legs, copy.dev));
         self.copied += 1;
+        self.pace.copied(copy.parts.len());
         for part in &copy.parts {
             let seq = part.seq.expect("a copied piece is of a write");
             log.settle(copy.dev, part.sector, part.len, seq);
@@ -393,8 +392,10 @@ impl Lazy {
         }
         let all_copied = self.copies.is_empty() && upto == log.durable();
         let ring = log.ring_bytes();
-        let gain = log.bytes_behind(log.covered(work.legs.site)) - log.bytes_behind(upto);
-        log.is_starved()
+        let covered = log.covered(work.legs.site);
+        let gain = log.bytes_behind(covered) - log.bytes_behind(upto);
+        (is_pressed(log) && covered < self.goal && self.goal <= upto)
+            || (log.is_starved() && self.copies.is_empty())
             || (all_copied && (log.is_catching_up() || load.is_idle(work.now, log)))
             || gain >= (ring / 8).min(COVER_BYTES)
     }
@@ -433,33 +434,6 @@ enum Next {
     /// The next place is being written; wait for it.
     Blocked,
     Nothing,
-}
-
-impl Window {
-    fn is_done(&self) -> bool {
-        self.at >= self.places.len()
-    }
-
-    fn here(&self) -> Option<Place> {
-        self.places.get(self.at).copied()
-    }
-
-    /// The oldest writes that still show, as far as they are durable.
-    fn next(log: &Replog) -> Self {
-        let mut places = Vec::new();
-        let mut bytes = 0;
-        let mut seq = log.first_shown();
-        while seq <= log.ships_upto() && bytes < WINDOW_BYTES {
-            if log.is_shown(seq) {
-                let write = log.index().write(seq).expect("a write that shows is in the index");
-                places.push(Place { dev: write.dev, sector: write.sector, len: write.len });
-                bytes += if write.has_payload() { write.len.bytes() } else { 0 };
-            }
-            seq = seq.next();
-        }
-        places.sort_unstable();
-        Self { places, at: 0 }
-    }
 }
 
 impl Run {
@@ -524,9 +498,6 @@ fn settled(log: &Replog) -> Seq {
     log.first_shown().prev().min(log.ships_upto())
 }
 
-/// How much of the log is sorted at a time. Larger skips more of what is overwritten and
-/// sorts better; smaller moves the head more smoothly. Gains level off here.
-const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 /// The longest run written as one.
 const RUN_BYTES: u64 = 512 * 1024;
 /// The most buffers in one run.

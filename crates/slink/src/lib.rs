@@ -36,6 +36,7 @@ pub(crate) mod ranges;
 pub(crate) mod reship;
 pub mod states;
 pub(crate) mod verify;
+pub(crate) mod window;
 
 pub use event::{SiteEvent, Transition};
 pub use health::{Down, Failure};
