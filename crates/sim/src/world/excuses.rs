@@ -60,9 +60,9 @@ impl<M: Subject> World<'_, M> {
     pub(super) fn waits_for_a_site(&self, goal: Goal) -> bool {
         let trouble = !self.host.weather.is_fair()
             || !self.host.strangers.is_empty()
-            // Told to be taken, but that may have been forgotten in a crash.
-            || !self.host.unused.is_empty()
             || !self.held.is_empty()
+            // Told to be taken, but that may have been forgotten in a crash.
+            || (!self.host.unused.is_empty() && !self.healed)
             || (self.loss != Loss::None && !self.healed);
         let holds = self.serving && (self.host.topology.may_hold() || self.has_lost_its_log());
         match goal {

@@ -291,7 +291,7 @@ impl<'p, M: Subject> World<'p, M> {
     }
 
     fn run_to(&mut self, goal: Goal) -> Result<Halt, Violation> {
-        let start = self.clock.now;
+        let (start, mut healed) = (self.clock.now, 0);
         while !self.reached(goal)? {
             let stepped = self.step();
             if stepped == Ok(Halt::Cut) {
@@ -299,12 +299,15 @@ impl<'p, M: Subject> World<'p, M> {
             }
             let taken = self.clock.now.since(start);
             let waits = matches!(stepped, Err(Violation::Stuck { .. })) || taken > OUTAGE_PATIENCE;
-            if waits && taken <= PATIENCE && self.waits_for_a_site(goal) {
+            let heals = waits && taken <= PATIENCE && healed < HEALINGS_MAX;
+            if heals && self.waits_for_a_site(goal) {
                 self.heal()?;
+                healed += 1;
                 continue;
             }
             stepped?;
-            if taken > PATIENCE {
+            // What can't be helped need not be waited for that long.
+            if taken > PATIENCE || (waits && self.has_lost_log_and_local()) {
                 let what = format!("{goal:?} is not reached, {:?}", self.views);
                 return Err(Violation::Stuck { what, seconds: taken.as_secs() });
             }
@@ -580,6 +583,9 @@ const PATIENCE: Span = Span::from_secs(600);
 /// Virtual time that a table that makes writers wait for a site that is down is given; then
 /// the site is healed.
 const OUTAGE_PATIENCE: Span = Span::from_secs(30);
+
+/// Whoever is still stuck after so many has to be told of: time may not even pass.
+const HEALINGS_MAX: u32 = 100_000;
 
 /// Far more than a life takes that is not driven in circles (P13).
 const POINTS_MAX: u64 = 2_000_000;
