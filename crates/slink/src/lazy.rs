@@ -35,9 +35,10 @@ pub(crate) struct Lazy {
     /// The last write of a window that was sent as a whole: what is worth a flush next, while
     /// somebody waits for room.
     goal: Seq,
-    copies: BTreeMap<u64, Copy>,
+    /// By where they begin: no two of them have a sector in common (I4).
+    copies: BTreeMap<At, Copy>,
     /// Copies that were read back and are to be written.
-    read: Vec<u64>,
+    read: Vec<At>,
     /// Disks written to since their last flush.
     pub(crate) unflushed: BTreeSet<DiskId>,
     round: Option<FlushRound>,
@@ -46,7 +47,6 @@ pub(crate) struct Lazy {
     ending: Option<Ending>,
     /// I/O in flight.
     flying: usize,
-    next: u64,
     /// Copies that reached the site.
     pub(crate) copied: u64,
 }
@@ -58,13 +58,16 @@ enum Ending {
     Abandoned,
 }
 
+/// Where a copy begins.
+type At = (DevNr, Sector);
+
 /// What an I/O of lazy feeding is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LazyStep {
     /// A payload is read back from the log.
-    ReadBack { copy: u64, place: RingPlace },
+    ReadBack { copy: At, place: RingPlace },
     /// A run is written to the site.
-    Write { copy: u64 },
+    Write { copy: At },
     /// One of its disks is flushed.
     Flush,
 }
@@ -161,7 +164,7 @@ impl Lazy {
             return None;
         }
         let ended = std::mem::take(self);
-        (self.next, self.copied, self.unflushed) = (ended.next, ended.copied, ended.unflushed);
+        (self.copied, self.unflushed) = (ended.copied, ended.unflushed);
         self.unflushed.extend(ended.round.into_iter().flat_map(|round| round.disks));
         match ended.ending? {
             Ending::Failed(failed) => Some(Outcome::Failed(failed)),
@@ -227,9 +230,9 @@ impl Lazy {
     /// Whether a piece is on its way already, or something else is to the same sectors.
     fn flight(&self, dev: DevNr, piece: &Piece) -> Flight {
         let end = piece.sector + piece.len;
-        let overlaps = |sector: Sector, len: Sectors| sector < end && piece.sector < sector + len;
-        let Some(copy) = self.copies.values().find(|c| c.dev == dev && overlaps(c.sector, c.len))
-        else {
+        // The last that begins before its end reaches furthest.
+        let before = self.copies.range((dev, Sector(0))..(dev, end)).next_back();
+        let Some((_, copy)) = before.filter(|(_, it)| piece.sector < it.sector + it.len) else {
             return Flight::None;
         };
         let same = copy.parts.iter().any(|part| {
@@ -239,14 +242,14 @@ impl Lazy {
     }
 
     fn write_what_was_read(&mut self, work: &mut Work<'_>) {
-        for nr in std::mem::take(&mut self.read) {
-            let copy = self.copies.get_mut(&nr).expect("a copy that was read is under way");
+        for at in std::mem::take(&mut self.read) {
+            let copy = self.copies.get_mut(&at).expect("a copy that was read is under way");
             let Stage::Read(buf) = std::mem::replace(&mut copy.stage, Stage::Writing) else {
                 unreachable!("only what was read is listed")
             };
             let data = Gather::from_elem(buf, 1);
             let op = DiskOp::Write { sector: copy.sector, data, fua: false };
-            let flight = (copy.dev, "a write", To::Site, Step::Lazy(LazyStep::Write { copy: nr }));
+            let flight = (copy.dev, "a write", To::Site, Step::Lazy(LazyStep::Write { copy: at }));
             self.flying += 1;
             work.submit(disk_of(work.legs, flight.0), op, flight);
         }
@@ -254,9 +257,9 @@ impl Lazy {
 
     fn start(&mut self, log: &mut Replog, run: Run, work: &mut Work<'_>) {
         let Run { mut copy, what } = run;
-        self.next += 1;
-        let (nr, dev, sector, len) = (self.next, copy.dev, copy.sector, copy.len);
-        let write = (dev, "a write", To::Site, Step::Lazy(LazyStep::Write { copy: nr }));
+        let (dev, sector, len) = (copy.dev, copy.sector, copy.len);
+        let at = (dev, sector);
+        let write = (dev, "a write", To::Site, Step::Lazy(LazyStep::Write { copy: at }));
         let (disk, op, flight) = match what {
             What::Bytes(data) => {
                 (disk_of(work.legs, dev), DiskOp::Write { sector, data, fua: false }, write)
@@ -274,11 +277,11 @@ impl Lazy {
                 copy.stage = Stage::Reading;
                 let buf = BufMut::zeroed(place.bytes);
                 let op = DiskOp::Read { sector: place.sector, buf };
-                let step = Step::Lazy(LazyStep::ReadBack { copy: nr, place });
+                let step = Step::Lazy(LazyStep::ReadBack { copy: at, place });
                 (log.disk(), op, (dev, "reading the log back", To::Log, step))
             }
         };
-        self.copies.insert(nr, copy);
+        assert!(self.copies.insert(at, copy).is_none(), "I4: nothing else is on its way there");
         self.flying += 1;
         work.submit(disk, op, flight);
     }
@@ -324,16 +327,16 @@ impl Lazy {
     }
 
     /// A payload came back from the log; what the LD lacks of it goes there next.
-    fn was_read(&mut self, log: &Replog, nr: u64, payload: &Buf) {
-        let copy = self.copies.get_mut(&nr).expect("a copy outlives its I/O");
+    fn was_read(&mut self, log: &Replog, at: At, payload: &Buf) {
+        let copy = self.copies.get_mut(&at).expect("a copy outlives its I/O");
         let part = copy.parts[0];
         let seq = part.seq.expect("a copied piece is of a write");
         if log.is_shown(seq) {
             copy.stage = Stage::Read(part_of(log, seq, payload, &part));
-            self.read.push(nr);
+            self.read.push(at);
         } else {
             // Hidden by a newer write meanwhile, and gone from the log: nobody needs it.
-            self.copies.remove(&nr);
+            self.copies.remove(&at);
         }
     }
 
