@@ -219,7 +219,7 @@ impl Track<'_> {
             completed: tally.completed,
             p50_us: micros(0.50),
             p99_us: micros(0.99),
-            longest_us: latencies.max() as f64 / 1000.0,
+            longest_us: Some(latencies.max() as f64 / 1000.0),
             cpu_us: cpu_ns as f64 / 1000.0,
             enters: tally.enters,
             groups,

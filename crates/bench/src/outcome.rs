@@ -45,8 +45,9 @@ pub(crate) struct Slice {
     pub(crate) completed: u64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// The longest that any request took.
-    pub(crate) longest_us: f64,
+    /// The longest that any request took; older results do not say.
+    #[serde(default)]
+    pub(crate) longest_us: Option<f64>,
     /// CPU time, the kernel's share included.
     pub(crate) cpu_us: f64,
     /// System calls of the ring.
@@ -107,7 +108,7 @@ impl Slice {
         let (p50_us, p99_us) = (median(|slice| slice.p50_us), median(|slice| slice.p99_us));
         slices.fold(Self { p50_us, p99_us, ..Self::default() }, |sum, slice| Self {
             seconds: sum.seconds + slice.seconds,
-            longest_us: sum.longest_us.max(slice.longest_us),
+            longest_us: [sum.longest_us, slice.longest_us].into_iter().flatten().reduce(f64::max),
             completed: sum.completed + slice.completed,
             cpu_us: sum.cpu_us + slice.cpu_us,
             enters: sum.enters + slice.enters,

@@ -17,13 +17,13 @@ impl Display for Text<'_> {
         for (who, slice) in [("raw", outcome.raw()), ("engine", outcome.engine())] {
             writeln!(
                 f,
-                "  {who:<7} {:>9.0} IOPS {:>7.0} MB/s  p50 {:>7.0} us  p99 {:>7.0} us  longest {:>8.0} us  \
+                "  {who:<7} {:>9.0} IOPS {:>7.0} MB/s  p50 {:>7.0} us  p99 {:>7.0} us  longest {:>8} us  \
                  CPU {:>5.1} us",
                 slice.iops(),
                 slice.iops() * outcome.case.block as f64 / 1e6,
                 slice.p50_us,
                 slice.p99_us,
-                slice.longest_us,
+                whole(slice.longest_us),
                 slice.cpu_us_per_request()
             )?;
         }
@@ -92,17 +92,17 @@ fn ratio_row(to: &mut String, outcome: &Outcome) {
     };
     let _ = writeln!(
         to,
-        "| {} | {:.0} | {:.0} | {ratio} | {} | {:.0} / {:.0} / {:.0} | {:.0} / {:.0} / {:.0} | {:.1} / {:.1} | {:.1} / {:.0} % |",
+        "| {} | {:.0} | {:.0} | {ratio} | {} | {:.0} / {:.0} / {} | {:.0} / {:.0} / {} | {:.1} / {:.1} | {:.1} / {:.0} % |",
         outcome.name,
         raw.iops(),
         engine.iops(),
         Spread(outcome.control()),
         raw.p50_us,
         raw.p99_us,
-        raw.longest_us,
+        whole(raw.longest_us),
         engine.p50_us,
         engine.p99_us,
-        engine.longest_us,
+        whole(engine.longest_us),
         raw.cpu_us_per_request(),
         engine.cpu_us_per_request(),
         outcome.busy.load,
@@ -129,6 +129,10 @@ fn counter_row(to: &mut String, outcome: &Outcome) {
 
 fn writes_per_group(engine: &Slice) -> f64 {
     if engine.groups == 0 { 0.0 } else { engine.completed as f64 / engine.groups as f64 }
+}
+
+fn whole(figure: Option<f64>) -> String {
+    figure.map_or("-".to_owned(), |figure| format!("{figure:.0}"))
 }
 
 /// A median with its quartiles.
