@@ -141,3 +141,26 @@ fn a_group_takes_no_more_bytes_than_a_group_may_have() {
     assert_eq!(log.replog.admit(&change(9)).unwrap_err(), Refusal::GroupFull);
     assert!(log.replog.admit(&change(8)).is_ok(), "the block that is left");
 }
+
+/// I12: recovery searches that far for proof of damage, and no further.
+#[test]
+fn what_is_not_durable_is_bounded_and_a_flush_is_asked_for_when_it_would_be_more() {
+    let mut log = Log::opened();
+    let bytes = log.replog.geometry().group_bytes_max() / 8;
+    let most = log.replog.geometry().unproven_bytes_max();
+    let mut unproven = 0;
+    let flush = loop {
+        log.comes(bytes - BLOCK_BYTES as u64, false);
+        match log.asked()[..] {
+            [(nr, DiskOp::Write { .. })] => log.ends(nr),
+            [(nr, DiskOp::Flush)] => break nr,
+            ref other => panic!("{other:?}"),
+        }
+        unproven += bytes;
+        assert!(unproven <= most, "{unproven} of {most}");
+    };
+    assert!(unproven + bytes > most, "there was room: {unproven} of {most}");
+    assert!(log.asked().is_empty(), "the group waits for the flush");
+    log.ends(flush);
+    log.launches();
+}
