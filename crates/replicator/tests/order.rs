@@ -41,3 +41,24 @@ fn a_site_gets_no_third_group_before_the_log_says_durably_that_it_has_the_first(
     let there = [0, 1, 2, 3, 4].map(|at| host.device_bytes(2)[at * 8 * 512]);
     assert_eq!(there, [1, 1, 0, 0, 0]);
 }
+
+/// P3, I5: what the log lets go of is on the site's media, and not in its cache.
+#[test]
+fn writes_that_a_site_got_at_once_count_as_there_when_its_flush_has_ended() {
+    let mut host = started();
+    host.faults.insert(RD, Fault::Slow);
+    let begin = host.site().cursor;
+    for at in 0..3 {
+        host.write(at * 8, 8, 1);
+    }
+    host.run_for(Span::from_millis(1));
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        let flushes = host.flushed.get(&RD).copied().unwrap_or(0);
+        seen.push((host.site().cursor - begin, flushes));
+        host.land();
+        host.run_for(Span::from_millis(1));
+    }
+    seen.dedup();
+    assert_eq!(seen, [(0, 0), (0, 1), (3, 1)], "(writes that count, flushes asked for)");
+}
