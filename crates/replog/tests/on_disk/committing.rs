@@ -11,26 +11,26 @@ use crate::standing::opened;
 const GROUP_IO: u64 = 0;
 
 /// An open log at a disk that ends what it is asked when the test says so.
-struct Log {
-    replog: Replog,
-    now: Time,
+pub(crate) struct Log {
+    pub(crate) replog: Replog,
+    pub(crate) now: Time,
     /// Where the next write goes: no two of them overlap.
     sector: Sector,
 }
 
 impl Log {
-    fn opened() -> Self {
+    pub(crate) fn opened() -> Self {
         let (_, replog) = opened();
         assert_eq!(replog.durable(), replog.written(), "all that was found is durable");
         Self { replog, now: Time::default(), sector: Sector(0) }
     }
 
-    fn after(&mut self, micros: u64) {
+    pub(crate) fn after(&mut self, micros: u64) {
         self.now = self.now + Span::from_micros(micros);
     }
 
     /// A write of so many bytes comes, with its payload.
-    fn comes(&mut self, bytes: u64, fua: bool) -> Seq {
+    pub(crate) fn comes(&mut self, bytes: u64, fua: bool) -> Seq {
         let len = Sectors::from_bytes(bytes);
         let change = Change::new(DevNr(0), EntryOp::Write, self.sector, len, fua);
         self.sector = self.sector + len;
@@ -40,12 +40,12 @@ impl Log {
         admitted.seq
     }
 
-    fn write(&mut self) -> Seq {
+    pub(crate) fn write(&mut self) -> Seq {
         self.comes(4096, false)
     }
 
     /// What is asked of the disk by now.
-    fn asked(&mut self) -> Vec<(u64, DiskOp)> {
+    pub(crate) fn asked(&mut self) -> Vec<(u64, DiskOp)> {
         let mut effects = Vec::new();
         self.replog.poll(self.now, &mut effects);
         let submitted = |effect| match effect {
@@ -56,7 +56,7 @@ impl Log {
     }
 
     /// The one group that goes now, and whether with FUA.
-    fn launches(&mut self) -> (u64, bool) {
+    pub(crate) fn launches(&mut self) -> (u64, bool) {
         match &self.asked()[..] {
             [(nr, DiskOp::Write { fua, .. })] => (*nr, *fua),
             other => panic!("one group was to go: {other:?}"),
@@ -76,12 +76,12 @@ impl Log {
         groups[0]
     }
 
-    fn ends(&mut self, nr: u64) {
+    pub(crate) fn ends(&mut self, nr: u64) {
         self.replog.done(self.now, nr, Ok(()));
     }
 
     /// A group of what has come goes, and arrives after `micros`.
-    fn commits(&mut self, micros: u64) {
+    pub(crate) fn commits(&mut self, micros: u64) {
         let (nr, _) = self.launches();
         self.after(micros);
         self.ends(nr);

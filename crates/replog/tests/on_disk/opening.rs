@@ -3,7 +3,7 @@
 
 use blk::{DiskId, DiskOp, Effect, Sector, Sectors, SlinkNr, Span, Wall};
 use replog::format::superblock::{LogState, Superblock, choose};
-use replog::geometry::LOG_SIZE_MIN;
+use replog::geometry::{LOG_SIZE_MIN, RingPos};
 use replog::tools::{Health, LogReader, check, repair};
 use replog::{Joining, OpenError, OpenMode, OpenSpec, Opening, Replog, Roster, RosterError};
 
@@ -255,6 +255,25 @@ fn a_repaired_log_opens_with_its_other_sites_to_be_copied_anew() {
     let dirty: Vec<_> = sb.legs.iter().filter(|l| l.all_dirty).map(|l| l.slink.0).collect();
     assert_eq!((dirty, sb.legs.len()), (vec![1, 1], 4));
     open(&mut image.clone(), spec(&image, OpenMode::Open)).unwrap();
+}
+
+/// P10: the first group ever is at the ring's first block. Where that is zero nothing was written.
+#[test]
+fn a_creation_that_was_cut_is_begun_again_unless_something_was_written_behind_it() {
+    let mut used = log();
+    (0..2).for_each(|slot| tear_slot(&mut used, slot));
+    let mut cut = used.clone();
+    let ring = cut.geometry.sector(RingPos(0)).bytes() as usize;
+    cut.device[ring..].fill(0);
+    for mode in [OpenMode::Auto, OpenMode::Create] {
+        let replog = open(&mut cut.clone(), spec(&cut, mode)).unwrap();
+        assert_eq!(replog.written(), blk::Seq(0));
+        assert_eq!(word(&open(&mut used.clone(), spec(&used, mode))), "headers");
+        let mut short = spec(&cut, mode);
+        short.disk_size = Sectors(ring as u64 / 512 + 7);
+        assert_eq!(word(&open(&mut cut.clone(), short)), "headers", "nobody can say");
+    }
+    assert_eq!(word(&open(&mut cut.clone(), spec(&cut, OpenMode::Open))), "headers");
 }
 
 #[test]

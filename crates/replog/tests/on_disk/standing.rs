@@ -1,13 +1,14 @@
 //! How a site stands counts when no crash takes it back: when both slots say it.
 
-use blk::{DiskOp, Effect, Seq, SlinkNr, Time};
-use replog::Replog;
+use blk::{DiskOp, Effect, Sector, Seq, SlinkNr, Time};
 use replog::format::kept::Kept;
-use replog::format::superblock::SiteRecord;
+use replog::format::superblock::{SiteRecord, Superblock};
+use replog::{OpenSpec, Opening, Replog};
+use uuid::Uuid;
 
 use crate::image::Image;
 use crate::opening::{both, carry_out, log, open, stored, tear_slot};
-use crate::samples::{leg, site};
+use crate::samples::{fresh, leg, site};
 
 const SITE: SlinkNr = SlinkNr(1);
 
@@ -168,5 +169,76 @@ fn no_site_is_detached_under_a_number_that_any_was_detached_under() {
         let spec = both(&image);
         replog = open(&mut image, spec).unwrap();
         assert_eq!(replog.site(SITE).detached, Some(last));
+    }
+}
+
+#[test]
+fn a_site_counts_as_a_whole_copy_after_an_opening_if_it_has_all_devices_and_was_not_detached() {
+    for (detached, complete) in [(None, true), (None, false), (Some(1), true), (Some(1), false)] {
+        let mut image = log();
+        image.sb.sites.push(site(1, |site| {
+            site.covered = Seq(0);
+            site.detached = detached;
+        }));
+        image.sb.legs.push(leg(0, 1, "c"));
+        if complete {
+            image.sb.legs.push(leg(1, 1, "d"));
+        }
+        image.checkpoint();
+        image.checkpoint();
+        let mut spec = both(&image);
+        if !complete {
+            spec.roster.legs.retain(|it| (it.leg.dev.0, it.leg.slink) != (1, SITE));
+        }
+        let replog = open(&mut image, spec).unwrap();
+        assert!(replog.is_whole(SlinkNr::LOCAL));
+        let expected = detached.is_none() && complete;
+        assert_eq!(replog.is_whole(SITE), expected, "{detached:?}, all devices: {complete}");
+    }
+}
+
+#[test]
+fn what_a_host_kept_is_believed_of_its_own_log_only_and_only_if_it_is_newer() {
+    let at = |generation, uuid| Superblock { generation, uuid, ..fresh() };
+    let (own, other, old) = (fresh().uuid, Uuid::from_u128(98), Uuid::from_u128(99));
+    let kept = Kept { superblock: at(9, own), retired: vec![old] };
+    let newer = |generation, uuid| kept.is_newer_than(&at(generation, uuid));
+    assert_eq!([8, 9, 10].map(|found| newer(found, own)), [true, false, false]);
+    assert_eq!([8, 9, 10].map(|found| newer(found, other)), [false; 3]);
+    assert_eq!([own, old, other].map(|log| kept.is_about(log)), [true, true, false]);
+}
+
+/// Where an opening first writes to.
+fn first_write(image: &mut Image, spec: OpenSpec) -> Sector {
+    let mut opening = Opening::new(spec);
+    loop {
+        let mut effects = Vec::new();
+        opening.poll(&mut effects);
+        assert!(!effects.is_empty(), "an opening that waits for nothing");
+        for effect in effects {
+            let Effect::Submit { io, op, .. } = effect else { panic!("{effect:?}") };
+            if let DiskOp::Write { sector, .. } = op {
+                return sector;
+            }
+            let buf = carry_out(image, op);
+            opening.done(io.nr, Ok(()), buf);
+        }
+    }
+}
+
+/// Where the other slot was torn when the log was lost, the only whole one is not written over.
+#[test]
+fn after_a_loss_with_a_torn_slot_the_first_superblock_goes_to_that_slot() {
+    for torn in [0, 1] {
+        for more in [1, 2] {
+            let (mut image, _) = opened();
+            tear_slot(&mut image, torn);
+            let found = stored(&image);
+            let superblock = Superblock { generation: found.generation + more, ..found.clone() };
+            let mut spec = both(&image);
+            spec.kept = Some(Kept { superblock, retired: Vec::new() }.encode());
+            let first = first_write(&mut image, spec);
+            assert_eq!(first, image.geometry.slot(torn), "slot {torn}, {more} more");
+        }
     }
 }
