@@ -1,10 +1,10 @@
 //! The stretch of the log that lazy feeding copies next, and how long it may be.
 //!
 //! A longer one is sorted better. But the log lets go of nothing of it before nearly all of it
-//! is copied: what comes first in the log may come last on the disk. On a disk that takes 300
-//! writes a second, writers that waited for room in a full log waited 14 s for 16 MiB of 4 KiB
-//! writes, then had room for as many at once, and waited again. So, when somebody waits or is
-//! about to, a window is no longer than what the disk takes in [`PATIENCE`].
+//! is copied: what comes first in the log may come last on the disk. For 16 MiB of 4 KiB writes
+//! a disk of 300 writes a second takes 14 s. Writers who waited for room in a full log waited as
+//! long, then had room for as many at once, and waited again. So, when somebody waits or is about
+//! to, a window is no longer than what the disk takes in [`PATIENCE`].
 
 use blk::{DevNr, Sector, Sectors, Seq, Span, Time};
 use replog::Replog;
@@ -117,8 +117,8 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 const PATIENCE: Span = Span::from_millis(500);
 /// How long a copy may be in a disk's queue.
 const QUEUE: Span = Span::from_millis(250);
-/// As many as the queue of a single disk takes, so that it can choose; and then nothing says that it
-/// is slow before it was tried.
+/// As many as the queue of a single disk takes, so that it can choose; and with fewer a disk that
+/// was not tried yet would not show how fast it is.
 const AT_ONCE_MIN: usize = 32;
 /// A shorter time says little of a disk's pace.
 const LOOK: Span = Span::from_millis(20);
