@@ -219,6 +219,12 @@ impl DirtyLog {
         }
     }
 
+    /// Whether a load has found a block that can't be believed, since this was last asked. The
+    /// right one may come back, as old as it is by then: so the session is to end (I7).
+    pub fn take_doubt(&mut self) -> bool {
+        self.media.as_mut().is_some_and(Media::take_doubt)
+    }
+
     /// The devices go on without this log (P8): the disk is to say so too, in this session
     /// and in those to come. It does when it [`DirtyLog::is_settled`].
     pub fn bypass(&mut self, bypassed: Bypassed) {

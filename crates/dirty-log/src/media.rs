@@ -36,6 +36,8 @@ pub(crate) struct Media {
     phase: Phase,
     /// The disk is there, and large enough.
     is_fit: bool,
+    /// A block was read that can't be believed.
+    doubted: bool,
     /// What is in flight was given up.
     hangs: bool,
     /// Counts what makes I/O in flight pointless; such I/O is still waited for.
@@ -95,6 +97,7 @@ impl Media {
             clears: 0,
             is_fit: matches!(phase, Phase::Off),
             phase,
+            doubted: false,
             hangs: false,
             era: 0,
             in_flight: BTreeMap::new(),
@@ -131,6 +134,11 @@ impl Media {
     pub(crate) fn is_settled(&self) -> bool {
         self.marked.is_empty()
             && matches!(self.phase, Phase::Idle | Phase::Write { flush: false, .. })
+    }
+
+    /// Whether a block was read since that can't be believed.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubted)
     }
 
     /// The device has grown: what the disk says is of another dirty log, and a session that is
@@ -360,7 +368,10 @@ impl Media {
         for (nr, bytes) in blocks.zip(bytes.chunks_exact(BLOCK_BYTES)) {
             match Block::decode_as(&self.identity, nr as u64, bytes) {
                 Ok(block) => dirty.extend(self.image.take(&block)),
-                Err(_) => dirty.push(self.image.range_of(nr)),
+                Err(_) => {
+                    self.doubted = true;
+                    dirty.push(self.image.range_of(nr));
+                }
             }
         }
         if is_first && self.bypassed != said {

@@ -30,9 +30,8 @@ pub fn flip(log: &mut SimDisk<Bytes>, rng: &mut Rng) -> bool {
     true
 }
 
-/// Flips a bit of a dirty log, or has it say what another says: that can't be believed then, and
-/// nobody may take it for "clean". What it said before does not come back later: that it is old
-/// nothing would tell, as long as its site stays detached.
+/// Flips a bit of a dirty log, or swaps two of them, perhaps back again: what they say can't be
+/// believed then, and nobody may take it for "clean".
 pub fn spoil_dirty_logs(dirty_logs: &mut [SimDisk<Bytes>], rng: &mut Rng) {
     if dirty_logs.is_empty() {
         return;
@@ -40,7 +39,7 @@ pub fn spoil_dirty_logs(dirty_logs: &mut [SimDisk<Bytes>], rng: &mut Rng) {
     let one = rng.index(dirty_logs.len());
     if rng.chance(30) {
         let other = rng.index(dirty_logs.len());
-        dirty_logs[one] = dirty_logs[other].clone();
+        dirty_logs.swap(one, other);
         return;
     }
     let sectors = dirty_logs[one].sectors();

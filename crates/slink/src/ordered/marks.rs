@@ -7,7 +7,9 @@
 //! What a crash finds (I7): until the roster says `detached`, the log still holds all of it.
 //! From then on a `disk` dirty log of this session is believed, unless the roster says that
 //! its leg is all dirty: since it failed, or since the table named another dirty log for a
-//! while. Everything else is all dirty.
+//! while. Everything else is all dirty. Who finds a dirty log that can't be believed begins another
+//! session: the right one may only have been away, and when it is back it lacks what was marked
+//! meanwhile.
 //!
 //! Without the log (P8) each dirty log also says which log was lost, from the moment on when the
 //! host's record says so. What comes after that is covered, and so given to the LD, only when it
@@ -68,6 +70,21 @@ impl Marks {
         }
         let (marked, detached) = (log.covered(site), log.standing());
         Self { marked, batch: None, detached, least: log.written() }
+    }
+
+    /// What was read of a dirty log can't be believed: whatever comes back in its place shall not
+    /// be, either. Until the roster says so nothing is covered, and what it has is not too old.
+    fn doubt(&mut self, legs: &mut Legs, log: &mut Replog) {
+        if legs.iter().any(|leg| leg.dirty_log.is_loading()) {
+            return;
+        }
+        let doubted = legs.iter_mut().filter_map(|leg| leg.dirty_log.take_doubt().then_some(()));
+        if doubted.count() > 0 {
+            let (session, log_uuid) = (log.new_session(), log.superblock().uuid);
+            legs.iter_mut().for_each(|leg| leg.dirty_log.begin(log_uuid, session));
+            log.change_site(legs.site, |site| site.detached = Some(session));
+            self.detached = log.standing();
+        }
     }
 
     /// A site that was attached leaves the log again, in the session it is in.
@@ -134,6 +151,7 @@ impl Ordered {
             self.legs.iter_mut().for_each(|leg| leg.dirty_log.bypass(bypassed));
         }
         if let Mode::Detached(marks) = &mut self.mode {
+            marks.doubt(&mut self.legs, log);
             marks.cover(&self.legs, log);
             if !marks.is_even() || !self.attaches(now, log) {
                 let Mode::Detached(marks) = &mut self.mode else { unreachable!("looked at above") };
